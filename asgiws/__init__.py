@@ -1,0 +1,11 @@
+"""An ASGI server whose speciality is WebSocket."""
+
+from ._build import build, select
+
+select()
+
+from .config import Config  # noqa: E402
+from .server import Server, run  # noqa: E402
+
+__version__ = "0.1.0"
+__all__ = ["Config", "Server", "__version__", "build", "run"]

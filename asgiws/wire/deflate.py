@@ -1,0 +1,246 @@
+"""permessage-deflate (RFC 7692): offers and answers, and the two directions of a connection."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from .errors import INVALID_DATA, MESSAGE_TOO_BIG, HandshakeRefused, ProtocolError
+
+_TAIL: Final = b"\x00\x00\xff\xff"  # section 7.2.1
+_SLICE: Final = 262_144  # bytes inflated at once, so that a bomb's are never joined
+
+_TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+# Either a separator, a token, or a quoted string that is a token once unquoted
+# (RFC 6455 section 9.1). Alternatives that cannot overlap: linear time.
+_LEXEME: Final = re.compile(rf'[ \t]*(?:([,;=])|({_TOKEN})|"((?:[^"\\]|\\.)*)")[ \t]*')
+_IS_TOKEN: Final = re.compile(_TOKEN)
+_BITS: Final = {str(bits): bits for bits in range(8, 16)}
+
+# Two bytes can end a stream, and each end costs a copy of what follows in the piece.
+MAX_STREAMS: Final = 1024
+
+Params = list[tuple[str, str | None]]
+
+
+class Settings(NamedTuple):
+    """What this server is willing to do; bits are the logarithm of a window's size in bytes."""
+
+    window_bits: int = 12
+    mem_level: int = 5
+    level: int = 6
+    context_takeover: bool = True
+    min_size: int = 128
+
+
+class Agreed(NamedTuple):
+    """The parameters of section 7.1 as they hold for one connection."""
+
+    server_takeover: bool
+    client_takeover: bool
+    server_bits: int
+    client_bits: int
+
+    def header(self, answer_client_bits: bool) -> bytes:
+        """The value of the response's Sec-WebSocket-Extensions."""
+        parts = ["permessage-deflate"]
+        if not self.server_takeover:
+            parts.append("server_no_context_takeover")
+        if not self.client_takeover:
+            parts.append("client_no_context_takeover")
+        if self.server_bits < 15:
+            parts.append(f"server_max_window_bits={self.server_bits}")
+        if answer_client_bits:
+            parts.append(f"client_max_window_bits={self.client_bits}")
+        return "; ".join(parts).encode()
+
+
+def negotiate(offers: Iterable[bytes], settings: Settings | None) -> tuple[Agreed, bytes] | None:
+    """Answer the first acceptable offer (section 5.1), or None.
+
+    ``offers`` are the values of the request's Sec-WebSocket-Extensions fields, in
+    order. An offer with a parameter that is unknown, doubled or ill-valued is
+    declined, and without ``settings`` every one. Raises HandshakeRefused for a field
+    that breaks the grammar, wherever it stands.
+    """
+    extensions = [extension for field in offers for extension in parse_extensions(field)]
+    if settings is not None:
+        for name, params in extensions:
+            if name == "permessage-deflate":
+                answer = _answer(params, settings)
+                if answer is not None:
+                    return answer
+    return None
+
+
+def parse_extensions(field: bytes) -> list[tuple[str, Params]]:
+    """Parse one Sec-WebSocket-Extensions value.
+
+    Raises HandshakeRefused where it breaks the grammar: "the recipient of such
+    malformed data MUST immediately fail the WebSocket connection" (RFC 6455 section 9.1).
+    """
+    try:
+        return list(_extensions(list(_lexemes(field))))
+    except ValueError:
+        raise HandshakeRefused(400, "Sec-WebSocket-Extensions is malformed") from None
+
+
+def _lexemes(field: bytes) -> Iterator[tuple[str, str]]:
+    text = field.decode("ascii")
+    pos = 0
+    while pos < len(text):
+        match = _LEXEME.match(text, pos)
+        if match is None:
+            raise ValueError(field)
+        separator, token, quoted = match.groups()
+        if separator:
+            yield separator, separator
+        elif token is not None:
+            yield "token", token
+        else:
+            value = re.sub(r"\\(.)", r"\1", quoted)
+            if not _IS_TOKEN.fullmatch(value):
+                raise ValueError(field)
+            yield "quoted", value
+        pos = match.end()
+    yield "end", ""
+
+
+def _extensions(lexemes: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Params]]:
+    rest = iter(lexemes)
+    kind, value = next(rest)
+    while True:
+        while kind == ",":  # empty list elements (RFC 9110 section 5.6.1.2)
+            kind, value = next(rest)
+        if kind == "end":
+            return
+        if kind != "token":
+            raise ValueError(value)
+        name, params = value, []
+        kind, value = next(rest)
+        while kind == ";":
+            kind, key = next(rest)
+            if kind != "token":
+                raise ValueError(key)
+            kind, value = next(rest)
+            given: str | None = None
+            if kind == "=":
+                kind, given = next(rest)
+                if kind not in ("token", "quoted"):
+                    raise ValueError(given)
+                kind, value = next(rest)
+            params.append((key, given))
+        yield name, params
+        if kind not in (",", "end"):
+            raise ValueError(value)
+
+
+def _answer(params: Params, settings: Settings) -> tuple[Agreed, bytes] | None:
+    offered = dict(params)
+    if len(offered) != len(params):
+        return None
+    server_bits = settings.window_bits
+    client_bits = 15
+    for name, value in params:
+        if name in ("server_no_context_takeover", "client_no_context_takeover"):
+            if value is not None:
+                return None
+        elif name == "server_max_window_bits":
+            # zlib cannot deflate raw with a window of 8 bits: decline.
+            bits = _BITS.get(value or "", 8)
+            if bits == 8:
+                return None
+            server_bits = min(server_bits, bits)
+        elif name == "client_max_window_bits":
+            if value is not None and value not in _BITS:
+                return None
+            client_bits = min(settings.window_bits, _BITS[value or "15"])
+        else:
+            return None
+    agreed = Agreed(
+        settings.context_takeover and "server_no_context_takeover" not in offered,
+        settings.context_takeover and "client_no_context_takeover" not in offered,
+        server_bits,
+        client_bits,
+    )
+    return agreed, agreed.header("client_max_window_bits" in offered)
+
+
+class Inflator:
+    """Inflates a client's messages (section 7.2.2); made when the first one comes."""
+
+    __slots__ = ("_bits", "_ends", "_inflate", "_takeover")
+
+    def __init__(self, agreed: Agreed) -> None:
+        self._bits = max(9, agreed.client_bits)
+        self._takeover = agreed.client_takeover
+        self._ends = 0  # of zlib streams, in the message in progress
+        self._inflate: zlib._Decompress | None = None
+
+    def inflate(self, piece: bytes, final: bool, limit: int) -> bytes:
+        """Inflate a piece of a message's payload; ``final`` says that it is the last one.
+
+        Raises ProtocolError: 1009 once more than ``limit`` bytes come out (what is
+        over is never allocated), 1007 for data that is no deflate stream.
+        """
+        if final:
+            piece += _TAIL
+        parts = []
+        room = limit
+        more = False  # zlib stopped at the size of a slice
+        while piece or more:
+            inflate = self._inflate
+            if inflate is None:
+                if final and piece == _TAIL:
+                    break  # nothing is open that the tail would have to end
+                inflate = self._inflate = zlib.decompressobj(-self._bits)
+            try:
+                data = inflate.decompress(piece, min(room + 1, _SLICE))
+            except zlib.error:
+                raise ProtocolError(INVALID_DATA, "invalid deflate stream") from None
+            room -= len(data)
+            if room < 0:
+                raise ProtocolError(MESSAGE_TOO_BIG, "message is too big when inflated")
+            parts.append(data)
+            more = len(data) == _SLICE
+            piece = inflate.unconsumed_tail
+            if not inflate.eof:
+                continue
+            # A block with BFINAL set ends zlib's stream (section 7.2.3.4): the
+            # next message, or what is left of this one, begins a new one.
+            self._inflate = None
+            more = False
+            self._ends += 1
+            if self._ends > MAX_STREAMS:
+                raise ProtocolError(MESSAGE_TOO_BIG, "message has too many deflate streams")
+            piece = inflate.unused_data
+        if final:
+            self._ends = 0
+            if not self._takeover:
+                self._inflate = None
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class Deflator:
+    """Deflates our messages (section 7.2.1); its state is made when first needed."""
+
+    __slots__ = ("_bits", "_deflate", "_level", "_mem_level", "_takeover")
+
+    def __init__(self, agreed: Agreed, settings: Settings) -> None:
+        self._bits = agreed.server_bits
+        self._takeover = agreed.server_takeover
+        self._level = settings.level
+        self._mem_level = settings.mem_level
+        self._deflate: zlib._Compress | None = None
+
+    def deflate(self, payload: bytes) -> bytes:
+        """Deflate one whole message."""
+        deflate = self._deflate
+        if deflate is None:
+            deflate = zlib.compressobj(self._level, zlib.DEFLATED, -self._bits, self._mem_level)
+            if self._takeover:
+                self._deflate = deflate
+        data = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
+        return data[:-4]
