@@ -1,0 +1,5 @@
+"""``python -m asgiws``: the same as ``asgiws``."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,201 @@
+"""``asgiws APP [OPTIONS]``: argv to Config to a running server.
+
+The only module that prints to the terminal or ends the process. The options are
+read off the declaration in config.py; click parses the words, and every value is
+checked where all sources are (sources.py), so a mistake reads the same wherever it
+stood. docs/options.md lists the exit codes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
+from platform import python_implementation, python_version
+from typing import Any, NoReturn
+
+import click
+
+from . import __version__, build
+from .config import OPTIONS, UVICORN_ONLY, uvicorn_only
+from .errors import StartupError
+from .importer import look_first_in
+from .options import SWITCH_WORDS, Option
+from .server import Server
+from .sources import load
+
+INTERRUPTED = 130  # as shells report the end by SIGINT
+
+
+def version_line() -> str:
+    """What runs: asgiws and its build, Python, h11, the event loop of ``--loop auto``."""
+    try:
+        loop = f"uvloop {version('uvloop')}"
+    except PackageNotFoundError:
+        loop = "asyncio"
+    python = f"{python_implementation()} {python_version()}"
+    return f"asgiws {__version__} ({build()}), {python}, h11 {version('h11')}, {loop}"
+
+
+def _print_version(context: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        click.echo(version_line())
+        context.exit()
+
+
+def _refuse(context: click.Context, param: click.Parameter, value: object) -> None:
+    if value is not None and not context.resilient_parsing:
+        raise click.UsageError(f"{uvicorn_only(param.opts[0].removeprefix('--'))}.", context)
+
+
+class GroupedOption(click.Option):
+    """An option that knows under which heading of the help it stands."""
+
+    def __init__(self, *args: Any, heading: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.heading = heading
+
+
+class ServeCommand(click.Command):
+    """A command whose help is grouped and whose switches also take a word, as uvicorn's do."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(context, list(_switches_without_words(args)))
+
+    def collect_usage_pieces(self, context: click.Context) -> list[str]:
+        return ["APP", "[OPTIONS]"]
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        options = [param for param in self.get_params(context) if isinstance(param, click.Option)]
+        for heading, group in groupby(
+            options, key=lambda option: getattr(option, "heading", "Other")
+        ):
+            rows = [row for param in group if (row := param.get_help_record(context))]
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
+
+
+_SWITCHES = {declared.flag: declared for declared in OPTIONS if declared.kind.switch}
+
+
+def _switches_without_words(args: list[str]) -> Iterator[str]:
+    """``--name true`` as ``--name``, ``--name=false`` as ``--no-name``."""
+    waiting = iter(args)
+    held: str | None = None
+    for arg in waiting:
+        flag, equals, word = arg.partition("=")
+        if held is not None and arg.lower() in SWITCH_WORDS:
+            yield _switch(held, arg)
+            held = None
+            continue
+        if held is not None:
+            yield held
+            held = None
+        if arg == "--":
+            yield arg
+            yield from waiting
+        elif arg in _SWITCHES:
+            held = arg
+        elif equals and flag in _SWITCHES and word.lower() in SWITCH_WORDS:
+            yield _switch(flag, word)
+        else:
+            yield arg
+    if held is not None:
+        yield held
+
+
+def _switch(flag: str, word: str) -> str:
+    on = _SWITCHES[flag].kind.parse(word)
+    return flag if on else f"--no-{flag.removeprefix('--')}"
+
+
+def _parameters() -> Iterator[click.Parameter]:
+    for declared in OPTIONS:
+        if declared.name == "app":
+            yield click.Argument(["app"], required=False)
+        else:
+            yield _parameter(declared)
+    yield click.Option(
+        ["--config"],
+        metavar="FILE",
+        help="TOML file with options instead of pyproject.toml: its table [tool.asgiws], or the "
+        "whole file.",
+    )
+    yield click.Option(
+        ["--version"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_print_version,
+        help="Show the versions of asgiws, Python, h11 and the event loop, and exit.",
+    )
+    for key in UVICORN_ONLY:
+        # An optional value: whatever follows, the message is the same.
+        yield click.Option(
+            [f"--{key}"],
+            is_flag=False,
+            flag_value="",
+            hidden=True,
+            expose_value=False,
+            is_eager=True,
+            callback=_refuse,
+        )
+
+
+def _parameter(declared: Option) -> click.Option:
+    default = declared.default_text
+    text = f"{declared.help}  [default: {default}]" if default else declared.help
+    flag = declared.flag
+    if declared.kind.switch:
+        names = [f"{flag}/--no-{declared.key}", declared.name]
+        return GroupedOption(names, default=None, heading=declared.group, help=text)
+    return GroupedOption(
+        [flag, declared.name],
+        metavar=declared.kind.metavar,
+        multiple=declared.kind.repeated,
+        heading=declared.group,
+        help=text,
+    )
+
+
+def serve(config: str | None, **typed: Any) -> None:
+    """Start a server from what was typed, and see it to its end."""
+    given = {name: value for name, value in typed.items() if value not in (None, ())}
+    try:
+        configured = load(given, os.environ, config)
+        # Already here: --log-config may name a formatter of the application's.
+        look_first_in(configured.app_dir)
+        Server(configured).run()
+    except StartupError as error:
+        if error.details:
+            click.echo(error.details.rstrip("\n"), err=True)
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+command = ServeCommand(
+    "asgiws",
+    params=list(_parameters()),
+    callback=serve,
+    context_settings={"max_content_width": 100},
+    epilog="Every option is also a variable (--ws-max-size: ASGIWS_WS_MAX_SIZE) and a key of "
+    "[tool.asgiws] in pyproject.toml (ws-max-size = 1000000). The command line wins over the "
+    "environment, the environment over the file.",
+    help="Serve APP, an ASGI application named as module:attribute: main:app is the object app "
+    "of main.py.",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """The program: ``argv`` without its name, by default the process's."""
+    try:
+        command.main(args=None if argv is None else list(argv), prog_name="asgiws")
+    finally:
+        # All is over: one more Ctrl-C ends the process, and has no traceback to show.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,0 +1,406 @@
+"""Every option, declared once.
+
+The declaration is a field of ``Config``: its name, its default and, in
+``option(...)``, its group, its kind and its help. The command line, the
+``ASGIWS_*`` environment, the ``[tool.asgiws]`` table, ``Config(...)`` in Python,
+the table in docs/options.md and the tests are readings of that declaration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib.util
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+from .errors import ConfigError
+from .log import LEVELS
+from .options import (
+    Option,
+    addresses,
+    application,
+    choice,
+    clip,
+    convert,
+    directory,
+    file,
+    header_lines,
+    log_settings,
+    option,
+    origins,
+    seconds,
+    switch,
+    text,
+    whole,
+)
+
+APPLICATION = "Application"
+LISTENING = "Listening"
+HTTP = "HTTP"
+WEBSOCKET = "WebSocket"
+COMPRESSION = "WebSocket compression"
+LIMITS = "Limits and shutdown"
+PROXIES = "Proxies"
+TLS = "TLS"
+LOGGING = "Logging"
+
+
+@dataclass(frozen=True)
+class Config:
+    """How one server runs. Checked when made: a value that cannot work raises ``ConfigError``.
+
+    Nothing but the arguments is read here, no environment and no file; ``load()``
+    reads those for the command line.
+    """
+
+    app: Any = option(  # noqa: RUF009
+        dataclasses.MISSING,
+        APPLICATION,
+        application(),
+        "The application: its import string, module:attribute.",
+        positional=True,
+    )
+    app_dir: str = option(
+        "",
+        APPLICATION,
+        directory(),
+        "Directory in which APP is looked for first.",
+        shown="the current directory",
+    )
+    factory: bool = option(
+        False, APPLICATION, switch(), "APP is a function that returns the application."
+    )
+    lifespan: str = option(
+        "auto",
+        APPLICATION,
+        choice("auto", "on", "off"),
+        "The lifespan protocol: auto goes on without it where the application has none.",
+    )
+    root_path: str = option(
+        "",
+        APPLICATION,
+        text("empty or a path that begins with /", "PATH", "(/.*)?"),
+        "Path under which a proxy mounts the application (ASGI root_path).",
+    )
+    env_file: str | None = option(
+        None,
+        APPLICATION,
+        file(),
+        "Environment variables for the application, in dotenv format; set variables win. "
+        "Needs asgiws[dotenv].",
+    )
+
+    host: str = option("127.0.0.1", LISTENING, text(metavar="ADDRESS"), "Address to listen on.")
+    port: int = option(
+        8000, LISTENING, whole(0, 65535), "Port to listen on; 0 picks a free one and prints it."
+    )
+    uds: str | None = option(
+        None,
+        LISTENING,
+        text("the path of a socket", "PATH", ".+"),
+        "Listen on a UNIX domain socket instead.",
+    )
+    fd: int | None = option(
+        None, LISTENING, whole(0, none=True), "Listen on the socket with this file descriptor."
+    )
+    backlog: int = option(
+        2048, LISTENING, whole(1), "Connections that may wait in the kernel to be accepted."
+    )
+    loop: str = option(
+        "auto",
+        LISTENING,
+        choice("auto", "uvloop", "asyncio"),
+        "Event loop; auto takes uvloop where it is installed.",
+    )
+
+    headers: tuple[tuple[bytes, bytes], ...] = option(
+        (),
+        HTTP,
+        header_lines(),
+        "Header to add to every response, 'Name: value'. May be repeated.",
+        flag="header",
+    )
+    server_header: bool = option(True, HTTP, switch(), "Send 'server: asgiws'.")
+    date_header: bool = option(True, HTTP, switch(), "Send the date.")
+    timeout_request_head: float = option(
+        10.0, HTTP, seconds(), "How long a request's head, or a TLS handshake, may take to arrive."
+    )
+    timeout_keep_alive: float = option(
+        5.0, HTTP, seconds(zero=True), "How long a connection may be idle between two requests."
+    )
+    h11_max_incomplete_event_size: int = option(
+        65536,
+        HTTP,
+        whole(256),
+        "Most bytes of a request's head; a longer one is answered 431.",
+    )
+
+    ws_max_size: int = option(
+        16777216,
+        WEBSOCKET,
+        whole(1),
+        "Most bytes of a message, inflated; a longer one fails the connection with 1009.",
+    )
+    ws_max_queue: int = option(
+        32,
+        WEBSOCKET,
+        whole(1),
+        "Messages that may wait for the application before nothing more is read.",
+    )
+    ws_ping_interval: float | None = option(
+        20.0, WEBSOCKET, seconds(none=True), "Time between keepalive pings; none sends no pings."
+    )
+    ws_ping_timeout: float | None = option(
+        20.0,
+        WEBSOCKET,
+        seconds(none=True),
+        "How long a silent client may owe a pong before 1011; none waits for ever.",
+    )
+    ws_close_timeout: float = option(
+        10.0, WEBSOCKET, seconds(), "How long a client has to answer a close frame."
+    )
+    # Browsers wait 20 seconds to 4 minutes for the answer to a handshake.
+    ws_accept_timeout: float | None = option(
+        300.0,
+        WEBSOCKET,
+        seconds(none=True),
+        "How long the application may take to accept or deny before 504; none waits for ever.",
+    )
+    ws_idle_timeout: float | None = option(
+        None,
+        WEBSOCKET,
+        seconds(none=True),
+        "How long no message may pass either way before 1001; none keeps idle WebSockets.",
+    )
+    ws_origins: str = option(
+        "*",
+        WEBSOCKET,
+        origins(),
+        "Pages that may open a WebSocket, by their Origin: same-host, null, "
+        "https://example.com, https://*.example.com with commas between, or * for all; "
+        "others get 403. Clients without an Origin are no browsers, and let in.",
+    )
+
+    ws_per_message_deflate: bool = option(
+        True, COMPRESSION, switch(), "Accept permessage-deflate where a client offers it."
+    )
+    ws_deflate_window_bits: int = option(
+        12,
+        COMPRESSION,
+        whole(9, 15),
+        "Window of the compressor: one bit more, twice the memory.",
+    )
+    ws_deflate_mem_level: int = option(
+        5, COMPRESSION, whole(1, 9), "Memory of the compressor beside its window."
+    )
+    ws_deflate_level: int = option(
+        6, COMPRESSION, whole(0, 9), "Effort of the compressor: 1 is fast, 9 is small."
+    )
+    ws_deflate_context_takeover: bool = option(
+        True,
+        COMPRESSION,
+        switch(),
+        "Keep the window from one message to the next: smaller messages, more memory.",
+    )
+    ws_deflate_min_size: int = option(
+        128, COMPRESSION, whole(0), "Messages of fewer bytes are sent uncompressed."
+    )
+
+    # nginx cuts off after the same time.
+    timeout_write: float | None = option(
+        60.0,
+        LIMITS,
+        seconds(none=True),
+        "How long a client may take nothing of what waits for it before it is cut off; "
+        "none waits for ever.",
+    )
+    limit_concurrency: int | None = option(
+        None,
+        LIMITS,
+        whole(1, none=True),
+        "Most connections or running requests; beyond it the answer is 503.",
+    )
+    timeout_graceful_shutdown: float = option(
+        10.0,
+        LIMITS,
+        seconds(zero=True),
+        "How long a shutdown waits for what still runs before cancelling it.",
+    )
+
+    proxy_headers: bool = option(
+        True,
+        PROXIES,
+        switch(),
+        "Take client address and scheme from X-Forwarded-For and X-Forwarded-Proto "
+        "where the peer is trusted.",
+    )
+    forwarded_allow_ips: str = option(
+        "127.0.0.1",
+        PROXIES,
+        addresses(),
+        "Trusted proxies: IP addresses and networks with commas between, or * for every peer.",
+        fallback="FORWARDED_ALLOW_IPS",
+    )
+
+    ssl_certfile: str | None = option(
+        None, TLS, file(), "Certificate chain (PEM); switches to https:// and wss://."
+    )
+    ssl_keyfile: str | None = option(
+        None, TLS, file(), "Private key (PEM), where --ssl-certfile does not hold it."
+    )
+    ssl_keyfile_password: str | None = option(
+        None, TLS, text(), "Password of the private key.", secret=True
+    )
+    ssl_ca_certs: str | None = option(
+        None, TLS, file(), "Certificates (PEM) that client certificates are checked against."
+    )
+    ssl_cert_reqs: int = option(
+        0, TLS, whole(0, 2), "Client certificate: 0 not asked for, 1 optional, 2 required."
+    )
+    ssl_ciphers: str | None = option(
+        None,
+        TLS,
+        text("an OpenSSL cipher list", "CIPHERS", ".+"),
+        "Ciphers of TLS 1.2, as an OpenSSL cipher list.",
+        shown="OpenSSL's",
+    )
+
+    log_level: str | None = option(
+        None,
+        LOGGING,
+        choice(*LEVELS),
+        "Least level that is logged; trace logs every ASGI event.",
+        shown="info",
+    )
+    log_config: str | dict[str, Any] | None = option(  # noqa: RUF009
+        None,
+        LOGGING,
+        log_settings(),
+        "Logging settings (.json, .toml, .yaml with PyYAML, otherwise .ini) for Python's "
+        "logging.config.",
+    )
+    access_log: bool = option(
+        True, LOGGING, switch(), "Log one line per HTTP request and per WebSocket session."
+    )
+    use_colors: bool | None = option(
+        None, LOGGING, switch(), "Colours in the log.", shown="on a terminal"
+    )
+
+    def __new__(cls, *_values: object, **options: object) -> Self:
+        for name in options:
+            if name not in BY_NAME:
+                find(name, f"Config({name}=...)", lambda declared: declared.name)
+                raise ConfigError(f"Config({name}=...): in Python it is {_BY_KEY[name].name}")
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        for declared in OPTIONS:
+            raw = getattr(self, declared.name)
+            where = f"Config({declared.name}={'...' if declared.secret else repr(raw)})"
+            value = convert(declared.check, raw, declared, where, declared.name)
+            object.__setattr__(self, declared.name, value)
+        for names, message in contradictions(self):
+            raise Contradiction(message, names)
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """What TLS needs, or None for plain TCP; ``ConfigError`` where a file does not fit."""
+        if self.ssl_certfile is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        password = self.ssl_keyfile_password or ""
+        try:
+            # A password function that always answers keeps OpenSSL from asking the terminal.
+            context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, lambda: password)
+        except (OSError, ValueError) as error:
+            key = f", --ssl-keyfile {self.ssl_keyfile}" if self.ssl_keyfile else ""
+            raise ConfigError(
+                f"--ssl-certfile {self.ssl_certfile}{key}: no certificate with its key in PEM, "
+                f"or not the right --ssl-keyfile-password ({error})"
+            ) from error
+        context.verify_mode = ssl.VerifyMode(self.ssl_cert_reqs)
+        if self.ssl_ca_certs is not None:
+            try:
+                context.load_verify_locations(self.ssl_ca_certs)
+            except OSError as error:
+                raise ConfigError(
+                    f"--ssl-ca-certs {self.ssl_ca_certs}: no certificates in PEM ({error})"
+                ) from error
+        if self.ssl_ciphers is not None:
+            try:
+                context.set_ciphers(self.ssl_ciphers)
+            except ssl.SSLError as error:
+                raise ConfigError(f"--ssl-ciphers {self.ssl_ciphers}: {error}") from error
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+
+class Contradiction(ConfigError):
+    """Options that are right one by one but not together; ``names`` are the fields."""
+
+    def __init__(self, message: str, names: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.names = names
+
+
+def contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What cannot go together: the fields and what to say about them."""
+    if config.uds is not None and config.fd is not None:
+        yield ("uds", "fd"), "--uds and --fd each name the one socket to listen on: give one"
+    if config.ssl_certfile is None:
+        for name in ("ssl_keyfile", "ssl_keyfile_password", "ssl_ca_certs", "ssl_ciphers"):
+            if getattr(config, name) is not None:
+                yield (name,), f"{BY_NAME[name].flag} does nothing without --ssl-certfile"
+    if config.ssl_cert_reqs and config.ssl_ca_certs is None:
+        message = "--ssl-cert-reqs asks for client certificates: --ssl-ca-certs must say whose"
+        yield ("ssl_cert_reqs",), message
+    if config.loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
+        yield ("loop",), "--loop uvloop: uvloop is not installed (pip install uvloop)"
+
+
+OPTIONS = tuple(Option.of(field) for field in dataclasses.fields(Config))
+BY_NAME = {declared.name: declared for declared in OPTIONS}
+# Keys are compared with underscores. An option with a plural field answers to both names.
+_BY_KEY = {declared.key.replace("-", "_"): declared for declared in OPTIONS}
+_BY_KEY |= BY_NAME
+
+# uvicorn's options that asgiws has not, and what there is to know about each.
+UVICORN_ONLY = {
+    "reload": "",
+    "reload-dir": "",
+    "reload-include": "",
+    "reload-exclude": "",
+    "reload-delay": "",
+    "workers": "one process serves",
+    "timeout-worker-healthcheck": "one process serves",
+    "limit-max-requests": "",
+    "limit-max-requests-jitter": "",
+    "http": "HTTP/1.1 is always parsed by h11",
+    "http2": "it speaks HTTP/1.1",
+    "ws": "it has a WebSocket implementation of its own and needs no choice",
+    "interface": "it serves ASGI 3 applications",
+    "ssl-version": "the newest version that both sides know is taken",
+    "reset-contextvars": "",
+}
+
+
+def uvicorn_only(key: str) -> str:
+    """What to say about one of uvicorn's options."""
+    hint = UVICORN_ONLY[key]
+    return f"--{key} is uvicorn's; asgiws does not have it yet" + (f" ({hint})" if hint else "")
+
+
+def find(key: str, where: str, spelling: Callable[[Option], str]) -> Option:
+    """The option that ``key`` names, with dashes or underscores."""
+    name = key.replace("-", "_")
+    if name in _BY_KEY:
+        return _BY_KEY[name]
+    dashed = name.lower().replace("_", "-")
+    for word in (dashed, dashed.removesuffix("s")):  # reload_dirs in Python
+        if word in UVICORN_ONLY:
+            raise ConfigError(f"{clip(where)}: {uvicorn_only(word)}")
+    close = difflib.get_close_matches(name.lower(), _BY_KEY, n=1)
+    hint = f"; did you mean {spelling(_BY_KEY[close[0]])}?" if close else ""
+    raise ConfigError(f"{clip(where)}: there is no such option{hint}")

@@ -1,0 +1,241 @@
+"""The application: its environment, its import string, its factory; and its own tracebacks.
+
+Whatever goes wrong here is an ``AppLoadError`` with one clear message. Where the
+application itself raised, ``details`` is its traceback without the frames of the
+import system and of this server: what is left is the application's.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from .errors import AppLoadError, ConfigError
+from .log import TRACE, error_log, printable
+from .trace import traced
+
+if TYPE_CHECKING:
+    from .config import Config
+
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+def load_app(config: Config) -> Any:
+    """The ASGI application that ``config`` names. Raises AppLoadError, or ConfigError."""
+    if config.env_file is not None:
+        _load_environment(config.env_file)
+    app = config.app
+    name = "the application"
+    if isinstance(app, str):
+        name = printable(app)
+        app = _import(app, look_first_in(config.app_dir))
+    if config.factory:
+        app = _call_factory(app, name)
+    elif _is_factory(app):
+        error_log.warning("%s is a factory: calling it (say so with --factory)", name)
+        app = _call_factory(app, name)
+    _check_application(app, name)
+    if not _is_async(app):
+        app = _awaiting(app)
+    return traced(app) if error_log.isEnabledFor(TRACE) else app
+
+
+def look_first_in(app_dir: str) -> str:
+    """Make ``--app-dir`` the first place of the import path; its absolute path."""
+    directory = os.path.abspath(app_dir)
+    if sys.path[:1] != [directory]:
+        sys.path.insert(0, directory)
+    return directory
+
+
+def _load_environment(path: str) -> None:
+    try:
+        from dotenv import load_dotenv
+    except ImportError:
+        raise ConfigError(
+            f"--env-file {path}: reading it needs python-dotenv (pip install 'asgiws[dotenv]')"
+        ) from None
+    try:
+        load_dotenv(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--env-file {path}: {printable(str(error))}") from None
+    error_log.info("Environment of the application read from %s", path)
+
+
+def _import(target: str, directory: str) -> Any:
+    shown = printable(target)
+    module_name, _, path = target.partition(":")
+    if not module_name or not path or module_name.endswith(".py") or "/" in module_name:
+        raise AppLoadError(
+            f'"{shown}" is no import string: it must be module:attribute, '
+            f'as in "{_guess(module_name, path)}"'
+        )
+    module = _import_module(module_name, shown, directory)
+    found: Any = module
+    for attribute in path.split("."):
+        try:
+            found = getattr(found, attribute)
+        except AttributeError:
+            close = difflib.get_close_matches(attribute, _public(found), n=1)
+            hint = f'; did you mean "{close[0]}"?' if close else ""
+            raise AppLoadError(
+                f'"{shown}": module {printable(module_name)} '
+                f'({_file(module)}) has no attribute "{printable(path)}"{hint}'
+            ) from None
+        except Exception as error:
+            raise _raised(f'"{shown}": getting {printable(attribute)} failed', error) from error
+    return found
+
+
+def _import_module(name: str, shown: str, directory: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if name == missing or name.startswith(missing + "."):
+            modules = [path.stem for path in Path(directory).glob("*.py")]
+            close = difflib.get_close_matches(missing, modules, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise AppLoadError(
+                f'"{shown}": there is no module {printable(missing)} in {directory}, '
+                f"nor is one installed{hint}"
+            ) from None
+        raise _raised(f'"{shown}": importing it failed', error) from error
+    except (Exception, SystemExit) as error:
+        raise _raised(f'"{shown}": importing it failed', error) from error
+
+
+def _guess(module_name: str, path: str) -> str:
+    """The import string that somebody may have meant who wrote another one."""
+    is_file = module_name.endswith(".py")
+    name = printable(module_name.removesuffix(".py").strip("./").replace("/", ".") or "main")
+    package, _, last = name.rpartition(".")
+    if package and not path and not is_file and last in ("app", "application"):
+        return f"{package}:{last}"
+    return f"{name}:{printable(path) or 'app'}"
+
+
+def _public(found: object) -> list[str]:
+    return [name for name in dir(found) if not name.startswith("_")]
+
+
+def _file(module: ModuleType) -> str:
+    return getattr(module, "__file__", None) or "no file"
+
+
+def _call_factory(factory: Any, name: str) -> Any:
+    if not callable(factory):
+        raise AppLoadError(f"{name} is {_a(factory)}: --factory needs something to call")
+    try:
+        app = factory()
+    except (Exception, SystemExit) as error:
+        raise _raised(f"{name}: the factory failed", error) from error
+    if inspect.iscoroutine(app):
+        app.close()
+        raise AppLoadError(f"{name} is an async function: a factory must be an ordinary one")
+    return app
+
+
+def _signature(call: Any) -> inspect.Signature | None:
+    """How ``call`` may be called; None where Python cannot know."""
+    try:
+        return inspect.signature(call)
+    except (TypeError, ValueError):
+        return None
+
+
+def _takes(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
+
+
+def _is_async(app: Any) -> bool:
+    """Whether calling ``app`` gives a coroutine. (A class has its instances' ``__call__``.)"""
+    call = None if isinstance(app, type) else app.__call__
+    return inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(call)
+
+
+def _is_factory(app: Any) -> bool:
+    """Whether ``app`` is to be called without arguments, though nobody said so.
+
+    Something that takes ``*args`` may be either; it is taken for an application.
+    """
+    if not callable(app) or _is_async(app) or (signature := _signature(app)) is None:
+        return False
+    kinds = {parameter.kind for parameter in signature.parameters.values()}
+    return _takes(signature, 0) and inspect.Parameter.VAR_POSITIONAL not in kinds
+
+
+def _check_application(app: Any, name: str) -> None:
+    """Refuse what cannot be ``app(scope, receive, send)``, and say what it seems to be."""
+    if not callable(app):
+        raise AppLoadError(f"{name} is {_a(app)}, not an ASGI application")
+    signature = _signature(app)
+    if signature is None or _takes(signature, 3):
+        return
+    if _takes(signature, 0):
+        seems = "takes no arguments"
+    elif _takes(signature, 2):
+        seems = "looks like a WSGI application, which needs an adapter such as a2wsgi"
+    elif _takes(signature, 1):
+        seems = "looks like an ASGI 2 application, which needs asgiref.compatibility"
+    else:
+        seems = "takes other arguments"
+    raise AppLoadError(f"{name} cannot be called as app(scope, receive, send): it {seems}")
+
+
+def _a(thing: object) -> str:
+    kind = type(thing).__name__
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def _awaiting(app: Any) -> Any:
+    """``app`` as a coroutine function: ASGI asks for something to await, tasks for a coroutine."""
+
+    async def call(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope, receive, send)
+
+    return call
+
+
+def _raised(message: str, error: BaseException) -> AppLoadError:
+    said = printable(str(error).strip().partition("\n")[0])
+    kind = type(error).__name__
+    return AppLoadError(
+        f"{message}: {kind}: {said}" if said else f"{message}: {kind}", trimmed_traceback(error)
+    )
+
+
+def trimmed_traceback(error: BaseException) -> str:
+    """The traceback of ``error`` with the application's frames only, ready to print."""
+    whole = traceback.TracebackException.from_exception(error)
+    _trim(whole)
+    return "".join(whole.format()).rstrip("\n")
+
+
+def _trim(part: traceback.TracebackException | None) -> None:
+    if part is None:
+        return
+    foreign = [frame for frame in part.stack if not _is_ours(frame.filename)]
+    part.stack = traceback.StackSummary.from_list(foreign)
+    _trim(part.__cause__)
+    _trim(part.__context__)
+    for inner in part.exceptions or ():
+        _trim(inner)
+
+
+def _is_ours(filename: str) -> bool:
+    """Whether a frame belongs to the server or to the import system."""
+    if filename.startswith("<frozen importlib") or filename == importlib.__file__:
+        return True
+    return os.path.abspath(filename).startswith(_HERE)

@@ -1,0 +1,372 @@
+"""What an option is: the values it takes, and its declaration as its readers see it.
+
+A kind knows how text becomes a value and which values are right; it knows nothing
+of where a value came from. Whoever reads a source turns the ``ValueError`` of a
+kind into the ``ConfigError`` that says where the value stood.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import ConfigError
+from .log import printable
+from .origin import Origins
+
+PREFIX = "ASGIWS_"
+
+
+class Unfit(ValueError):
+    """A value that a kind refuses, with the reason."""
+
+
+# --- Kinds -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What values an option takes.
+
+    ``check`` takes a typed value (from TOML or Python) and returns it in its one final
+    form; ``parse`` makes such a value of text (command line, environment). Both raise
+    ``ValueError``: ``expects`` completes the sentence "--port must be ...", and where
+    that would not say enough they raise ``Unfit`` with words of their own. ``none``
+    says that the word "none" switches the option off.
+    """
+
+    expects: str
+    metavar: str
+    check: Callable[[Any], Any]
+    parse: Callable[[str], Any] = str
+    none: bool = False
+    switch: bool = False
+    repeated: bool = False
+
+
+# What fits every C int on the way down.
+_MOST = 2**31 - 1
+
+_TRUE = ("true", "yes", "on", "1")
+_FALSE = ("false", "no", "off", "0")
+SWITCH_WORDS = (*_TRUE, *_FALSE)
+
+
+def whole(low: int, high: int = _MOST, *, none: bool = False) -> Kind:
+    """A whole number within bounds."""
+
+    def check(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError
+        if high == _MOST < value:
+            raise Unfit(f"must be at most {_MOST}")
+        if not low <= value <= high:
+            raise ValueError
+        return int(value)
+
+    span = f", {low} or more" if high == _MOST else f" from {low} to {high}"
+    expects = f"a whole number{span}" + (", or none" if none else "")
+    return Kind(expects, "NUMBER", check, int, none=none)
+
+
+def seconds(*, zero: bool = False, none: bool = False) -> Kind:
+    """A time in seconds, above 0 or (``zero``) not below it."""
+
+    def check(value: object) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ValueError
+        if value > _MOST:
+            raise Unfit(f"must be at most {_MOST}")
+        if not value >= 0 or (value == 0 and not zero):
+            raise ValueError
+        return float(value)
+
+    expects = f"a number of seconds{', 0 or more' if zero else ' above 0'}"
+    expects += ", or none" if none else ""
+    return Kind(expects, "SECONDS", check, float, none=none)
+
+
+def text(expects: str = "text", metavar: str = "TEXT", pattern: str = ".*") -> Kind:
+    """Text that matches ``pattern`` and holds no NUL or line break."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str | os.PathLike):
+            raise ValueError
+        value = os.fspath(value)
+        if not isinstance(value, str) or re.search("[\0\r\n]", value):
+            raise ValueError
+        if not re.fullmatch(pattern, value):
+            raise ValueError
+        return value
+
+    return Kind(expects, metavar, check)
+
+
+def choice(*names: str) -> Kind:
+    """One of a few words."""
+
+    def check(value: object) -> str:
+        if value not in names:
+            raise ValueError
+        return str(value)
+
+    expects = f"{', '.join(names[:-1])} or {names[-1]}"
+    return Kind(expects, "|".join(names), check, str.lower)
+
+
+def switch() -> Kind:
+    """On or off: ``--name`` and ``--no-name``."""
+
+    def check(value: object) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError
+        return value
+
+    def parse(word: str) -> bool:
+        if word.lower() not in SWITCH_WORDS:
+            raise ValueError
+        return word.lower() in _TRUE
+
+    return Kind("true or false", "", check, parse, switch=True)
+
+
+def _existing(value: object) -> str:
+    path = text().check(value)
+    if not os.path.isfile(path):
+        raise Unfit(f"there is no file {path}")
+    return str(path)
+
+
+def file() -> Kind:
+    """The path of a file that exists."""
+    return Kind("the path of a file", "FILE", _existing)
+
+
+def directory() -> Kind:
+    """The path of a directory that exists, or nothing (the current one)."""
+
+    def check(value: object) -> str:
+        path = text().check(value)
+        if path and not os.path.isdir(path):
+            raise Unfit(f"there is no directory {path}")
+        return str(path)
+
+    return Kind("the path of a directory", "DIRECTORY", check)
+
+
+def log_settings() -> Kind:
+    """A file with logging settings or, in Python, the dictionary itself."""
+
+    def check(value: object) -> str | dict[str, Any]:
+        return value if isinstance(value, dict) else _existing(value)
+
+    return Kind("the path of a file (in Python also a dict)", "FILE", check)
+
+
+def application() -> Kind:
+    """An import string or, in Python, the application itself."""
+
+    def check(value: object) -> object:
+        return value if callable(value) else text(pattern=".+").check(value)
+
+    return Kind("an import string, module:attribute", "APP", check)
+
+
+def addresses() -> Kind:
+    """``*``, or IP addresses and networks with commas between (in Python also a list)."""
+
+    def check(value: object) -> str:
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, list | tuple):
+            raise ValueError
+        kept = []
+        for item in items:
+            if not isinstance(item, str):
+                raise ValueError
+            item = item.strip()
+            if item not in ("", "*"):
+                try:
+                    ipaddress.ip_network(item, strict=False)
+                except ValueError:
+                    raise Unfit(f"{item} is no IP address or network") from None
+            if item:
+                kept.append(item)
+        return ",".join(kept)
+
+    expects = "IP addresses and networks with commas between them, or *"
+    return Kind(expects, "ADDRESSES", check)
+
+
+def origins() -> Kind:
+    """What ``Origins`` takes, with commas between (in Python also a list)."""
+
+    def check(value: object) -> str:
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, list | tuple) or not all(isinstance(i, str) for i in items):
+            raise ValueError
+        kept = [item.strip() for item in items if item.strip()]
+        if not kept:
+            raise ValueError
+        try:
+            Origins(kept)
+        except ValueError as error:
+            raise Unfit(str(error)) from None
+        return ",".join(kept)
+
+    expects = "*, or same-host, null and origins with commas between them"
+    return Kind(expects, "ORIGINS", check)
+
+
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# The server writes these itself, to suit each message (RFC 9112, 6 and 9).
+_FRAMING = (b"connection", b"content-length", b"transfer-encoding", b"upgrade")
+
+
+def header_lines() -> Kind:
+    """Response headers: ``Name: value`` each, in Python also (name, value) pairs."""
+
+    def pair(item: object) -> tuple[bytes, bytes]:
+        parts = item.split(":", 1) if isinstance(item, str) else item
+        if not isinstance(parts, list | tuple) or len(parts) != 2:
+            raise Unfit(f"{item!r} must have the form 'Name: value'")
+        try:
+            name, value = (
+                part.encode("latin-1") if isinstance(part, str) else bytes(memoryview(part))
+                for part in parts
+            )
+        except (TypeError, UnicodeEncodeError):
+            raise Unfit("must consist of latin-1 characters (RFC 9110, 5.5)") from None
+        name, value = name.strip().lower(), value.strip(b" \t")
+        if not _TOKEN.fullmatch(name):
+            raise Unfit(f"{printable(name)!r} is no header name (RFC 9110, 5.1)")
+        if re.search(rb"[\x00-\x08\x0a-\x1f\x7f]", value):
+            raise Unfit(f"the value of {name.decode()} holds a control character")
+        if name in _FRAMING:
+            raise Unfit(f"{name.decode()} is the server's to write")
+        return name, value
+
+    def check(value: object) -> tuple[tuple[bytes, bytes], ...]:
+        if not isinstance(value, list | tuple):
+            raise ValueError
+        return tuple(pair(item) for item in value)
+
+    expects = "a list of headers, each 'Name: value'"
+    return Kind(expects, "HEADER", check, str.splitlines, repeated=True)
+
+
+# --- Declarations ----------------------------------------------------------------------
+
+
+def option(
+    default: Any,
+    group: str,
+    kind: Kind,
+    help: str,
+    *,
+    flag: str = "",
+    shown: str = "",
+    fallback: str = "",
+    secret: bool = False,
+    positional: bool = False,
+) -> Any:
+    """Declare an option as a field of ``Config``.
+
+    ``flag`` is its name on the command line where that is not the field's, ``shown``
+    the default in words, ``fallback`` a foreign environment variable whose value
+    stands in for the default, ``secret`` keeps its value out of every message.
+    Only APP is ``positional``.
+    """
+    meta = {"group": group, "kind": kind, "help": help, "flag": flag, "shown": shown}
+    meta |= {"fallback": fallback, "secret": secret}
+    return dataclasses.field(
+        default=default, kw_only=not positional, repr=not secret, metadata=meta
+    )
+
+
+@dataclass(frozen=True)
+class Option:
+    """One declaration, as its readers see it: ``name`` is the field, ``key`` the word for it."""
+
+    name: str
+    key: str
+    default: Any
+    group: str
+    kind: Kind
+    help: str
+    shown: str
+    fallback: str
+    secret: bool
+
+    @classmethod
+    def of(cls, field: dataclasses.Field[Any]) -> Option:
+        """Read the declaration of a field of ``Config``."""
+        meta = dict(field.metadata)
+        key = meta.pop("flag") or field.name.replace("_", "-")
+        return cls(name=field.name, key=key, default=field.default, **meta)
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line."""
+        return "APP" if self.name == "app" else f"--{self.key}"
+
+    @property
+    def variable(self) -> str:
+        """Its name in the environment."""
+        return PREFIX + self.key.replace("-", "_").upper()
+
+    @property
+    def default_text(self) -> str:
+        """The default as a reader of the help sees it; empty where there is none."""
+        if self.shown:
+            return self.shown
+        if self.default is None and self.kind.none:
+            return "none"
+        if self.default in (dataclasses.MISSING, None, (), ""):
+            return ""
+        if isinstance(self.default, bool):
+            return "on" if self.default else "off"
+        return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
+
+    def check(self, value: object) -> Any:
+        """A typed value in its final form; ``ValueError`` where it does not fit."""
+        if value is None and (self.default is None or self.kind.none):
+            return None
+        if value == "none" and self.kind.none:
+            return None
+        return self.kind.check(value)
+
+    def parse(self, text: str) -> Any:
+        """The value that ``text`` stands for, checked; ``ValueError`` where it does not fit."""
+        if self.kind.none and text.lower() == "none":
+            return None
+        return self.check(self.kind.parse(text))
+
+
+def convert(
+    conversion: Callable[[Any], Any], raw: object, declared: Option, where: str, name: str
+) -> Any:
+    """``conversion(raw)``, or the ``ConfigError`` that says where it stood and what it must be.
+
+    ``where`` shows the source and the value, ``name`` is what the option is called there.
+    """
+    try:
+        return conversion(raw)
+    except ValueError as error:
+        if not isinstance(error, Unfit):
+            problem = f"{name} must be {declared.kind.expects}"
+        elif name in where:
+            problem = str(error)
+        else:
+            problem = f"{name}: {error}"
+        raise ConfigError(f"{clip(where)}: {printable(problem)}") from None
+
+
+def clip(text: str) -> str:
+    """Words of a user's, fit for one line of a message."""
+    text = printable(text)
+    return text if len(text) <= 160 else text[:157] + "..."

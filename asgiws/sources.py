@@ -1,0 +1,127 @@
+"""Where the command line's configuration comes from, and which source wins.
+
+Command line, then ``ASGIWS_*``, then one TOML file, then the default. Every value
+is checked where it is read, so that a mistake is reported with the place it stands
+in, even where a stronger source would have hidden it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .config import BY_NAME, OPTIONS, Config, Contradiction, find
+from .errors import ConfigError
+from .options import PREFIX, Option, clip, convert
+
+# Variables that are no options: which file to read, and which build to run.
+CONFIG_VARIABLE = PREFIX + "CONFIG"
+OTHER_VARIABLES = (CONFIG_VARIABLE, PREFIX + "PURE")
+
+
+def load(
+    command_line: Mapping[str, str | bool | tuple[str, ...]],
+    environ: Mapping[str, str],
+    config_file: str | None = None,
+) -> Config:
+    """The configuration of a server started from a command line.
+
+    ``command_line`` holds what was typed, by field name: text, a bool for a switch, a
+    tuple for a repeated option. ``config_file`` is the argument of ``--config``; without
+    it ASGIWS_CONFIG is asked, then pyproject.toml in the current directory. Raises
+    ``ConfigError``.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    # Weakest first: later ones overwrite.
+    _read_fallbacks(environ, values, origins)
+    table, file = _table(config_file or environ.get(CONFIG_VARIABLE) or None)
+    for key, raw in table.items():
+        declared = find(key, f"{key} in {file}", lambda option: option.key)
+        where = f"{key} = {_toml(declared, raw)} in {file}"
+        values[declared.name] = convert(declared.check, raw, declared, where, declared.flag)
+        origins[declared.name] = where
+    for variable, word in environ.items():
+        if not variable.startswith(PREFIX) or variable in OTHER_VARIABLES or not word:
+            continue
+        key = variable.removeprefix(PREFIX).lower()
+        declared = find(key, variable, lambda option: option.variable)
+        _read_word(declared, word, f"{variable}={_shown(declared, word)}", values, origins)
+    for name, typed in command_line.items():
+        declared = BY_NAME[name]
+        if isinstance(typed, str):
+            where = f"{declared.flag}={_shown(declared, typed)} on the command line"
+            _read_word(declared, typed, where, values, origins)
+        else:
+            where = f"{declared.flag} on the command line"
+            values[name] = convert(declared.check, typed, declared, where, declared.flag)
+            origins[name] = where
+    if "app" not in values:
+        raise ConfigError(
+            "no application: give its import string, as in `asgiws main:app` "
+            '(or ASGIWS_APP, or app = "main:app" in [tool.asgiws])'
+        )
+    try:
+        return Config(**values)
+    except Contradiction as error:
+        places = ", ".join(origins[name] for name in error.names if name in origins)
+        raise ConfigError(f"{clip(places)}: {error}") from None
+
+
+def _read_word(
+    declared: Option, word: str, where: str, values: dict[str, Any], origins: dict[str, str]
+) -> None:
+    values[declared.name] = convert(declared.parse, word, declared, where, declared.flag)
+    origins[declared.name] = where
+
+
+def _read_fallbacks(
+    environ: Mapping[str, str], values: dict[str, Any], origins: dict[str, str]
+) -> None:
+    for declared in OPTIONS:
+        word = environ.get(declared.fallback, "") if declared.fallback else ""
+        if word:
+            _read_word(declared, word, f"{declared.fallback}={word}", values, origins)
+
+
+def _shown(declared: Option, raw: object) -> object:
+    return "..." if declared.secret else raw
+
+
+def _toml(declared: Option, raw: object) -> str:
+    """A value as it may have stood in the file."""
+    if isinstance(raw, bool):
+        return str(raw).lower()
+    return f'"{_shown(declared, raw)}"' if isinstance(raw, str) else str(_shown(declared, raw))
+
+
+def _table(config_file: str | None) -> tuple[dict[str, Any], str]:
+    """The table of options in the TOML file that counts, and what to call it in messages.
+
+    Without ``config_file`` that is [tool.asgiws] of a pyproject.toml in the current
+    directory, if there is one. In a file given by name it is [tool.asgiws] too, or
+    the whole file where it has no such table and is no pyproject.toml.
+    """
+    path = Path(config_file or "pyproject.toml")
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        if config_file is None:
+            return {}, ""
+        raise ConfigError(f"--config {clip(config_file)}: there is no such file") from None
+    except OSError as error:
+        raise ConfigError(f"--config {clip(str(path))}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"{clip(str(path))} is no valid TOML: {error}") from None
+    table = content.get("tool", {}).get("asgiws") if isinstance(content.get("tool"), dict) else None
+    if table is not None:
+        if not isinstance(table, dict):
+            raise ConfigError(f"{path}: tool.asgiws must be a table, [tool.asgiws]")
+        return table, f"{path} [tool.asgiws]"
+    if path.name == "pyproject.toml":
+        if config_file is not None:
+            raise ConfigError(f"--config {clip(config_file)}: the file has no [tool.asgiws]")
+        return {}, ""
+    return content, str(path)
