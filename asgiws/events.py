@@ -1,0 +1,62 @@
+"""What an application sends, checked: the errors that say what was expected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .errors import ASGIError, ClientDisconnected
+from .log import error_log
+from .wire.errors import NORMAL_CLOSURE, may_be_sent
+
+Event = dict[str, Any]
+
+MAX_REASON_BYTES = 123  # RFC 6455 section 5.5: 125 less the code
+
+
+def expected(what: str, event: Event) -> ASGIError:
+    """The error for an ``event`` that is not what ``what`` says."""
+    return ASGIError(f"{event['type']}: expected {what}, got {event!r:.200}")
+
+
+def unencodable(event: Event) -> ASGIError:
+    """The error for text with lone surrogates."""
+    return expected("text that can be encoded in UTF-8 (no lone surrogates)", event)
+
+
+def close_arguments(event: Event) -> tuple[int, str]:
+    """The code and the reason of a websocket.close event; a reason too long is cut."""
+    code = event.get("code", NORMAL_CLOSURE)
+    reason = event.get("reason") or ""
+    if code is None:
+        code = NORMAL_CLOSURE
+    if isinstance(code, bool) or not isinstance(code, int) or not may_be_sent(code):
+        raise expected("a code that may be sent (1000 to 1003, 1007 to 1014, 3000 to 4999)", event)
+    if not isinstance(reason, str):
+        raise expected("reason to be a str", event)
+    try:
+        encoded = reason.encode()
+    except UnicodeEncodeError:
+        raise unencodable(event) from None
+    if len(encoded) > MAX_REASON_BYTES:
+        error_log.warning("websocket.close: the reason was cut at %d bytes", MAX_REASON_BYTES)
+        reason = encoded[:MAX_REASON_BYTES].decode(errors="ignore")
+    return int(code), reason
+
+
+def tells_of_disconnect(exc: BaseException | None) -> bool:
+    """Whether ``exc`` is our ClientDisconnected, or what a framework made of it.
+
+    A group counts if all of it does. What was raised while one was handled counts
+    unless it is a built-in exception: that is a bug in the handler.
+    """
+    seen = set()  # raise error from error
+    while exc is not None and id(exc) not in seen:
+        seen.add(id(exc))
+        if isinstance(exc, BaseExceptionGroup):
+            return all(tells_of_disconnect(part) for part in exc.exceptions)
+        if isinstance(exc, ClientDisconnected):
+            return True
+        if type(exc).__module__ == "builtins":
+            return False
+        exc = exc.__cause__ or exc.__context__
+    return False

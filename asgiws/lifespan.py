@@ -1,0 +1,107 @@
+"""The ASGI lifespan: the application's start and end around those of the server."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from .errors import ASGIError, LifespanError
+from .importer import trimmed_traceback
+from .log import error_log
+from .worker import ASGIApp, Event
+
+LAST_SECONDS = 1.0  # for an application that has failed to start, and has said so
+
+
+class Lifespan:
+    """Runs the application's lifespan (ASGI "Lifespan Protocol", version 2.0).
+
+    ``mode`` is that of ``--lifespan``: with ``auto`` an application that raises
+    before it has answered lifespan.startup is taken to have none. ``state`` is the
+    application's, to be copied into every scope.
+    """
+
+    def __init__(self, app: ASGIApp, mode: str) -> None:
+        self.state: dict[str, Any] = {}
+        self._app = app
+        self._mode = mode
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+        self._answer: asyncio.Future[Event] | None = None
+        self._phase = ""
+
+    async def startup(self) -> None:
+        """Start the application; raises LifespanError where it fails."""
+        if self._mode == "off":
+            return
+        scope = {
+            "type": "lifespan",
+            "asgi": {"version": "3.0", "spec_version": "2.0"},
+            "state": self.state,
+        }
+        task = self._task = asyncio.get_running_loop().create_task(self._call(scope))
+        answer = await self._ask("startup")
+        if answer is not None and answer["type"] == "lifespan.startup.complete":
+            return
+        self._task = None
+        if answer is not None:
+            # Frameworks raise after this answer, and what they raise is in its message.
+            await asyncio.wait([task], timeout=LAST_SECONDS)
+            if not task.cancel() and not task.cancelled():
+                task.exception()
+            raise LifespanError("the application failed to start", answer.get("message", ""))
+        exc = None if task.cancelled() else task.exception()
+        if self._mode == "auto":
+            error_log.info(
+                "The application has no lifespan (%s)",
+                "it returned" if exc is None else type(exc).__name__,
+            )
+        elif exc is not None:
+            raise LifespanError("the application's lifespan raised", trimmed_traceback(exc))
+        else:
+            raise LifespanError("the application's lifespan ended before startup was complete")
+
+    async def shutdown(self, patience: float) -> None:
+        """End the application; logs if it fails, or takes longer than ``patience`` seconds."""
+        task = self._task
+        if task is None:
+            return
+        try:
+            async with asyncio.timeout(patience):
+                answer = await self._ask("shutdown")
+                if answer is not None:
+                    await asyncio.wait([task])
+        except TimeoutError:
+            error_log.error("The application's lifespan did not end within %g s", patience)
+            task.cancel()
+            return
+        exc = None if task.cancelled() else task.exception()
+        if answer is not None and answer["type"] == "lifespan.shutdown.failed":
+            for line in ("The application failed to stop", *answer.get("message", "").split("\n")):
+                error_log.error("%s", line)
+        elif exc is not None:
+            error_log.error("Exception in the application's lifespan", exc_info=exc)
+
+    def cancel(self) -> None:
+        """Give up on an application that has not started or ended."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _call(self, scope: dict[str, Any]) -> None:
+        # What a plain function raises when it is called must end up in the task as well.
+        await self._app(scope, self._events.get, self._send)
+
+    async def _ask(self, phase: str) -> Event | None:
+        """Send ``lifespan.<phase>``; the answer, or None if the application ended without."""
+        assert self._task is not None
+        self._phase = phase
+        self._answer = answer = asyncio.get_running_loop().create_future()
+        self._events.put_nowait({"type": f"lifespan.{phase}"})
+        await asyncio.wait([self._task, answer], return_when=asyncio.FIRST_COMPLETED)
+        return answer.result() if answer.done() else None
+
+    async def _send(self, event: Event) -> None:
+        allowed = [f"lifespan.{self._phase}.complete", f"lifespan.{self._phase}.failed"]
+        if self._answer is None or self._answer.done() or event.get("type") not in allowed:
+            raise ASGIError(f"expected one of {' or '.join(allowed)}, once, got {event!r:.200}")
+        self._answer.set_result(event)

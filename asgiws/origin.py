@@ -1,0 +1,134 @@
+"""Which pages may open a WebSocket: the Origin header against the list of ``--ws-origins``.
+
+A browser lets every page open a WebSocket to every server, and sends the user's
+cookies along; that the server may refuse by the page's origin is all the protection
+there is (RFC 6455 section 10.2). What sends no Origin is no browser, and could write
+there what it likes: it is let in.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+ANY: Final = "*"
+SAME_HOST: Final = "same-host"
+NULL: Final = "null"  # a sandboxed frame, a local file, a page that hides where it is from
+
+_FORM: Final = re.compile(
+    r"([A-Za-z][A-Za-z0-9+.\-]*)://(\[[0-9A-Fa-f:.]+\]|[^\s\x00-\x20\x7f/?#@:\[\]\\]*)(?::([0-9]{1,5}))?"
+)
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+class Origin(NamedTuple):
+    """An origin in its one form: lower case, punycode, the port as a number."""
+
+    scheme: str
+    host: str
+    port: int | None
+
+
+def parse(text: str) -> Origin:
+    """The origin that ``text`` stands for (RFC 6454 section 4); raises ValueError if none."""
+    unfit = ValueError(f"{text} is no origin: expected scheme://host or scheme://host:port")
+    match = _FORM.fullmatch(text)
+    if match is None:
+        raise unfit
+    scheme, host, port = match.groups()
+    scheme = scheme.lower()
+    if host[:1] == "[":
+        try:
+            host = f"[{ipaddress.IPv6Address(host[1:-1]).compressed}]"
+        except ValueError:
+            raise unfit from None
+    elif not host.isascii():
+        host = _punycode(host)
+    return Origin(scheme, host.lower(), int(port) if port else _DEFAULT_PORTS.get(scheme))
+
+
+def _punycode(host: str) -> str:
+    """An internationalised name as a browser writes it into Origin (UTS 46, not transitional).
+
+    Python's "idna" codec takes the older rules: it would make ``strasse`` of ``straße``,
+    which is somebody else's name today.
+    """
+    host = host.replace("\u3002", ".")
+    host = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", host).lower())
+    return ".".join(
+        label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii")
+        for label in host.split(".")
+    )
+
+
+class Origins:
+    """The allow-list: ``*``, ``same-host``, ``null``, origins, and ``https://*.example.com``."""
+
+    def __init__(self, entries: Iterable[str]) -> None:
+        """Raises ValueError, with words for the user, for what is no entry."""
+        self._any = self._same_host = self._null = False
+        self._exact: set[Origin] = set()
+        self._below: list[Origin] = []  # hosts that begin with a dot
+        for entry in entries:
+            if entry == ANY:
+                self._any = True
+            elif entry.lower() == SAME_HOST:
+                self._same_host = True
+            elif entry.lower() == NULL:
+                self._null = True
+            else:
+                self._add(entry)
+
+    def _add(self, entry: str) -> None:
+        origin = parse(entry)
+        if origin.scheme in ("ws", "wss"):
+            raise ValueError(f"{entry}: an origin is that of a page: http:// or https://")
+        if origin.host[:2] == "*." and "*" not in origin.host[1:] and origin.host[2:]:
+            self._below.append(origin._replace(host=origin.host[1:]))
+        elif "*" in origin.host:
+            raise ValueError(
+                f"{entry}: a * may only stand for subdomains, as in https://*.example.com"
+            )
+        else:
+            self._exact.add(origin)
+
+    def allow(self, headers: Iterable[tuple[bytes, bytes]], secure: bool) -> bool:
+        """Whether a request with these headers may open a WebSocket.
+
+        ``secure``: it came by TLS, perhaps only to a trusted proxy. More than one
+        Origin is nobody's, and so is a malformed one.
+        """
+        if self._any:
+            return True
+        given = [value for name, value in headers if name == b"origin"]
+        if not given:
+            return True
+        if len(given) > 1:
+            return False
+        if given[0] == b"null":
+            return self._null
+        try:
+            origin = parse(given[0].decode("ascii"))
+            if origin in self._exact or any(_is_below(origin, parent) for parent in self._below):
+                return True
+            return self._same_host and origin == _own(headers, secure)
+        except ValueError:
+            return False
+
+
+def _is_below(origin: Origin, parent: Origin) -> bool:
+    return (
+        origin.scheme == parent.scheme
+        and origin.port == parent.port
+        and origin.host.endswith(parent.host)
+        and len(origin.host) > len(parent.host)
+    )
+
+
+def _own(headers: Iterable[tuple[bytes, bytes]], secure: bool) -> Origin:
+    """The origin of a page that this server, or the proxy before it, has served itself."""
+    host = next(value for name, value in headers if name == b"host")
+    return parse(f"{'https' if secure else 'http'}://{host.decode('ascii')}")

@@ -1,0 +1,33 @@
+"""Whether a peer takes what is sent to it, seen more finely than a transport can.
+
+A transport learns that a peer has read when the kernel takes more from it, and the
+kernel does so in large steps: of a send buffer of 2.5 MB about 800 kB must be empty
+first. To a slow client that is minutes. What the peer has not acknowledged yet the
+kernel tells byte by byte.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+try:
+    from fcntl import ioctl
+    from termios import TIOCOUTQ
+except ImportError:  # not on Windows: there a transport's steps must do
+    TIOCOUTQ = 0  # type: ignore[misc]
+
+
+def waiting(transport: Any) -> int:
+    """How many bytes wait for the peer; 0 unless some of them wait in the transport itself.
+
+    While nothing is written, any change means that the peer has taken some.
+    """
+    size: int = transport.get_write_buffer_size()
+    sock = transport.get_extra_info("socket") if size and TIOCOUTQ else None
+    if sock is not None:
+        try:
+            size += struct.unpack("i", ioctl(sock.fileno(), TIOCOUTQ, b"\0\0\0\0"))[0]
+        except OSError:
+            pass  # no such socket, or a closed one: it will be noticed elsewhere
+    return size

@@ -1,0 +1,224 @@
+"""One HTTP/1.1 response onto the wire: the application's headers checked, its body framed.
+
+Responses to requests, denials of WebSockets and the server's own errors are all
+framed here. Nothing is known of transports: bytes come out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from http import HTTPStatus
+from typing import Any, Final
+
+from .errors import ASGIError
+
+Headers = list[tuple[bytes, bytes]]
+DefaultHeaders = Callable[[Collection[bytes]], bytes]
+
+_TOKEN_CHARS: Final = b"!#$%&'*+-.^_`|~0123456789" + bytes(
+    char for letter in range(26) for char in (65 + letter, 97 + letter)
+)
+_CONTROLS: Final = bytes(char for char in (*range(32), 127) if char != 9)
+
+_STATUS_LINES: Final = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
+    for status in HTTPStatus
+    if status >= 200
+}
+
+# How the body is framed (RFC 9112 section 6).
+UNDECIDED: Final = 0
+NONE: Final = 1  # HEAD, 204, 304: there is none, whatever the application sends
+LENGTH: Final = 2
+CHUNKED: Final = 3
+CLOSE: Final = 4  # HTTP/1.0: the end of the connection ends the body
+
+
+def phrase(status: int) -> str:
+    """The reason phrase of ``status``, or nothing."""
+    return _STATUS_LINES[status][13:-2].decode() if status in _STATUS_LINES else ""
+
+
+def checked_headers(headers: Any) -> Headers:
+    """The application's headers with lower-cased names.
+
+    Raises ASGIError unless they are pairs of bytes, the names tokens and the values
+    without control characters (RFC 9110 section 5.5): nothing that is sent may look
+    like the end of a line.
+    """
+    if headers == () or headers == []:
+        return []
+    try:
+        pairs = [(name.lower(), value) for name, value in headers]
+        names = b"".join([name for name, _ in pairs])
+        values = b"".join([value for _, value in pairs])
+    except (TypeError, ValueError, AttributeError):
+        raise ASGIError(
+            f"expected headers to be pairs of bytes, (name, value), got {headers!r:.200}"
+        ) from None
+    if names.translate(None, _TOKEN_CHARS) or not all(name for name, _ in pairs):
+        wrong = next(n for n, _ in pairs if not n or n.translate(None, _TOKEN_CHARS))
+        raise ASGIError(
+            f"expected a header's name to be a token (RFC 9110, 5.6.2), got {wrong!r:.200}"
+        )
+    if len(values.translate(None, _CONTROLS)) != len(values):
+        name, wrong = next(p for p in pairs if len(p[1].translate(None, _CONTROLS)) != len(p[1]))
+        raise ASGIError(
+            f"expected {name.decode()} to hold no control characters, got {wrong!r:.200}"
+        )
+    return pairs
+
+
+class Response:
+    """The bytes of one response: ``start`` once, then ``body`` until it is complete.
+
+    The head leaves together with the first piece of the body (ASGI: not before).
+    ``keep_alive`` may be cleared until then, to announce that the connection closes;
+    afterwards it says whether it can persist. ``begun``: the head has left.
+    """
+
+    __slots__ = (
+        "_body_allowed",
+        "_default_headers",
+        "_framing",
+        "_lines",
+        "_modern",
+        "_says_close",
+        "begun",
+        "complete",
+        "keep_alive",
+        "left",
+        "status",
+    )
+
+    def __init__(
+        self, method: bytes, http_version: str, keep_alive: bool, default_headers: DefaultHeaders
+    ) -> None:
+        self._body_allowed = method != b"HEAD"
+        self._modern = http_version != "1.0"
+        self._default_headers = default_headers
+        self.keep_alive = keep_alive
+        self.status = 0  # once there is one, the response is started
+        self.begun = False
+        self.complete = False
+        self._framing = UNDECIDED
+        self.left = 0  # of a Content-Length
+        self._says_close = False
+        self._lines: list[bytes] = []
+
+    def start(self, status: Any, headers: Any) -> None:
+        """Take the head; raises ASGIError, and takes nothing, if it cannot be sent."""
+        if not isinstance(status, int) or not 200 <= status <= 999:
+            raise ASGIError(f"expected status to be an int from 200 to 999, got {status!r:.200}")
+        pairs = checked_headers(headers)
+        length: int | None = None
+        coded = False
+        given = {name for name, _ in pairs}
+        says_close = False
+        if b"connection" in given:
+            says_close = any(
+                b"close" in value.lower().replace(b" ", b"").split(b",")
+                for name, value in pairs
+                if name == b"connection"
+            )
+        if b"transfer-encoding" in given:
+            # How it is coded is ours to say: chunked or not at all.
+            if any(n == b"transfer-encoding" and v.lower() != b"chunked" for n, v in pairs):
+                raise ASGIError("expected no transfer-encoding other than chunked")
+            coded = True
+            pairs = [p for p in pairs if p[0] not in (b"transfer-encoding", b"content-length")]
+        elif b"content-length" in given:
+            values = [value for name, value in pairs if name == b"content-length"]
+            if len(values) != 1 or not values[0].isdigit():
+                raise ASGIError(f"expected one content-length, of digits, got {values!r:.200}")
+            length = int(values[0])
+            if status == 204:  # RFC 9110 section 8.6
+                pairs = [pair for pair in pairs if pair[0] != b"content-length"]
+        line = _STATUS_LINES.get(status)
+        lines = [line if line is not None else b"HTTP/1.1 %d \r\n" % status]
+        lines += [b"%b: %b\r\n" % pair for pair in pairs]
+        lines.append(self._default_headers(given))
+        if not self._body_allowed or status == 204 or status == 304:
+            self._framing = NONE
+        elif length is not None:
+            self._framing = LENGTH
+            self.left = length
+        elif not self._modern:
+            self._framing = CLOSE
+        elif coded:
+            self._framing = CHUNKED
+            lines.append(b"transfer-encoding: chunked\r\n")
+        else:
+            self._framing = UNDECIDED
+        if says_close:
+            self.keep_alive = False
+            self._says_close = True
+        self.status = int(status)
+        self._lines = lines
+
+    def body(self, data: Any, more: Any) -> list[bytes]:
+        """The bytes to write for a piece of the body, the head before the first one.
+
+        Raises ASGIError, and counts nothing, for a body longer than its Content-Length.
+        One that ends too early leaves ``left`` over zero: the connection must be cut.
+        """
+        if type(data) is not bytes:
+            if not isinstance(data, (bytes, bytearray, memoryview)):
+                raise ASGIError(f"expected body to be bytes, got {data!r:.200}")
+            data = bytes(data)
+        size = len(data)
+        if self._framing == UNDECIDED:
+            if more:
+                self._framing = CHUNKED
+                self._lines.append(b"transfer-encoding: chunked\r\n")
+            else:
+                self._framing = LENGTH
+                self.left = size
+                self._lines.append(b"content-length: %d\r\n" % size)
+        if self._framing == LENGTH:
+            if size > self.left:
+                raise ASGIError(
+                    f"expected no more than the {self.left} bytes that content-length leaves, "
+                    f"got {size}"
+                )
+            self.left -= size
+        if not more:
+            self.complete = True
+        parts: list[bytes] = []
+        if not self.begun:
+            self.begun = True
+            parts = self._lines
+            if not self.keep_alive and not self._says_close:
+                parts.append(b"connection: close\r\n")
+            parts.append(b"\r\n")
+            self._lines = []
+        if self._framing == CHUNKED:
+            if size:
+                parts += (b"%x\r\n" % size, data, b"\r\n")
+            if not more:
+                parts.append(b"0\r\n\r\n")
+        elif size and self._framing != NONE:
+            parts.append(data)
+        return parts
+
+    @property
+    def cut_is_visible(self) -> bool:
+        """Whether a client can tell an early end of the connection from the body's end."""
+        return self._framing != CLOSE
+
+
+def error_response(
+    method: bytes, status: int, reason: str, headers: Headers, default_headers: DefaultHeaders
+) -> bytes:
+    """A whole response of the server's own, a line of text, after which it closes."""
+    response = Response(method, "1.1", False, default_headers)
+    text = (reason or phrase(status)).encode("ascii", "backslashreplace") + b"\n"
+    response.start(
+        status,
+        [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(text)),
+            *headers,
+        ],
+    )
+    return b"".join(response.body(text, False))

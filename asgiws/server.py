@@ -1,0 +1,343 @@
+"""One worker process: event loop, listening sockets, signals, start and end.
+
+The order of a start: load the application, bind, lifespan.startup, listen. The
+order of an end: stop listening; tell every WebSocket (1012) and let HTTP requests
+finish; after the graceful timeout cancel what is left, and abandon what will not
+be cancelled; lifespan.shutdown; the process ends, whatever threads remain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import signal
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+from typing import Any
+
+from ._build import build
+from .config import Config
+from .errors import ConfigError, StartupError
+from .http import HTTPProtocol
+from .importer import load_app
+from .lifespan import Lifespan
+from .listener import Listener, bound
+from .log import configure, error_log
+from .worker import Worker
+
+CANCEL_SECONDS = 1.0  # for what was cancelled at the graceful timeout
+WATCHDOG_SECONDS = 5.0  # for an event loop that is blocked, beyond all other deadlines
+POLL_SECONDS = 0.02
+
+
+def run(app: Any, **options: Any) -> None:
+    """Serve ``app``, an ASGI application or its import string, until SIGINT or SIGTERM.
+
+    ``options`` are the fields of Config. Raises ConfigError and the other kinds of
+    StartupError; returns after a clean shutdown.
+    """
+    Server(Config(app, **options)).run()
+
+
+class Server:
+    """Serves one application on one event loop.
+
+    ``run()`` makes the loop and listens to signals; ``await serve()`` runs inside
+    a loop of yours, and leaves signals to you.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._addresses: list[Any] = []
+        self._started: asyncio.Event | None = None
+        self._stop: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop_requested = False
+        self.worker: Worker | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether connections are accepted, or have been."""
+        return self._started is not None and self._started.is_set()
+
+    async def wait_started(self) -> None:
+        """Wait until connections are accepted; ``serve`` must be running in this loop."""
+        await self._event("_started").wait()
+
+    @property
+    def addresses(self) -> list[Any]:
+        """What is listened on: ``(host, port, ...)`` of each socket, or the path of a Unix one."""
+        return list(self._addresses)
+
+    @property
+    def urls(self) -> list[str]:
+        """The addresses as URLs; ``unix:PATH`` for a Unix socket."""
+        scheme = "https" if self.config.ssl_certfile else "http"
+        urls = []
+        for address in self.addresses:
+            if isinstance(address, tuple):
+                host = f"[{address[0]}]" if ":" in address[0] else address[0]
+                urls.append(f"{scheme}://{host}:{address[1]}")
+            else:
+                urls.append(f"unix:{address}")
+        return urls
+
+    def shutdown(self) -> None:
+        """Begin the shutdown; from any thread or signal handler, more than once."""
+        self._stop_requested = True
+        if self._loop is not None:
+            try:
+                self._loop.call_soon_threadsafe(self._event("_stop").set)
+            except RuntimeError:
+                pass  # the loop is closed: it is over
+
+    def run(self) -> None:
+        """Serve until SIGINT or SIGTERM; raises StartupError."""
+        threads = set(threading.enumerate())
+        status = 0
+        try:
+            configure(self.config)
+            app = load_app(self.config)
+            loop = _new_event_loop(self.config.loop)
+            asyncio.set_event_loop(loop)
+            with self._signals():
+                try:
+                    loop.run_until_complete(self._serve(app))
+                finally:
+                    _close(loop)
+        except StartupError as exc:
+            status = exc.exit_code
+            raise
+        finally:
+            _let_threads_go(threads, status)
+
+    async def serve(self) -> None:
+        """Serve until ``shutdown()``, in the running loop; raises StartupError.
+
+        Installs no signal handlers and no logging settings. A cancelled call shuts
+        down without waiting for requests in progress.
+        """
+        await self._serve(load_app(self.config))
+
+    async def _serve(self, app: Any) -> None:
+        config = self.config
+        loop = self._loop = asyncio.get_running_loop()
+        stop = self._event("_stop")
+        if self._stop_requested:
+            return
+        tls = config.ssl_context()
+        lifespan = Lifespan(app, config.lifespan)
+        worker = self.worker = Worker(config, app, loop, lifespan.state)
+        patience = 0.0
+        try:
+            with bound(config) as sockets, ExitStack() as listening:
+                self._addresses = [sock.getsockname() for sock in sockets]
+                if not await _unless(stop, lifespan.startup()):
+                    lifespan.cancel()
+                    return
+                for sock in sockets:
+                    listening.enter_context(self._listen(worker, sock, tls))
+                self._event("_started").set()
+                for url in self.urls:
+                    error_log.info("Serving on %s with asgiws, %s (Ctrl-C to stop)", url, build())
+                await stop.wait()
+                patience = config.timeout_graceful_shutdown
+        finally:
+            await self._drain(worker, patience)
+            await lifespan.shutdown(max(patience, CANCEL_SECONDS))
+            if self.started:
+                error_log.info("Stopped")
+
+    @contextmanager
+    def _listen(
+        self, worker: Worker, sock: socket.socket, tls: ssl.SSLContext | None
+    ) -> Iterator[None]:
+        """Accept on ``sock`` while the block runs."""
+        listener = Listener(
+            worker.loop,
+            sock,
+            lambda: HTTPProtocol(worker),
+            tls,
+            self.config.timeout_request_head,
+            self.config.ws_close_timeout,
+        )
+        try:
+            listener.start(self.config.backlog)
+        except NotImplementedError:
+            raise ConfigError(
+                "--loop: this event loop cannot watch sockets; use a selector event loop"
+            ) from None
+        try:
+            yield
+        finally:
+            listener.close()
+
+    async def _drain(self, worker: Worker, patience: float) -> None:
+        """Let go of what is alive: ask, wait, cancel, abandon."""
+        if not worker.connections and not worker.tasks:
+            return
+        error_log.info(
+            "Waiting for %d connections and %d calls of the application to end",
+            len(worker.connections),
+            len(worker.tasks),
+        )
+        worker.draining = True
+        for connection in tuple(worker.connections):
+            connection.shutdown()
+        if await _ended(worker, patience):
+            return
+        left = tuple(worker.tasks)
+        if left:
+            error_log.warning(
+                "Cancelling %d calls of the application after %g s", len(left), patience
+            )
+        for task in left:
+            task.cancel()
+        for connection in tuple(worker.connections):
+            connection.abort()
+        if not await _ended(worker, CANCEL_SECONDS):
+            error_log.error("Abandoning %d calls of the application that go on", len(worker.tasks))
+            for task in worker.tasks:
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is said
+
+    def _event(self, name: str) -> asyncio.Event:
+        event: asyncio.Event | None = getattr(self, name)
+        if event is None:
+            event = asyncio.Event()
+            setattr(self, name, event)
+        return event
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM begin the shutdown, the second one ends the process.
+
+        ``signal.signal`` and not the loop's handlers: those wait for a loop that the
+        application may be blocking. Outside of the main thread there are no signals.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        requested = threading.Event()
+        finished = threading.Event()
+        patience = 2 * self.config.timeout_graceful_shutdown + CANCEL_SECONDS + WATCHDOG_SECONDS
+
+        def handle(number: int, _frame: FrameType | None) -> None:
+            if requested.is_set():
+                _leave(128 + number)
+            requested.set()
+            self.shutdown()
+
+        def watch() -> None:
+            requested.wait()
+            if not finished.is_set():
+                # Not by the handler: it may have interrupted another line of the log.
+                error_log.info("Stopping; once more Ctrl-C ends the process at once")
+            if not finished.wait(patience):
+                error_log.error("The event loop is blocked: ending the process")
+                _leave(1)
+
+        threading.Thread(target=watch, name="asgiws-watchdog", daemon=True).start()
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        previous = {number: signal.signal(number, handle) for number in numbers}
+        try:
+            yield
+        finally:
+            finished.set()
+            requested.set()
+            for number, handler in previous.items():
+                if handler is not None:  # one that Python did not install
+                    signal.signal(number, handler)
+
+
+def _new_event_loop(name: str) -> asyncio.AbstractEventLoop:
+    if name != "asyncio":
+        try:
+            import uvloop
+        except ImportError:
+            pass  # Config has refused --loop uvloop then: this is auto
+        else:
+            return uvloop.new_event_loop()
+    # A selector loop on every system: the proactor cannot watch a listening socket.
+    return asyncio.SelectorEventLoop()
+
+
+async def _unless(stop: asyncio.Event, call: Any) -> bool:
+    """Await ``call`` unless ``stop`` is set first; whether it came to a good end."""
+    task = asyncio.ensure_future(call)
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if task.done() and not (stop.is_set() and task.exception()):
+            task.result()
+            return True
+        return False
+    finally:
+        task.cancel()
+        stopped.cancel()
+
+
+async def _ended(worker: Worker, patience: float) -> bool:
+    """Wait until nothing is alive in ``worker``, ``patience`` seconds at most."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience
+    while worker.connections or worker.tasks:
+        # Without patience, too, who is told may react.
+        await asyncio.sleep(POLL_SECONDS)
+        if loop.time() >= deadline:
+            return not (worker.connections or worker.tasks)
+    return True
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    """Close the loop; the tasks that the application started elsewhere get one second."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.wait(tasks, timeout=CANCEL_SECONDS))
+    try:
+        loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), timeout=CANCEL_SECONDS))
+    except TimeoutError:
+        pass
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
+def _let_threads_go(before: set[threading.Thread], status: int) -> None:
+    """See to it that no thread of the application keeps the process alive.
+
+    The interpreter waits for all threads that are not daemons, and the threads of
+    executors and AnyIO's workers are none. If one that was not there ``before`` is
+    still alive when the main thread ends, the process ends with ``status``.
+    """
+    left = [
+        thread
+        for thread in threading.enumerate()
+        if thread not in before and thread.is_alive() and not thread.daemon
+    ]
+
+    def leave() -> None:
+        if any(thread.is_alive() for thread in left):
+            atexit._run_exitfuncs()
+            _leave(status)
+
+    if left:
+        # What is registered here runs before the interpreter waits for threads, and,
+        # as the last, before concurrent.futures waits for its own. atexit runs after.
+        threading._register_atexit(leave)  # type: ignore[attr-defined]
+
+
+def _leave(status: int) -> None:
+    """End the process at once, with what was printed."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass
+    os._exit(status)
