@@ -1,0 +1,54 @@
+"""The two builds side by side: ``asgiws`` as installed, and its interpreted twin.
+
+The twin is the whole package loaded once more, from its source files, under the
+name ``asgiws_interpreted``: no class is shared, so nothing of one build can leak
+into a test of the other.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import asgiws
+from asgiws._build import COMPILED_MODULES, InterpretedFinder
+
+TWIN = "asgiws_interpreted"
+
+
+def load_twin() -> ModuleType:
+    root = Path(asgiws.__file__).parent
+    sys.meta_path.insert(0, InterpretedFinder(TWIN))
+    spec = importlib.util.spec_from_file_location(
+        TWIN, root / "__init__.py", submodule_search_locations=[str(root)]
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    twin = importlib.util.module_from_spec(spec)
+    sys.modules[TWIN] = twin
+    spec.loader.exec_module(twin)
+    assert twin.build() == "pure Python"
+    return twin
+
+
+def stale() -> list[str]:
+    """The compiled modules that are older than their sources, and so shadow an edit."""
+    found = []
+    for name in COMPILED_MODULES:
+        module = importlib.import_module(f"asgiws.{name}")
+        binary = Path(str(module.__file__))
+        if binary.suffix == ".py":
+            continue
+        source = Path(asgiws.__file__).parent.joinpath(*name.split(".")).with_suffix(".py")
+        sources = [source, *source.parent.glob("*.pxd")]
+        if any(path.exists() and path.stat().st_mtime > binary.stat().st_mtime for path in sources):
+            found.append(name)
+    return found
+
+
+BUILDS = {"interpreted": load_twin()}
+if asgiws.build() == "compiled":
+    BUILDS["compiled"] = asgiws

@@ -1,0 +1,53 @@
+"""Certificates made for a test: a server's, and a client's, each from an authority of its own."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+
+class Certificates:
+    """PEM files in ``directory`` for the ``--ssl-*`` options, and contexts for clients."""
+
+    def __init__(self, directory: Path, password: str = "correct horse") -> None:
+        self._authority = trustme.CA()
+        self._clients = trustme.CA()
+        leaf = self._authority.issue_cert("localhost", "127.0.0.1")
+        self.password = password
+        self.chain = str(directory / "chain.pem")
+        self.key = str(directory / "key.pem")
+        self.locked_key = str(directory / "locked.pem")
+        self.clients = str(directory / "clients.pem")
+        for pem in leaf.cert_chain_pems:
+            pem.write_to_path(self.chain, append=True)
+        leaf.private_key_pem.write_to_path(self.key)
+        key = load_pem_private_key(leaf.private_key_pem.bytes(), None)
+        Path(self.locked_key).write_bytes(
+            key.private_bytes(
+                Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password.encode())
+            )
+        )
+        self._clients.cert_pem.write_to_path(self.clients)
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What a server needs."""
+        return {"ssl_certfile": self.chain, "ssl_keyfile": self.key}
+
+    def client(self, certificate: str = "") -> ssl.SSLContext:
+        """Trusts the server; with ``known`` or ``unknown`` shows a certificate of its own."""
+        context = ssl.create_default_context()
+        context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
+        self._authority.configure_trust(context)
+        if certificate:
+            authority = self._clients if certificate == "known" else trustme.CA()
+            authority.issue_cert("client@example.org").configure_cert(context)
+        return context

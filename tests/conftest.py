@@ -1,0 +1,38 @@
+"""Fixtures that all tests share: both builds, both event loops, servers on real sockets."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+
+from .builds import BUILDS, stale
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if names := stale():
+        pytest.exit(f"older than their sources: {', '.join(names)}; run: pip install -e . again", 4)
+
+
+def pytest_report_header() -> str:
+    return f"asgiws builds under test: {', '.join(BUILDS)}"
+
+
+@pytest.fixture(params=BUILDS)
+def package(request: pytest.FixtureRequest) -> ModuleType:
+    """The package in each of its builds; take submodules as ``package.wire.frames``."""
+    return BUILDS[request.param]
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """Whatever a test configures ends with it."""
+    loggers = [logging.getLogger(name) for name in ("asgiws", "asgiws.error", "asgiws.access")]
+    loggers.append(logging.getLogger())
+    before = [(log, log.handlers[:], log.level, log.propagate, log.disabled) for log in loggers]
+    yield
+    for log, handlers, level, propagate, disabled in before:
+        log.handlers[:], log.propagate, log.disabled = handlers, propagate, disabled
+        log.setLevel(level)

@@ -1,0 +1,189 @@
+"""What the README and the docs say: their snippets run, their commands and links exist.
+
+A snippet is a block of Python behind a line ``<!-- snippet: NAME -->``. Every one of them
+must have a test here.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+import asgiws
+from asgiws._build import COMPILED_MODULES
+from asgiws.config import OPTIONS, UVICORN_ONLY
+
+from .http_helpers import running
+
+ROOT = Path(__file__).parent.parent
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted(ROOT.glob("docs/*.md")),
+    *sorted(ROOT.glob("examples/*/README.md")),
+]
+SNIPPET = re.compile(r"^<!-- snippet: (\S+) -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def ids(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def snippets() -> dict[str, str]:
+    found = [pair for page in PAGES for pair in SNIPPET.findall(page.read_text("utf-8"))]
+    assert len(dict(found)) == len(found), "two snippets have one name"
+    return dict(found)
+
+
+def application(name: str) -> Any:
+    """The ``app`` of a snippet."""
+    names: dict[str, Any] = {"__name__": name}
+    exec(compile(snippets()[name], f"<snippet {name}>", "exec"), names)
+    return names["app"]
+
+
+def readme_command(name: str) -> str:
+    """The one line of a command block, as ``.ci/run`` takes it."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    found = re.findall(rf"^<!-- command: {name} -->\n```sh\n(.*)\n```$", text, re.MULTILINE)
+    assert len(found) == 1, f"the README has {len(found)} commands called {name}"
+    return str(found[0])
+
+
+class TestSnippets:
+    def test_each_of_them_has_a_test_below(self) -> None:
+        assert sorted(snippets()) == ["asgi", "embedding", "fastapi"]
+        marks = sum(page.read_text("utf-8").count("<!-- snippet:") for page in PAGES)
+        assert marks == len(snippets()), "a mark has no Python behind it"
+
+    def test_the_fastapi_application_echoes_until_the_client_leaves(
+        self, package: ModuleType
+    ) -> None:
+        with running(application("fastapi"), package=package) as server:
+            with connect(f"ws://127.0.0.1:{server.port}/echo") as websocket:
+                for text in ("hello", "", "\N{SNAIL}" * 1000):
+                    websocket.send(text)
+                    assert websocket.recv(5) == text
+            server.wait_until(lambda: not server.server.worker.tasks)
+
+    def test_the_plain_application_answers_in_capitals(self, package: ModuleType) -> None:
+        with (
+            running(application("asgi"), package=package) as server,
+            connect(f"ws://127.0.0.1:{server.port}/") as websocket,
+        ):
+            websocket.send("hello")
+            assert websocket.recv(5) == "HELLO"
+            server.shutdown()
+            with pytest.raises(ConnectionClosed):
+                websocket.recv(5)
+            assert websocket.close_code == 1012
+
+    @pytest.mark.parametrize("pure", ["0", "1"])
+    def test_the_embedded_server_starts_tells_its_url_and_stops(
+        self, pure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        script = tmp_path / "embedded.py"
+        script.write_text(snippets()["embedding"], "utf-8")
+        monkeypatch.setenv("ASGIWS_PURE", pure)
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        result = subprocess.run(
+            [sys.executable, "-W", "error", str(script)], capture_output=True, text=True, timeout=30
+        )
+        assert (result.returncode, result.stderr) == (0, "")
+        assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d*\n", result.stdout)
+
+
+class TestCommands:
+    def test_they_come_before_everything_else_of_the_readme(self) -> None:
+        text = (ROOT / "README.md").read_text("utf-8")
+        first, second = text.index("<!-- command: example"), text.index("<!-- command: tests")
+        assert first < second < text.index("\n## ")
+
+    def test_the_first_one_serves_the_example_with_its_extra(self) -> None:
+        words = readme_command("example").split()
+        assert "'.[example]'" in words
+        assert "example" in PYPROJECT["project"]["optional-dependencies"]
+        assert (ROOT / words[words.index("--app-dir") + 1] / "app.py").is_file()
+
+    def test_the_second_one_installs_what_the_tests_need_and_runs_them(self) -> None:
+        command = readme_command("tests")
+        assert "pip install -e '.[dev]'" in command
+        assert command.endswith("pytest")
+        assert readme_command("tests") in (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+
+    @pytest.mark.parametrize("page", PAGES, ids=ids)
+    def test_every_option_of_a_command_line_exists(self, page: Path) -> None:
+        served = re.findall(r"\basgiws \w+:\w+ (--.*)", page.read_text("utf-8"))
+        known = {option.flag for option in OPTIONS} | {f"--{key}" for key in UVICORN_ONLY}
+        known |= {f"--no-{option.key}" for option in OPTIONS if isinstance(option.default, bool)}
+        assert set(re.findall(r"--[a-z][a-z0-9-]+", " ".join(served))) <= known
+
+
+def anchors(page: Path) -> set[str]:
+    """The names of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_every_link_leads_to_something_in_the_repository(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        aim = (page.parent / path).resolve() if path else page
+        assert aim.exists(), f"{target} does not exist"
+        assert aim.is_relative_to(ROOT), f"{target} is not part of the project"
+        assert not anchor or anchor in anchors(aim), f"{target}: there is no such heading"
+
+
+def test_the_architecture_names_every_module_and_no_other() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    block = text.partition("```\n")[2].partition("```")[0]
+    named, compiled = set(), set()
+    prefix = ""
+    for line in block.splitlines()[1:]:
+        if line.startswith("  wire/"):
+            prefix = "wire."
+        elif match := re.match(r" +(\w+)\.py ", line):
+            named.add(prefix + match[1])
+            if line.endswith("[compiled]"):
+                compiled.add(prefix + match[1])
+    package = Path(asgiws.__file__).parent
+    files = {
+        ".".join(path.relative_to(package).with_suffix("").parts)
+        for path in package.rglob("*.py")
+        if not path.name.startswith("_")
+    }
+    assert named == files
+    assert compiled == set(COMPILED_MODULES)
+
+
+def test_the_compiled_modules_are_those_that_the_build_compiles() -> None:
+    extensions = PYPROJECT["tool"]["setuptools"]["ext-modules"]
+    assert [entry["name"] for entry in extensions] == [f"asgiws.{n}" for n in COMPILED_MODULES]
+    for entry in extensions:
+        assert entry["sources"] == [entry["name"].replace(".", "/") + ".py"]
+        assert entry["optional"] is True
+    headers = {path.relative_to(ROOT).with_suffix("") for path in ROOT.glob("asgiws/**/*.pxd")}
+    assert headers <= {Path(*entry["name"].split(".")) for entry in extensions}
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    declared = PYPROJECT["project"]["version"]
+    assert asgiws.__version__ == declared
+    changes = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert changes[0] == declared
+    assert f"asgiws {declared}" in (ROOT / "docs" / "from-uvicorn.md").read_text("utf-8")
