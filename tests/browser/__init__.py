@@ -1,0 +1,1 @@
+"""The example, driven in a real browser."""

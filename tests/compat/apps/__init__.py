@@ -1,0 +1,1 @@
+"""One application per framework; the contract is in the docstring of the package above."""

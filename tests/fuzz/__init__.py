@@ -1,0 +1,1 @@
+"""Random streams of frames against a plain model, against other libraries, and against time."""
