@@ -1,0 +1,397 @@
+// The page of the chat. Its heart is connect(): a WebSocket with its four events,
+// and a reconnect that backs off. Text from others reaches the page as textContent
+// only, never as HTML.
+"use strict";
+
+const SUBPROTOCOL = "chat.v1";
+const MAX_PICTURE = 256 * 1024; // bytes, as in app.py
+const MAX_LOG = 200; // messages the page keeps
+const MAX_DELAY = 30_000; // milliseconds between two attempts
+const MEANINGS = {
+  1000: "normal closure",
+  1001: "going away",
+  1003: "unsupported data",
+  1006: "connection lost",
+  1008: "policy violation",
+  1009: "message too big",
+  1011: "server error",
+  1012: "service restart",
+  1013: "try again later",
+};
+
+const element = (id) => document.getElementById(id);
+
+let name = sessionStorage.getItem("name");
+let room = location.hash.slice(1) || "lobby";
+let rooms = {};
+let socket = null;
+let attempts = 0; // to connect, since the last connection that lasted
+let retryTimer = 0;
+let following = true; // the log is scrolled to its end
+let lastSeen = 0; // `at` of the newest message, so that a reconnect brings only what was missed
+
+// ---- The connection --------------------------------------------------------------
+
+function roomUrl(query) {
+  return new URL(`rooms/${encodeURIComponent(room)}?${new URLSearchParams(query)}`, document.baseURI);
+}
+
+function connect() {
+  disconnect();
+  showState("connecting");
+  const url = roomUrl({ name, after: lastSeen });
+  url.protocol = url.protocol.replace("http", "ws"); // https becomes wss
+
+  let opened = 0;
+  socket = new WebSocket(url, SUBPROTOCOL);
+  socket.binaryType = "arraybuffer";
+
+  socket.onopen = () => {
+    opened = Date.now();
+    showState("open");
+    refreshRooms();
+  };
+
+  socket.onmessage = ({ data }) => {
+    if (typeof data === "string") {
+      receive(JSON.parse(data));
+    } else {
+      const lineEnd = new Uint8Array(data).indexOf(10);
+      const event = JSON.parse(new TextDecoder().decode(data.slice(0, lineEnd)));
+      receive(event, data.slice(lineEnd + 1));
+    }
+  };
+
+  socket.onclose = async ({ target, code, reason }) => {
+    if (Date.now() - opened > 5_000 && opened) attempts = 0;
+    let text, final = false;
+    if (opened) {
+      text = `Connection closed: ${code} ${reason || MEANINGS[code] || ""}`.trim();
+    } else {
+      [text, final] = await whyRefused();
+      if (target !== socket) return; // meanwhile another room was chosen
+    }
+    note(text);
+    if (final) {
+      showState("closed", text);
+    } else {
+      reconnect(text);
+    }
+  };
+}
+
+// Leave without a trace: what the old connection still says is of no interest.
+function disconnect() {
+  clearTimeout(retryTimer);
+  if (socket) {
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close(1000);
+    socket = null;
+  }
+}
+
+// Wait twice as long after each failure, and never exactly as long as the others do:
+// a server that comes back must not meet all its clients in the same moment.
+function reconnect(text) {
+  const ceiling = Math.min(MAX_DELAY, 1_000 * 2 ** attempts);
+  const delay = ceiling * (0.5 + Math.random() / 2);
+  attempts += 1;
+  retryTimer = setTimeout(connect, delay);
+  showState("waiting", `${text} · next attempt in ${Math.ceil(delay / 1_000)} s`);
+}
+
+// A browser does not tell a script why a handshake was refused. The same URL over HTTP
+// does. Returns the reason, and whether asking again is pointless.
+async function whyRefused() {
+  try {
+    const response = await fetch(roomUrl({ name }));
+    if (response.ok) return ["The handshake failed", false];
+    const reason = (await response.text()).slice(0, 200);
+    return [`Handshake refused: ${response.status} ${reason}`, response.status < 500];
+  } catch {
+    return ["The server does not answer", false];
+  }
+}
+
+// ---- What arrives ----------------------------------------------------------------
+
+function receive(event, bytes) {
+  switch (event.type) {
+    case "message": {
+      const text = document.createElement("p");
+      text.className = "text";
+      text.dir = "auto";
+      text.textContent = event.text;
+      showMessage(event, text);
+      break;
+    }
+    case "picture": {
+      const image = document.createElement("img");
+      image.className = "picture";
+      image.alt = `A picture from ${event.name}`;
+      image.onload = () => {
+        URL.revokeObjectURL(image.src);
+        followLog();
+      };
+      image.src = URL.createObjectURL(new Blob([bytes], { type: event.media_type }));
+      showMessage(event, image);
+      break;
+    }
+    case "members":
+      showMembers(event.names);
+      countMembers(event.names.length);
+      if (event.joined) note(`${event.joined} came in`);
+      if (event.left) note(`${event.left} left`);
+      break;
+  }
+}
+
+// ---- What is sent ----------------------------------------------------------------
+
+function sendText() {
+  const text = element("text").value;
+  if (socket?.readyState !== WebSocket.OPEN || !text.trim()) return;
+  socket.send(text);
+  element("text").value = "";
+}
+
+async function sendPicture(file) {
+  try {
+    const fits = file.size <= MAX_PICTURE && /^image\/(png|jpeg|gif)$/.test(file.type);
+    const bytes = fits ? file : await shrink(file);
+    if (socket?.readyState === WebSocket.OPEN) socket.send(bytes);
+  } catch {
+    note(`${file.name || "This file"} cannot be sent as a picture`);
+  }
+}
+
+// Any image the browser can read becomes a JPEG that fits.
+async function shrink(file) {
+  const bitmap = await createImageBitmap(file);
+  for (let side = 1600; side >= 200; side /= 2) {
+    const scale = Math.min(1, side / Math.max(bitmap.width, bitmap.height));
+    const canvas = document.createElement("canvas");
+    canvas.width = Math.max(1, bitmap.width * scale);
+    canvas.height = Math.max(1, bitmap.height * scale);
+    canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+    const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.85));
+    if (blob.size <= MAX_PICTURE) return blob;
+  }
+  throw new Error("too large");
+}
+
+// ---- The page --------------------------------------------------------------------
+
+function avatar(person) {
+  const circle = document.createElement("span");
+  circle.className = "avatar";
+  paintAvatar(circle, person);
+  return circle;
+}
+
+function paintAvatar(circle, person) {
+  let hue = 0;
+  for (const letter of person) hue = (hue * 137 + letter.codePointAt(0) * 59) % 360;
+  circle.style.setProperty("--hue", hue);
+  circle.textContent = [...person][0].toUpperCase();
+}
+
+function showMessage(event, content) {
+  lastSeen = event.at;
+  const at = new Date(event.at);
+  const item = document.createElement("li");
+  item.className = "message";
+  item.classList.toggle("mine", event.name === name && event.via !== "http");
+
+  const head = document.createElement("p");
+  head.className = "head";
+  const author = document.createElement("strong");
+  author.textContent = event.name;
+  const time = document.createElement("time");
+  time.dateTime = at.toISOString();
+  time.textContent = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  head.append(author, time);
+  if (event.via === "http") {
+    const badge = document.createElement("span");
+    badge.className = "badge";
+    badge.textContent = "HTTP";
+    badge.title = "Posted over HTTP, without a connection";
+    head.append(badge);
+  }
+
+  const face = avatar(event.name);
+  face.setAttribute("aria-hidden", "true");
+  // Who goes on talking is not introduced again.
+  item.dataset.author = `${event.name} ${event.via === "http"}`;
+  const before = element("log").lastElementChild?.dataset.author;
+  item.classList.toggle("again", before === item.dataset.author);
+
+  const bubble = document.createElement("div");
+  bubble.className = "bubble";
+  bubble.append(head, content);
+  item.append(face, bubble);
+  append(item);
+}
+
+function note(text) {
+  const item = document.createElement("li");
+  item.className = "note";
+  item.textContent = text;
+  append(item);
+}
+
+function append(item) {
+  const log = element("log");
+  log.append(item);
+  while (log.children.length > MAX_LOG) log.firstChild.remove();
+  followLog();
+}
+
+// Keep the newest message in view, unless the reader has scrolled up.
+function followLog() {
+  if (following) element("log").scrollTop = element("log").scrollHeight;
+}
+
+function showMembers(names) {
+  const shown = names.slice(0, 5).map((person) => {
+    const item = document.createElement("li");
+    item.title = person;
+    const face = avatar(person);
+    face.setAttribute("role", "img");
+    face.setAttribute("aria-label", person);
+    item.append(face);
+    return item;
+  });
+  if (names.length > shown.length) {
+    const more = document.createElement("li");
+    more.className = "more";
+    more.textContent = `+${names.length - shown.length}`;
+    shown.push(more);
+  }
+  element("members").replaceChildren(...shown);
+}
+
+function countMembers(count) {
+  if (!rooms[room]) return;
+  rooms[room].taken = count;
+  showRooms();
+}
+
+// `state` is connecting, open, waiting (for the next attempt) or closed (for good).
+function showState(state, text = "") {
+  const words = { connecting: "connecting", open: "online", waiting: "offline", closed: "refused" };
+  element("state").dataset.state = state;
+  element("state").textContent = words[state];
+  if (state !== "connecting") {
+    element("notice").hidden = !text;
+    element("notice-text").textContent = text;
+  }
+  element("send").disabled = element("attach").disabled = state !== "open";
+  if (state !== "open") showMembers([]);
+}
+
+async function refreshRooms() {
+  try {
+    rooms = await (await fetch("rooms")).json();
+  } catch {
+    return; // what is shown stays
+  }
+  showRooms();
+  showTitle();
+}
+
+function showRooms() {
+  const links = Object.entries(rooms).map(([id, { title, seats, taken, locked }]) => {
+    const link = document.createElement("a");
+    link.href = `#${id}`;
+    const label = document.createElement("span");
+    label.textContent = title;
+    const count = document.createElement("small");
+    count.textContent = locked ? "locked" : `${taken}/${seats}`;
+    link.append(label, count);
+    link.ariaCurrent = id === room ? "page" : null;
+    return link;
+  });
+  element("rooms").replaceChildren(...links);
+}
+
+function showTitle() {
+  const title = rooms[room]?.title ?? room;
+  document.title = `${title} · Rooms`;
+  element("room-title").textContent = title;
+  element("room-topic").textContent = rooms[room]?.topic ?? "";
+  element("text").placeholder = `Message to ${title}`;
+}
+
+function enterRoom() {
+  attempts = lastSeen = 0;
+  following = true;
+  element("log").replaceChildren();
+  element("notice").hidden = true;
+  showRooms();
+  showTitle();
+  refreshRooms();
+  connect();
+}
+
+function start() {
+  element("welcome").hidden = Boolean(name);
+  element("chat").hidden = !name;
+  if (!name) {
+    element("name").focus();
+    return;
+  }
+  element("my-name").textContent = name;
+  paintAvatar(element("my-avatar"), name);
+  enterRoom();
+  element("text").focus();
+}
+
+element("welcome-form").onsubmit = (event) => {
+  event.preventDefault();
+  name = element("name").value.trim();
+  sessionStorage.setItem("name", name);
+  start();
+};
+
+element("rename").onclick = () => {
+  disconnect();
+  element("name").value = name;
+  name = "";
+  start();
+};
+
+element("composer").onsubmit = (event) => {
+  event.preventDefault();
+  sendText();
+};
+
+element("attach").onclick = () => element("picture").click();
+
+element("picture").onchange = () => {
+  const [file] = element("picture").files;
+  if (file) sendPicture(file);
+  element("picture").value = "";
+};
+
+document.onpaste = (event) => {
+  const [file] = event.clipboardData.files;
+  if (file) sendPicture(file);
+};
+
+element("log").onscroll = ({ target: log }) => {
+  following = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
+};
+new ResizeObserver(followLog).observe(element("log"));
+
+element("retry").onclick = connect;
+window.ononline = () => {
+  if (element("state").dataset.state === "waiting") connect();
+};
+
+window.onhashchange = () => {
+  room = location.hash.slice(1) || "lobby";
+  if (name) enterRoom();
+};
+
+start();
