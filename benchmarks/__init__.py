@@ -1,0 +1,1 @@
+"""Benchmarks of ASGI servers, side by side: ``python -m benchmarks`` (see README.md)."""

@@ -1,0 +1,444 @@
+"""From samples to tables: medians of the rounds, ratios within a round, and the pages.
+
+The ratio of a scenario is uvicorn's CPU time per unit divided by the server's, taken
+within one round and one placement of the cores, then the median over the rounds:
+2.0 means half the CPU time. Absolute figures of one scenario all stem from one
+placement, the one seen most often.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .measure import Sample
+from .scenarios import SCENARIOS, Scenario
+from .servers import BASE, SERVERS
+
+OURS = "asgiws"
+START, END = "<!-- benchmarks:start -->", "<!-- benchmarks:end -->"
+README_ROWS = (
+    ("echo-16-64", "raw"),
+    ("echo-125-64", "raw"),
+    ("echo-125-64", "starlette"),
+    ("pipelined-16", "raw"),
+    ("echo-16k-64", "raw"),
+    ("echo-1m-16", "raw"),
+    ("deflate-1k", "raw"),
+    ("push", "raw"),
+    ("flood", "raw"),
+    ("broadcast-500", "raw"),
+    ("handshake", "raw"),
+    ("idle-5000", "raw"),
+    ("hello", "raw"),
+)
+
+# Why asgiws needs more than another server, for the tables' readers. A reason is
+# printed only where the run shows the loss.
+REASONS = (
+    (
+        ("hello", "post-10k", "download"),
+        "HTTP requests are parsed by h11, in Python and by the book, where others use C or Rust; "
+        "WebSocket is what asgiws is for, and a handshake pays this price once.",
+    ),
+    (
+        ("handshake",),
+        "A handshake is one HTTP request, parsed by h11 in Python.",
+    ),
+    (
+        ("idle",),
+        "Per connection a task, its coroutine frames and the protocol's objects are Python objects "
+        "here; servers written in C++ or Rust keep only the application's.",
+    ),
+)
+
+Key = tuple[str, str]  # scenario, application
+
+
+@dataclass
+class Cell:
+    """One server in one scenario: medians over the rounds, with their spread."""
+
+    samples: list[Sample]
+    refused: list[str]
+    ratios: list[float] = field(default_factory=list)
+    across: bool = False  # the ratio is one of medians, for want of a round with both
+
+    def median(self, name: str) -> float:
+        return float(statistics.median(getattr(sample, name) for sample in self.samples))
+
+    def spread(self, name: str) -> tuple[float, float]:
+        values = [getattr(sample, name) for sample in self.samples]
+        return min(values), max(values)
+
+    @property
+    def ratio(self) -> float | None:
+        return statistics.median(self.ratios) if self.ratios else None
+
+
+def cost_name(scenario: str) -> str:
+    """Which figure of a sample the scenario is about."""
+    return "memory_kib" if SCENARIOS[scenario].mode == "idle" else "cpu_us"
+
+
+def summarise(samples: Iterable[Sample]) -> dict[Key, dict[str, Cell]]:
+    """Sort the samples into cells, like with like."""
+    groups: dict[Key, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault((sample.scenario, sample.app), []).append(sample)
+    table: dict[Key, dict[str, Cell]] = {}
+    for key, group in groups.items():
+        good = [sample for sample in group if not sample.refused]
+        cost = cost_name(key[0])
+        base = {(s.round, s.placement): getattr(s, cost) for s in good if s.server == BASE}
+        seen = Counter(sample.placement for sample in good)
+        usual = seen.most_common(1)[0][0] if seen else ""
+        cells = table.setdefault(key, {})
+        for name in dict.fromkeys(sample.server for sample in group):
+            own = [sample for sample in good if sample.server == name]
+            chosen = [sample for sample in own if sample.placement == usual] or own
+            refused = [s.refused for s in group if s.server == name and s.refused]
+            cells[name] = Cell(chosen, refused, _ratios(own, base, cost, usual))
+        _compare_across(cells, cost)
+    return table
+
+
+def _ratios(
+    own: list[Sample], base: dict[tuple[int, str], float], cost: str, usual: str
+) -> list[float]:
+    """One ratio for each round in which the base was seen in the same placement."""
+    ratios = {}
+    for sample in sorted(own, key=lambda sample: sample.placement == usual):
+        value = getattr(sample, cost)
+        other = base.get((sample.round, sample.placement))
+        if other and value > 0:
+            ratios[sample.round] = other / value
+    return list(ratios.values())
+
+
+def _compare_across(cells: dict[str, Cell], cost: str) -> None:
+    """Where no round saw a server and the base in one placement, compare their medians."""
+    base = cells.get(BASE)
+    for cell in cells.values():
+        if cell.ratios or not cell.samples or not base or not base.samples:
+            continue
+        if cell.samples[0].placement == base.samples[0].placement and cell.median(cost) > 0:
+            cell.ratios = [base.median(cost) / cell.median(cost)]
+            cell.across = True
+
+
+# ---- formatting ----
+
+
+def number(value: float) -> str:
+    """Three significant digits, thousands separated."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [_row(head), _row(["---"] + ["---:"] * (len(head) - 1))]
+    return "\n".join(lines + [_row(row) for row in rows])
+
+
+def title(key: Key) -> str:
+    scenario, app = key
+    framework = {"raw": "", "starlette": ", Starlette", "fastapi": ", FastAPI"}[app]
+    return SCENARIOS[scenario].title + framework
+
+
+def _names(table: dict[Key, dict[str, Cell]], wanted: Callable[[str], bool]) -> list[str]:
+    present = {name for cells in table.values() for name in cells}
+    return [name for name in SERVERS if name in present and wanted(name)]
+
+
+def _ratio_text(cell: Cell | None) -> str:
+    if cell is None:
+        return ""
+    if cell.ratio is None:
+        return "refused" if not cell.samples else "n/a"
+    return f"{'~' if cell.across else ''}{cell.ratio:.2f}"
+
+
+def ratio_table(table: dict[Key, dict[str, Cell]], keys: Iterable[Key], names: list[str]) -> str:
+    rows = []
+    for key in keys:
+        if key in table:
+            cells = table[key]
+            rows.append([title(key), *(_ratio_text(cells.get(name)) for name in names)])
+    return _table(["scenario", *names], rows)
+
+
+def value_table(
+    table: dict[Key, dict[str, Cell]], keys: list[Key], names: list[str], fields: tuple[str, ...]
+) -> str:
+    """Medians instead of ratios; several fields share a cell."""
+    rows = []
+    for key in keys:
+        cells = [table[key].get(name) for name in names]
+        texts = [
+            " / ".join(number(cell.median(field)) for field in fields)
+            if cell and cell.samples
+            else ("refused" if cell else "")
+            for cell in cells
+        ]
+        rows.append([title(key), *texts])
+    return _table(["scenario", *names], rows)
+
+
+def detail(key: Key, cells: dict[str, Cell]) -> str:
+    """The table of one scenario: every figure, and how busy both sides were."""
+    scenario = SCENARIOS[key[0]]
+    lines = [f"### {title(key)}", "", f"`load {scenario.load}`, application `{key[1]}`", ""]
+    if scenario.mode == "idle":
+        head = ["server", "KiB per connection", "spread", "ratio"]
+    else:
+        unit = scenario.unit
+        head = ["server", f"CPU µs per {unit}", "spread", "ratio", f"{unit}s/s", "p50 µs", "p99 µs"]
+        head += ["max µs", "server busy", "client busy", "cores"]
+        head += ["bytes in", "bytes out"] if scenario.deflate else []
+    rows = []
+    for name in SERVERS:
+        if name in cells:
+            rows.append(_detail_row(name, cells[name], scenario, len(head)))
+    lines.append(_table(head, rows))
+    notes = []
+    for name, cell in cells.items():
+        if cell.samples and cell.samples[0].extensions:
+            notes.append(f"{name} agreed to `{cell.samples[0].extensions}`.")
+        for reason, times in Counter(cell.refused).items():
+            notes.append(f"{name}: {times} refused, {reason.strip()[:200]}.")
+    if notes:
+        lines += [""] + [f"- {note}" for note in notes]
+    return "\n".join(lines)
+
+
+def _detail_row(name: str, cell: Cell, scenario: Scenario, width: int) -> list[str]:
+    if not cell.samples:
+        return [name, "refused"] + [""] * (width - 2)
+    cost = cost_name(scenario.name)
+    low, high = cell.spread(cost)
+    row = [name, number(cell.median(cost)), f"{number(low)} to {number(high)}", _ratio_text(cell)]
+    if scenario.mode == "idle":
+        return row
+    row.append(number(cell.median("per_second")))
+    row += [number(cell.median(field)) if cell.median("max") else "" for field in ("p50", "p99")]
+    row.append(number(max(s.max for s in cell.samples)) if cell.median("max") else "")
+    row += [f"{cell.median(field):.0%}" for field in ("server_busy", "client_busy")]
+    row.append(cell.samples[0].placement)
+    if scenario.deflate:
+        row += [number(cell.median(field)) for field in ("wire_in", "wire_out")]
+    return row
+
+
+def losses(table: dict[Key, dict[str, Cell]]) -> str:
+    """Where another server needs less than asgiws (2 % are not told apart from noise)."""
+    groups: dict[str, list[str]] = {}
+    for key, cells in table.items():
+        ours = cells.get(OURS)
+        if ours is None or ours.ratio is None:
+            continue
+        better = [
+            f"{name} {cell.ratio / ours.ratio:.2f}x"
+            for name, cell in cells.items()
+            if cell.ratio is not None and cell.ratio > ours.ratio * 1.02
+            and not name.startswith(OURS) and not SERVERS[name].floor
+        ]  # fmt: skip
+        if better:
+            reason = next(
+                (text for names, text in REASONS if key[0].startswith(names)),
+                "The cause is not known.",
+            )
+            groups.setdefault(reason, []).append(f"- {title(key)}: {', '.join(better)}")
+    if not groups:
+        return "In no scenario of this run did another ASGI server need less than asgiws."
+    parts = []
+    for reason, lines in groups.items():
+        parts += ["\n".join(lines), "", reason, ""]
+    return "\n".join(parts).strip()
+
+
+def counts_table(counts: list[dict[str, Any]], name: str) -> str:
+    """System calls or instructions per unit."""
+    scenarios = list(dict.fromkeys(row["scenario"] for row in counts if name in row))
+    servers = [s for s in SERVERS if any(row["server"] == s and name in row for row in counts)]
+    values = {(row["scenario"], row["server"]): row[name] for row in counts if name in row}
+    rows = [
+        [
+            SCENARIOS[scenario].title,
+            *(
+                number(values[scenario, server]) if (scenario, server) in values else ""
+                for server in servers
+            ),
+        ]
+        for scenario in scenarios
+    ]
+    return _table(["scenario", *servers], rows) if rows else ""
+
+
+def micro_tables(results: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Nanoseconds per frame of each codec, reading and building."""
+    parts = []
+    for what, heading in (
+        ("read", "Reading: feed, parse, unmask, take the message out (ns per frame)"),
+        ("build", "Building an unmasked frame (ns per frame)"),
+    ):
+        names = [name for name in results if results[name][what]]
+        sizes = list(dict.fromkeys(size for name in names for size in results[name][what]))
+        rows = [
+            [f"{size} B", *(number(results[name][what][size]) for name in names)] for size in sizes
+        ]
+        parts += [f"### {heading}", _table(["payload", *names], rows)]
+    return "\n\n".join(parts)
+
+
+# ---- pages ----
+
+INTRODUCTION = """\
+# Benchmarks
+
+Made by `{command}`; benchmarks/README.md tells how it measures. Do not quote these
+figures for your machine: run the command.
+
+| | |
+|---|---|
+{facts}
+
+The main figure is the CPU time of the server's whole process tree per unit of work, for
+it is what noise disturbs least. **Ratios are uvicorn's CPU time divided by the
+server's, within the same round: 2.00 means half the CPU time, below 1.00 means more**
+(with ~: between medians, as no round had both with the cores in the same place).
+Every answer was checked for length and content. A sample is refused when the server's
+core was not saturated, or the client's was, in a scenario that is about throughput.
+"""
+SHARED = """\
+**Other processes used the machine during this run: of its figures only the CPU time
+means anything, throughput and latency do not.**
+"""
+
+
+def _facts(data: dict[str, Any]) -> str:
+    facts = {"date": data["date"], "rounds": str(data["rounds"])} | data["machine"]
+    facts["versions"] = ", ".join(f"{k} {v}" for k, v in data["versions"].items())
+    return "\n".join(_row(item) for item in facts.items())
+
+
+def page(data: dict[str, Any], plots: list[tuple[str, str]]) -> str:
+    """The whole results page; ``plots`` are (path, what it shows)."""
+    samples = [Sample(**sample) for sample in data["samples"]]
+    table = summarise(samples)
+    variants = {name for name, server in SERVERS.items() if server.only}
+    main = _names(table, lambda name: name not in variants)
+    side = _names(table, lambda name: name in variants)
+    memory = [key for key in table if SCENARIOS[key[0]].mode == "idle"]
+    growth = [key for key in table if SCENARIOS[key[0]].mode == "rate"]
+    rest = [key for key in table if key not in memory and key not in growth]
+    parts = [INTRODUCTION.format(command=data["command"], facts=_facts(data))]
+    if data["shared"]:
+        parts.append(SHARED)
+    if rest:
+        parts += ["## CPU time per unit, as a ratio to uvicorn", ratio_table(table, rest, main)]
+    parts += [f"![{text}]({path})" for path, text in plots]
+    with_side = [key for key in rest if any(name in table[key] for name in side)]
+    if with_side:
+        shown = [name for name in (OURS, BASE) if name in main] + side
+        parts += ["## Variants", ratio_table(table, with_side, shown)]
+    latency = [key for key in rest if not _about_throughput(key)]
+    if latency:
+        parts += ["## Latency: p50 / p99, µs"]
+        parts.append(value_table(table, latency, main, ("p50", "p99")))
+    if growth:
+        parts += ["## Cost as connections grow: CPU µs per message"]
+        parts.append(value_table(table, growth, main, ("cpu_us",)))
+        parts.append("The latencies of the same runs, p50 / p99, µs:")
+        parts.append(value_table(table, growth, main, ("p50", "p99")))
+    if memory:
+        parts += ["## Memory of idle connections: KiB per connection"]
+        parts.append(value_table(table, memory, main, ("memory_kib",)))
+        parts.append(
+            "What the proportional set size of the process tree grows by, per connection that has "
+            "echoed one message of 1 KiB and waits; the kernel's socket buffers are not in it."
+        )
+    if any(OURS in cells for cells in table.values()):
+        parts += ["## Where asgiws is slower", losses(table)]
+    for name, heading in (("system_calls", "System calls"), ("instructions", "Instructions")):
+        text = counts_table(data.get("counts", []), name)
+        if text:
+            parts += [f"## {heading} per unit", text]
+    if data.get("micro"):
+        parts += ["## The codec alone", micro_tables(data["micro"])]
+    parts += ["## Command lines", _commands(data)]
+    parts.append("## All figures")
+    parts += [detail(key, cells) for key, cells in table.items()]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _about_throughput(key: Key) -> bool:
+    scenario = SCENARIOS[key[0]]
+    return scenario.throughput and scenario.mode != "slow"
+
+
+def _commands(data: dict[str, Any]) -> str:
+    rows = [
+        [name, f"`{entry['command']}`", entry["note"]] for name, entry in data["servers"].items()
+    ]
+    return _table(["server", "command", ""], rows).replace("---:", "---")
+
+
+def readme_table(data: dict[str, Any]) -> str:
+    """The short table of the README."""
+    table = summarise(Sample(**sample) for sample in data["samples"])
+    names = (OURS, BASE, "hypercorn", "granian", "gunicorn", "daphne", "socketify")
+    present = _names(table, lambda name: name in names)
+    versions = ", ".join(f"{n} {data['versions'].get(n, '')}" for n in present if n != OURS)
+    return (
+        f"CPU time per unit of work (for idle connections memory), uvicorn's divided by the "
+        f"server's: **higher is better**. "
+        f"{data['date']}, {data['machine'].get('processor', '')}, "
+        f"Python {data['machine']['python']}, {versions}; one process on one core.\n\n"
+        + ratio_table(table, README_ROWS, present)
+    )
+
+
+def insert(path: Path, text: str) -> bool:
+    """Put ``text`` between the markers of a file; false if it has none."""
+    if not path.exists():
+        return False
+    old = path.read_text()
+    pattern = re.compile(f"{re.escape(START)}.*?{re.escape(END)}", re.DOTALL)
+    if not pattern.search(old):
+        return False
+    new = pattern.sub(lambda match: f"{START}\n{text}\n{END}", old)
+    path.write_text(new)
+    return True
+
+
+def terminal(table: dict[Key, dict[str, Cell]]) -> str:
+    """What is shown at the end of a run."""
+    lines = []
+    for key, cells in table.items():
+        unit = "KiB" if SCENARIOS[key[0]].mode == "idle" else "µs"
+        lines.append(title(key))
+        for name, cell in cells.items():
+            if not cell.samples:
+                lines.append(f"  {name:16} refused: {'; '.join(cell.refused)[:150]}")
+                continue
+            cost = cost_name(key[0])
+            low, high = cell.spread(cost)
+            ratio = f"{cell.ratio:5.2f}x" if cell.ratio else "      "
+            line = f"  {name:16} {ratio} {cell.median(cost):9.2f} {unit} ({low:.2f} to {high:.2f})"
+            if unit == "µs":
+                line += f" {cell.median('per_second'):11,.0f}/s  p99 {cell.median('p99'):9,.0f} µs"
+                line += f"  {cell.samples[0].placement}"
+            lines.append(line)
+    return "\n".join(lines)
