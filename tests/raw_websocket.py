@@ -6,7 +6,7 @@ import socket
 import struct
 from typing import Any
 
-from .client_frames import CLOSE
+from .client_frames import CLOSE, PING
 from .http_helpers import Client, Reply
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -58,8 +58,17 @@ class RawWebSocket(Client):
             self.close()
             raise
 
-    def read_frame(self) -> tuple[int, bytes]:
-        """The next frame, opcode and payload; (-1, b"") at the end of the connection."""
+    def read_frame(self, *, pings: bool = False) -> tuple[int, bytes]:
+        """The next frame, opcode and payload; (-1, b"") at the end of the connection.
+
+        Keepalive begins at a random moment: its pings are passed over unless asked for.
+        """
+        while True:
+            opcode, payload = self._read_frame()
+            if pings or opcode != PING:
+                return opcode, payload
+
+    def _read_frame(self) -> tuple[int, bytes]:
         head = self.file.read(2)
         if not head:
             return -1, b""

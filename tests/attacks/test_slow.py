@@ -369,7 +369,7 @@ def test_an_idle_websocket_stays_open_by_default(both: Any) -> None:
     ):
         deadline = time.monotonic() + 2 * SHORT
         while time.monotonic() < deadline:
-            opcode, payload = client.read_frame()
+            opcode, payload = client.read_frame(pings=True)
             assert opcode == PING
             client.send(client_frame(PONG, payload))
 
@@ -465,7 +465,7 @@ def test_a_blocked_loop_lets_no_deadline_pass(both: Any) -> None:
         neighbour.send(client_frame(TEXT, b"before"))
         waiting.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         assert blocker.read_frame() == (TEXT, b"block")
-        while (frame := neighbour.read_frame())[0] == PING:
+        while (frame := neighbour.read_frame(pings=True))[0] == PING:
             neighbour.send(client_frame(PONG, frame[1]))
         assert frame == (TEXT, b"before")
         assert waiting.read().body == b"hello"
