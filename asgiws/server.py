@@ -33,6 +33,7 @@ from .worker import Worker
 
 CANCEL_SECONDS = 1.0  # for what was cancelled at the graceful timeout
 WATCHDOG_SECONDS = 5.0  # for an event loop that is blocked, beyond all other deadlines
+HINT_SECONDS = 0.2  # a shutdown that takes longer says how to end it at once
 POLL_SECONDS = 0.02
 
 
@@ -235,7 +236,7 @@ class Server:
 
         def watch() -> None:
             requested.wait()
-            if not finished.is_set():
+            if not finished.wait(HINT_SECONDS):
                 # Not by the handler: it may have interrupted another line of the log.
                 error_log.info("Stopping; once more Ctrl-C ends the process at once")
             if not finished.wait(patience):

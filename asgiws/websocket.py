@@ -345,7 +345,8 @@ class WebSocket:
         self._protocol.hold_pongs = write_paused
         self._countdown = 0
         if group.ping_ticks:
-            self._ping_in = 1 + int(random.random() * group.ping_ticks)
+            # Not all at once, and none before the connection has been there for a while.
+            self._ping_in = group.ping_ticks - int(random.random() * (group.ping_ticks // 2))
         group.add(self)
         if trailing:
             self.data_received(trailing)

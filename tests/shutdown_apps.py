@@ -20,7 +20,8 @@ FOR_EVER = 3600.0
 
 
 def say(*words: object) -> None:
-    print("app:", *words, flush=True)
+    # In one write: the server's log goes to the same pipe.
+    print(" ".join(["app:", *map(str, words), "\n"]), end="", flush=True)
 
 
 def block() -> None:
