@@ -53,7 +53,7 @@ CLIENT_CLOSED_REQUEST: Final = 499  # in the log only, as nginx has it
 _RESET: Final = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)  # SO_LINGER: close with RST
 
 
-class HTTPProtocol(asyncio.Protocol):
+class HTTPProtocol:
     """The asyncio protocol of one connection."""
 
     __slots__ = (

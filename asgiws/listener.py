@@ -15,6 +15,7 @@ import ssl
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from .config import Config
 from .errors import BindError
@@ -145,7 +146,7 @@ class Listener:
         self,
         loop: asyncio.AbstractEventLoop,
         sock: socket.socket,
-        factory: Callable[[], asyncio.Protocol],
+        factory: Callable[[], Any],
         tls: ssl.SSLContext | None,
         handshake_timeout: float,
         shutdown_timeout: float,

@@ -43,6 +43,7 @@ class Opening:
         "_request",
         "_response",
         "_since",
+        "_worker",
     )
 
     def __init__(
@@ -54,8 +55,10 @@ class Opening:
         client: Address | None,
     ) -> None:
         """``extensions`` is what the response's Sec-WebSocket-Extensions is to say, if anything."""
-        self._connection = connection
-        self._request = checked
+        self._worker = connection.worker
+        # Neither is needed, nor kept, once the WebSocket is open.
+        self._connection: HTTPProtocol | None = connection
+        self._request: handshake.Request | None = checked
         self._extensions = extensions
         self._path = request.target
         self._client = client
@@ -68,7 +71,11 @@ class Opening:
         Raises ASGIError, before a byte is written, for a subprotocol that was not
         offered and for headers that may not be sent.
         """
-        offered = self._request.subprotocols
+        connection = self._connection
+        request = self._request
+        assert connection is not None
+        assert request is not None
+        offered = request.subprotocols
         if subprotocol is not None and subprotocol not in offered:
             raise ASGIError(
                 f"websocket.accept: expected subprotocol to be one of those offered, "
@@ -81,30 +88,31 @@ class Opening:
                 f"websocket.accept: expected no header that is the server's to write, "
                 f"got {sorted(_RESERVED & given)!r}"
             )
-        connection = self._connection
-        worker = connection.worker
-        head = handshake.response(self._request, subprotocol, self._extensions, pairs)
+        worker = self._worker
+        head = handshake.response(request, subprotocol, self._extensions, pairs)
         transport, trailing = connection.detach()
         transport.write(b"%b%b\r\n" % (head[:-2], worker.default_headers(given)))
         transport.set_protocol(websocket)
         worker.connections.add(websocket)
         connection.resume_reading()
-        self._since = connection.loop.time()
+        self._connection = self._request = self._extensions = None
+        self._since = worker.loop.time()
         websocket.opened(transport, connection.write_paused, trailing)
 
     def refuse(self, status: int, reason: str = "") -> None:
         """Answer with an error of the server's own; a denial that has begun is cut off."""
-        if self._connection.lost:
+        connection = self._connection
+        if connection is None or connection.lost:
             return
         if self._response is not None and self._response.begun:
-            self._connection.close()
+            connection.close()
         else:
             self._log(status)
-            self._connection.refuse(status, reason)
+            connection.refuse(status, reason)
 
     def respond_start(self, status: Any, headers: Any) -> None:
         """Take the head of a denial (websocket.http.response.start); raises ASGIError."""
-        response = Response(b"GET", "1.1", False, self._connection.worker.default_headers)
+        response = Response(b"GET", "1.1", False, self._worker.default_headers)
         response.start(status, headers)
         self._response = response
 
@@ -112,6 +120,7 @@ class Opening:
         """Write a piece of its body; waits while the client does not read."""
         response = self._response
         connection = self._connection
+        assert connection is not None
         assert response is not None
         begun = response.begun
         connection.write(response.body(data, more))
@@ -128,10 +137,10 @@ class Opening:
 
     def ended(self, websocket: WebSocket) -> None:
         """The session is over: the worker forgets it, the access log gets its line."""
-        self._connection.worker.connections.discard(websocket)
+        self._worker.connections.discard(websocket)
         if not access_log.isEnabledFor(logging.INFO):
             return
-        seconds = self._connection.loop.time() - self._since
+        seconds = self._worker.loop.time() - self._since
         self._log(
             101,
             f"{f' subprotocol={websocket.subprotocol}' if websocket.subprotocol else ''}"

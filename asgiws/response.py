@@ -50,23 +50,39 @@ def checked_headers(headers: Any) -> Headers:
         return []
     try:
         pairs = [(name.lower(), value) for name, value in headers]
-        names = b"".join([name for name, _ in pairs])
+        names = [name for name, _ in pairs]
+        joined = b"".join(names)
         values = b"".join([value for _, value in pairs])
     except (TypeError, ValueError, AttributeError):
         raise ASGIError(
             f"expected headers to be pairs of bytes, (name, value), got {headers!r:.200}"
         ) from None
-    if names.translate(None, _TOKEN_CHARS) or not all(name for name, _ in pairs):
-        wrong = next(n for n, _ in pairs if not n or n.translate(None, _TOKEN_CHARS))
+    if joined.translate(None, _TOKEN_CHARS) or b"" in names:
+        wrong = [name for name in names if not name or name.translate(None, _TOKEN_CHARS)]
         raise ASGIError(
-            f"expected a header's name to be a token (RFC 9110, 5.6.2), got {wrong!r:.200}"
+            f"expected a header's name to be a token (RFC 9110, 5.6.2), got {wrong[0]!r:.200}"
         )
     if len(values.translate(None, _CONTROLS)) != len(values):
-        name, wrong = next(p for p in pairs if len(p[1].translate(None, _CONTROLS)) != len(p[1]))
-        raise ASGIError(
-            f"expected {name.decode()} to hold no control characters, got {wrong!r:.200}"
-        )
+        for name, value in pairs:
+            if len(value.translate(None, _CONTROLS)) != len(value):
+                raise ASGIError(
+                    f"expected {name.decode()} to hold no control characters, got {value!r:.200}"
+                )
     return pairs
+
+
+def _says_close(pairs: Headers) -> bool:
+    """Whether the application's headers ask for the connection to be closed."""
+    values = [value.lower().replace(b" ", b"") for name, value in pairs if name == b"connection"]
+    return b"close" in b",".join(values).split(b",")
+
+
+def _length(pairs: Headers) -> int:
+    """The application's content-length; raises ASGIError."""
+    values = [value for name, value in pairs if name == b"content-length"]
+    if len(values) != 1 or not values[0].isdigit():
+        raise ASGIError(f"expected one content-length, of digits, got {values!r:.200}")
+    return int(values[0])
 
 
 class Response:
@@ -111,27 +127,17 @@ class Response:
         if not isinstance(status, int) or not 200 <= status <= 999:
             raise ASGIError(f"expected status to be an int from 200 to 999, got {status!r:.200}")
         pairs = checked_headers(headers)
-        length: int | None = None
-        coded = False
         given = {name for name, _ in pairs}
-        says_close = False
-        if b"connection" in given:
-            says_close = any(
-                b"close" in value.lower().replace(b" ", b"").split(b",")
-                for name, value in pairs
-                if name == b"connection"
-            )
-        if b"transfer-encoding" in given:
+        says_close = b"connection" in given and _says_close(pairs)
+        length: int | None = None
+        coded = b"transfer-encoding" in given
+        if coded:
             # How it is coded is ours to say: chunked or not at all.
-            if any(n == b"transfer-encoding" and v.lower() != b"chunked" for n, v in pairs):
+            if [p for p in pairs if p[0] == b"transfer-encoding" and p[1].lower() != b"chunked"]:
                 raise ASGIError("expected no transfer-encoding other than chunked")
-            coded = True
             pairs = [p for p in pairs if p[0] not in (b"transfer-encoding", b"content-length")]
         elif b"content-length" in given:
-            values = [value for name, value in pairs if name == b"content-length"]
-            if len(values) != 1 or not values[0].isdigit():
-                raise ASGIError(f"expected one content-length, of digits, got {values!r:.200}")
-            length = int(values[0])
+            length = _length(pairs)
             if status == 204:  # RFC 9110 section 8.6
                 pairs = [pair for pair in pairs if pair[0] != b"content-length"]
         line = _STATUS_LINES.get(status)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextvars import Context
 from email.utils import formatdate
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .group import Group
@@ -85,8 +86,11 @@ class Worker:
         """Call the application in ``context``; ``done(task)`` is called when it ends."""
         task = self.loop.create_task(self._call(scope, receive, send), context=context)
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-        task.add_done_callback(done, context=context)
+        task.add_done_callback(partial(self._ended, done), context=context)
+
+    def _ended(self, done: Callable[[Any], object], task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        done(task)
 
     async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
         # An application need not be a coroutine function: what it raises when it is

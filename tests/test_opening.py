@@ -544,6 +544,7 @@ def test_a_client_that_leaves_before_the_answer_is_noticed(loop: str, way: str) 
 
 def test_a_refusal_that_comes_when_the_connection_is_lost_does_nothing() -> None:
     class Lost:
+        worker = None
         lost = True
 
     request = parse(upgrade())

@@ -1,0 +1,16 @@
+# The header of exchange.py.
+from asgiws.response cimport Response
+
+cdef class Exchange:
+    cdef public object client, request
+    cdef public Response response
+    cdef object _connection
+    cdef list _body, _waiters
+    cdef Py_ssize_t _body_size, _budget, _budget_bytes
+    cdef bint _continues, _gone, _more_body
+
+    cpdef bint feed(self, bytes data) except -1
+    cpdef leave(self)
+    cdef bint _ready(self) except -1
+    cdef bint _received(self) except -1
+    cdef _wake(self)

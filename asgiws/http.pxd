@@ -1,0 +1,29 @@
+# The header of http.py.
+from asgiws.exchange cimport Exchange
+
+cdef class HTTPProtocol:
+    cdef object __weakref__
+    cdef public object loop, worker
+    cdef public bint write_paused
+    cdef object _transport, _peer, _context, _websocket, _timer
+    cdef Exchange _exchange
+    cdef int _state
+    cdef bytearray _buffer
+    cdef list _drain_waiters
+    cdef Py_ssize_t _searched, _drained, _unwritten
+    cdef bint _reading, _eof, _wrote
+    cdef double _taken_at, _timer_at, _deadline
+
+    cdef _read_head(self)
+    cdef _begin(self, request)
+    cdef _read_body(self)
+    cdef _await_response(self)
+    cdef _next(self)
+    cpdef pause_reading(self)
+    cpdef resume_reading(self)
+    cpdef close(self)
+    cdef _leave(self)
+    cdef _end(self)
+    cdef _arm(self, double seconds)
+    cdef _watch_writing(self)
+    cdef double _look_after(self) except -1

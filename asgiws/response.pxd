@@ -1,0 +1,14 @@
+# The header of response.py.
+cdef class Response:
+    cdef public bint begun, complete, keep_alive
+    cdef public Py_ssize_t status
+    cdef public object left
+    cdef bint _body_allowed, _modern, _says_close
+    cdef int _framing
+    cdef object _default_headers
+    cdef list _lines
+
+    cpdef start(self, status, headers)
+    cpdef list body(self, data, more)
+
+cpdef checked_headers(headers)
