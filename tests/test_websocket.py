@@ -1777,7 +1777,9 @@ class TestKeepalive:
 
         run(scenario())
 
-    def test_the_first_ping_comes_at_a_random_moment_of_the_second_half(self, package: ModuleType) -> None:
+    def test_the_first_ping_comes_at_a_random_moment_of_the_second_half(
+        self, package: ModuleType
+    ) -> None:
         async def scenario() -> None:
             moments = set()
             for _ in range(60):
