@@ -27,6 +27,24 @@ PAUSE_SECONDS = 0.25
 ACCEPTS_AT_ONCE = 64
 
 
+class StreamSocket(socket.socket):
+    """A socket whose family and type are plain numbers, also for what it accepts.
+
+    The standard library makes enums of them whenever they are asked for, five times for
+    a connection: that costs as much as five headers of its request.
+    """
+
+    __slots__ = ()
+
+    family = socket.SocketType.family  # type: ignore[assignment]
+    type = socket.SocketType.type  # type: ignore[assignment]
+
+    def accept(self) -> tuple[StreamSocket, Any]:
+        """The next connection, and the peer's address."""
+        sock, address = super().accept()
+        return StreamSocket(self.family, self.type, self.proto, sock.detach()), address
+
+
 @contextmanager
 def bound(config: Config) -> Iterator[list[socket.socket]]:
     """The sockets that ``--fd``, ``--uds`` or ``--host`` and ``--port`` ask for, not listening yet.
@@ -52,7 +70,7 @@ def bound(config: Config) -> Iterator[list[socket.socket]]:
 
 def _adopt(fd: int) -> socket.socket:
     try:
-        sock = socket.socket(fileno=fd)
+        sock = StreamSocket(fileno=fd)
     except OSError as exc:
         raise BindError(f"--fd {fd} is no socket: {exc.strerror}") from None
     if sock.type != socket.SOCK_STREAM:
@@ -88,7 +106,7 @@ def _bind_tcp(host: str, port: int) -> list[socket.socket]:
 
 
 def _bind(family: int, kind: int, protocol: int, address: tuple[object, ...]) -> socket.socket:
-    sock = socket.socket(family, kind, protocol)
+    sock = StreamSocket(family, kind, protocol)
     try:
         if os.name == "posix":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -102,7 +120,7 @@ def _bind(family: int, kind: int, protocol: int, address: tuple[object, ...]) ->
 
 
 def _bind_unix(path: str) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = StreamSocket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_stale(path)
         sock.bind(path)

@@ -184,9 +184,10 @@ def parse(head: bytes) -> Request:
     lines = head.count(b"\r\n")
     if head.count(b"\n") != lines or head.count(b"\r") != lines:  # section 2.2
         raise RequestRefused(400, "lines must end with CRLF")
-    if b"\n " in head or b"\n\t" in head:  # section 5.2
+    method, target, version, headers = _read_by_h11(head)
+    if len(headers) != lines - 2 and (b"\n " in head or b"\n\t" in head):  # section 5.2
         raise RequestRefused(400, "a header must stand on one line")
-    return _check(*_read_by_h11(head))
+    return _check(method, target, version, headers)
 
 
 def _read_by_h11(head: bytes) -> tuple[bytes, bytes, bytes, Headers]:

@@ -19,7 +19,7 @@ import pytest
 
 from asgiws.config import Config
 from asgiws.errors import BindError
-from asgiws.listener import bound
+from asgiws.listener import StreamSocket, bound
 from asgiws.server import Server
 
 from .http_helpers import LOOPS, Client, running
@@ -98,15 +98,14 @@ def test_a_family_that_this_machine_lacks_is_left_out(
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
     ]
     monkeypatch.setattr(f"{HERE}.socket.getaddrinfo", lambda *_a, **_k: found)
-    bind = socket.socket.bind
 
-    class Socket(socket.socket):
+    class Socket(StreamSocket):
         def bind(self, address: Any) -> None:
             if self.family == socket.AF_INET6:
                 raise OSError(missing, os.strerror(missing))
-            bind(self, address)
+            super().bind(address)
 
-    monkeypatch.setattr(f"{HERE}.socket.socket", Socket)
+    monkeypatch.setattr(f"{HERE}.StreamSocket", Socket)
     with bound(config(host="localhost")) as sockets:
         assert [sock.family for sock in sockets] == [socket.AF_INET]
     found.pop()
