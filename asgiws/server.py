@@ -29,6 +29,7 @@ from .importer import load_app
 from .lifespan import Lifespan
 from .listener import Listener, bound
 from .log import configure, error_log
+from .memory import keep_for_the_next
 from .worker import Worker
 
 CANCEL_SECONDS = 1.0  # for what was cancelled at the graceful timeout
@@ -104,6 +105,7 @@ class Server:
         status = 0
         try:
             configure(self.config)
+            keep_for_the_next()
             app = load_app(self.config)
             loop = _new_event_loop(self.config.loop)
             asyncio.set_event_loop(loop)

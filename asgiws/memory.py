@@ -1,0 +1,34 @@
+"""What the process keeps of the memory that large messages have used.
+
+glibc gives the memory of a large message back to the system at once, and the next one
+pays a page fault for every 4 KiB of it again: a quarter of what an echo of 1 MiB costs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+KEPT_BYTES = 16 * 1_048_576  # at the top of the heap; more than that goes back
+LARGEST_BLOCK = 4 * 1_048_576  # what is larger is the system's at once, as before
+
+_M_TRIM_THRESHOLD = -1  # malloc.h
+_M_MMAP_THRESHOLD = -3
+
+
+def keep_for_the_next() -> bool:
+    """Have malloc keep up to KEPT_BYTES; whether that was done.
+
+    It is a matter of the whole process, so it is for whoever owns that. Settings of
+    the user's own (``MALLOC_TRIM_THRESHOLD_`` and the like, mallopt(3)) come first,
+    and other C libraries than glibc have no such setting.
+    """
+    if any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(
+        mallopt(_M_MMAP_THRESHOLD, LARGEST_BLOCK) and mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
+    )
