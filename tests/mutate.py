@@ -69,6 +69,7 @@ COMPILED = {"utf8"}
 # Changes that make no difference, and why: the survivors that are left.
 _OVERWRITTEN = "a first value that is overwritten before it is read"
 _SLOWER = "the same result by the path for messages that come in pieces"
+_TAKEN = "the branch before has taken that byte"
 EXPLAINED: dict[str, dict[str, str]] = {
     "frames": {
         "BINARY: Final = 2  ->  BINARY: Final = 3": "opcode 3 has been refused before",
@@ -98,6 +99,10 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "__init__: self._fragments = 0  ->  self._fragments = 1": _OVERWRITTEN,
         "__init__: self._fragments = 0  ->  self._fragments = -1": _OVERWRITTEN,
         "next_message: reader.opcode <= BINARY  ->  reader.opcode < BINARY": _SLOWER,
+    },
+    "utf8": {
+        "accepts_raw: 224 <= byte <= 239  ->  223 <= byte <= 239": _TAKEN,
+        "accepts_raw: 240 <= byte <= 244  ->  239 <= byte <= 244": _TAKEN,
     },
 }
 
