@@ -8,6 +8,7 @@ import queue
 import re
 import ssl
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -540,6 +541,23 @@ def test_a_client_that_leaves_before_the_answer_is_noticed(loop: str, way: str) 
         assert app.next() == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
         assert app.next() == "done"
         server.wait_until(lambda: not server.server.worker.connections)
+
+
+def test_an_open_websocket_lets_go_of_its_http_connection(loop: str) -> None:
+    connections: list[weakref.ref[Any]] = []
+
+    async def note_and_echo(app: App, scope: Any, receive: Any, send: Any) -> None:
+        connections.extend(map(weakref.ref, server.server.worker.connections))
+        await echo(app, scope, receive, send)
+
+    with (
+        running(App(note_and_echo), loop) as server,
+        connect(f"ws://127.0.0.1:{server.port}/") as client,
+    ):
+        client.send("hello")
+        assert client.recv() == "hello"
+        assert len(connections) == 1
+        server.wait_until(lambda: connections[0]() is None)
 
 
 def test_a_refusal_that_comes_when_the_connection_is_lost_does_nothing() -> None:
