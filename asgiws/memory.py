@@ -6,7 +6,6 @@ pays a page fault for every 4 KiB of it again: a quarter of what an echo of 1 Mi
 
 from __future__ import annotations
 
-import ctypes
 import os
 
 KEPT_BYTES = 16 * 1_048_576  # at the top of the heap; more than that goes back
@@ -26,8 +25,10 @@ def keep_for_the_next() -> bool:
     if any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ):
         return False
     try:
+        import ctypes
+
         mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
+    except (ImportError, AttributeError, OSError, TypeError):
         return False
     return bool(
         mallopt(_M_MMAP_THRESHOLD, LARGEST_BLOCK) and mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
