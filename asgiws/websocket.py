@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from asyncio import Future, get_running_loop
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -155,7 +156,7 @@ class WebSocket:
         self._queue: list[Any] = []
         self._head = 0
         self._queued_bytes = 0
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[Future[None]] = []
         self._stopped = False  # the queue is at its mark: nothing is parsed
         self._reading = True
         self._filling = False  # what the loop reads next goes straight into a message
@@ -185,14 +186,15 @@ class WebSocket:
 
         Concurrent calls are served in order; a cancelled one loses nothing.
         """
-        waiter: asyncio.Future[None]
+        waiter: Future[None]
         if self._failing and not self._ready():
             self._fail()
         if self._waiters or not self._ready():
             self._out.flush()
             self._budget = BUDGET_MESSAGES
             self._budget_bytes = BUDGET_BYTES
-            waiter = self._loop.create_future()
+            # Both loops would make this very future, at twice the price.
+            waiter = Future() if get_running_loop() is self._loop else self._loop.create_future()
             self._waiters.append(waiter)
             try:
                 await waiter
@@ -200,7 +202,7 @@ class WebSocket:
                 self._waiters.remove(waiter)
                 self._wake()
                 raise
-            self._waiters.remove(waiter)
+            self._waiters.pop(0)  # only the first one is ever woken
         elif self._budget <= 0 or self._budget_bytes <= 0:
             await self._come_round()
             return await self.receive()  # others have run: look again

@@ -98,6 +98,18 @@ class TestEvents:
 
         run(scenario())
 
+    def test_another_event_loop_cannot_wait_here(self, package: ModuleType) -> None:
+        async def scenario() -> None:
+            session = Session(package)
+            await session.accept()
+            wait = asyncio.wait_for(session.websocket.receive(), 5)
+            with pytest.raises(RuntimeError, match="attached to a different loop"):
+                await asyncio.to_thread(asyncio.run, wait)
+            session.feed(client_frame(TEXT, b"Hello"))
+            assert await session.receive() == text_event("Hello")
+
+        run(scenario())
+
     def test_subprotocol_and_headers_go_to_the_opening(self, package: ModuleType) -> None:
         async def scenario() -> None:
             session = Session(package)
