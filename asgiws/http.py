@@ -30,7 +30,7 @@ from .opening import Opening
 from .progress import waiting
 from .request import Request, RequestRefused, SizedBody, head_size, parse, quoted
 from .response import Response, error_response
-from .scope import Address, Peer, http_scope, peer_of, shown, websocket_scope
+from .scope import Address, http_scope, peer_of, shown, websocket_scope
 from .websocket import WebSocket
 from .wire import deflate, handshake
 from .wire.errors import HandshakeRefused
@@ -81,11 +81,12 @@ class HTTPProtocol:
         "write_paused",
     )
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, peername: Any, sockname: Any) -> None:
+        """The addresses of the peer and of our own end, as the socket module has them."""
         self.worker = worker
         self.loop = worker.loop
         self._transport: Any = None
-        self._peer = Peer(None, None, False, None)
+        self._peer = peer_of(peername, sockname, False, worker.proxies)
         self._state = HEAD
         self._exchange: Exchange | None = None
         self._websocket: WebSocket | None = None
@@ -110,7 +111,8 @@ class HTTPProtocol:
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        self._peer = peer_of(transport, self.worker.proxies)
+        if transport.get_extra_info("sslcontext") is not None:
+            self._peer = self._peer._replace(secure=True)
         self._context = copy_context()
         self.worker.connections.add(self)
         self._arm(self.worker.config.timeout_request_head)

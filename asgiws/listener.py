@@ -15,7 +15,8 @@ import ssl
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 from .config import Config
 from .errors import BindError
@@ -42,7 +43,8 @@ class StreamSocket(socket.socket):
     def accept(self) -> tuple[StreamSocket, Any]:
         """The next connection, and the peer's address."""
         sock, address = super().accept()
-        return StreamSocket(self.family, self.type, self.proto, sock.detach()), address
+        sock.__class__ = StreamSocket
+        return cast(StreamSocket, sock), address
 
 
 @contextmanager
@@ -164,11 +166,12 @@ class Listener:
         self,
         loop: asyncio.AbstractEventLoop,
         sock: socket.socket,
-        factory: Callable[[], Any],
+        factory: Callable[[Any, Any], Any],
         tls: ssl.SSLContext | None,
         handshake_timeout: float,
         shutdown_timeout: float,
     ) -> None:
+        """``factory`` makes the protocol, given the peer's address and our own."""
         self._loop = loop
         self._sock = sock
         self._factory = factory
@@ -205,7 +208,7 @@ class Listener:
     def _on_readable(self) -> None:
         for _ in range(ACCEPTS_AT_ONCE):
             try:
-                sock, _address = self._sock.accept()
+                sock, address = self._sock.accept()
             except (BlockingIOError, InterruptedError):
                 self._recovered()
                 return
@@ -215,7 +218,7 @@ class Listener:
                 self._exhaust(exc)
                 return
             sock.setblocking(False)
-            task = self._loop.create_task(self._open(sock))
+            task = self._loop.create_task(self._open(sock, address))
             self._opening[task] = sock
             task.add_done_callback(self._on_open)
 
@@ -242,9 +245,10 @@ class Listener:
         self._pause = None
         self._loop.add_reader(self._sock.fileno(), self._on_readable)
 
-    async def _open(self, sock: socket.socket) -> None:
+    async def _open(self, sock: socket.socket, address: Any) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._factory, sock, **self._tls)  # type: ignore[arg-type]
+            factory = partial(self._factory, address, sock.getsockname())
+            await self._loop.connect_accepted_socket(factory, sock, **self._tls)  # type: ignore[arg-type]
         except (OSError, TimeoutError) as exc:
             # The peer has gone, or the TLS handshake failed: nobody's error here.
             error_log.debug("A connection was not set up: %r", exc)

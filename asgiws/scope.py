@@ -106,10 +106,11 @@ class Peer(NamedTuple):
     proxies: Proxies | None
 
 
-def peer_of(transport: Any, proxies: Proxies | None) -> Peer:
-    """The Peer behind a transport; ``proxies`` is None with ``--no-proxy-headers``."""
-    peername = transport.get_extra_info("peername")
-    sockname = transport.get_extra_info("sockname")
+def peer_of(peername: Any, sockname: Any, secure: bool, proxies: Proxies | None) -> Peer:
+    """The Peer at ``peername``, connected to ``sockname`` (what the socket module calls them).
+
+    ``secure``: by TLS. ``proxies`` is None with ``--no-proxy-headers``.
+    """
     client: Address | None = None
     server: Server | None = None
     if isinstance(peername, (tuple, list)):
@@ -120,7 +121,6 @@ def peer_of(transport: Any, proxies: Proxies | None) -> Peer:
         server = (os.fsdecode(sockname), None)
     if proxies is not None and not proxies.trust(client[0] if client else None):
         proxies = None
-    secure = transport.get_extra_info("sslcontext") is not None
     return Peer(client, server, secure, proxies)
 
 

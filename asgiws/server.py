@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -165,7 +166,7 @@ class Server:
         listener = Listener(
             worker.loop,
             sock,
-            lambda: HTTPProtocol(worker),
+            partial(HTTPProtocol, worker),
             tls,
             self.config.timeout_request_head,
             self.config.ws_close_timeout,

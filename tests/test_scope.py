@@ -87,36 +87,22 @@ def test_a_websocket_has_subprotocols_and_no_method() -> None:
     assert "method" not in scope
 
 
-class Transport:
-    """What is known of a connection."""
-
-    def __init__(self, **info: Any) -> None:
-        self.info = info
-
-    def get_extra_info(self, name: str) -> Any:
-        return self.info.get(name)
-
-
 @pytest.mark.parametrize(
-    ("info", "client", "server"),
+    ("peername", "sockname", "client", "server"),
     [
-        ({"peername": CLIENT, "sockname": SERVER}, CLIENT, SERVER),
-        (
-            {"peername": ("::1", 5000, 0, 0), "sockname": ("::1", 8000, 0, 0)},
-            ("::1", 5000),
-            ("::1", 8000),
-        ),
-        ({"peername": "", "sockname": "/run/socket"}, None, ("/run/socket", None)),
-        ({"peername": b"", "sockname": b"/run/\xff"}, None, ("/run/\udcff", None)),
-        ({}, None, None),
+        (CLIENT, SERVER, CLIENT, SERVER),
+        (("::1", 5000, 0, 0), ("::1", 8000, 0, 0), ("::1", 5000), ("::1", 8000)),
+        ("", "/run/socket", None, ("/run/socket", None)),
+        (b"", b"/run/\xff", None, ("/run/\udcff", None)),
+        (None, "", None, None),
     ],
 )
 def test_both_ends_of_a_connection_are_known_as_far_as_they_have_names(
-    info: dict[str, Any], client: Any, server: Any
+    peername: Any, sockname: Any, client: Any, server: Any
 ) -> None:
-    peer = peer_of(Transport(**info), None)
+    peer = peer_of(peername, sockname, False, None)
     assert (peer.client, peer.server, peer.secure, peer.proxies) == (client, server, False, None)
-    assert peer_of(Transport(**info, sslcontext=object()), None).secure
+    assert peer_of(peername, sockname, True, None).secure
 
 
 # Proxies.
