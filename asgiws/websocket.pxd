@@ -5,6 +5,9 @@ from asgiws.outbox cimport Outbox
 from asgiws.wire.frames cimport frame, header, text_frame
 from asgiws.wire.protocol cimport Protocol
 
+@cython.locals(known=dict)
+cdef bint _is_message(event) except -1
+
 cdef class WebSocket:
     cdef object __weakref__
     cdef Group _group
@@ -12,7 +15,8 @@ cdef class WebSocket:
     cdef object _loop, _opening, _agreed, _deflator, _transport
     cdef int _state
     cdef bint _connect_due, _disconnected, _discarding, _failing, _lingering, _gone
-    cdef list _queue, _waiters
+    cdef list _queue, _waiters_behind
+    cdef object _waiter
     cdef Outbox _out
     cdef Py_ssize_t _head, _queued_bytes, _budget, _budget_bytes
     cdef bint _stopped, _reading, _filling, _heard
@@ -32,6 +36,7 @@ cdef class WebSocket:
     cdef _regulate_reading(self)
     cdef dict _take(self)
     cdef _wake(self)
+    cdef _leave(self, waiter)
     cdef _write_replies(self)
     cdef _disconnect(self, Py_ssize_t code, str reason, str by)
     cdef _close(self, Py_ssize_t code, str reason, str by)

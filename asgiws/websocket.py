@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from asyncio import Future, get_running_loop
+from asyncio import Future, InvalidStateError, get_running_loop
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -67,7 +67,10 @@ SENDS: Final = {
 
 QUEUE_BYTES: Final = 65_536
 BACKLOG_BYTES: Final = 65_536
-TAKEN_AT_MOST: Final = 256  # places of taken messages at the queue's front, where it never empties
+# Places of taken messages that stay at the queue's front, to be freed together: while it
+# is empty, and where it never is.
+TAKEN_WHEN_EMPTY: Final = 8
+TAKEN_AT_MOST: Final = 256
 
 # How long the answers to what came before a protocol error may keep the failure waiting.
 FAILING_TICKS: Final = 2
@@ -75,6 +78,14 @@ FAILING_TICKS: Final = 2
 # After so much without a wait, receive and send let the event loop come round.
 BUDGET_MESSAGES: Final = 64
 BUDGET_BYTES: Final = 262_144
+
+
+def _is_message(event: Any) -> bool:
+    known: dict[str, Any]
+    if not isinstance(event, dict):
+        return False
+    known = event
+    return bool(known.get("type") == "websocket.send")
 
 
 class WebSocket:
@@ -119,7 +130,8 @@ class WebSocket:
         "_stuck",
         "_taken",
         "_transport",
-        "_waiters",
+        "_waiter",
+        "_waiters_behind",
         "bytes_in",
         "bytes_out",
         "close_code",
@@ -156,7 +168,8 @@ class WebSocket:
         self._queue: list[Any] = []
         self._head = 0
         self._queued_bytes = 0
-        self._waiters: list[Future[None]] = []
+        self._waiter: Future[None] | None = None  # of the receive that is served next
+        self._waiters_behind: list[Future[None]] = []
         self._stopped = False  # the queue is at its mark: nothing is parsed
         self._reading = True
         self._filling = False  # what the loop reads next goes straight into a message
@@ -189,25 +202,28 @@ class WebSocket:
         waiter: Future[None]
         if self._failing and not self._ready():
             self._fail()
-        if self._waiters or not self._ready():
+        if self._waiter is not None or not self._ready():
             self._out.flush()
             self._budget = BUDGET_MESSAGES
             self._budget_bytes = BUDGET_BYTES
             # Both loops would make this very future, at twice the price.
             waiter = Future() if get_running_loop() is self._loop else self._loop.create_future()
-            self._waiters.append(waiter)
+            if self._waiter is None:
+                self._waiter = waiter
+            else:
+                self._waiters_behind.append(waiter)
             try:
                 await waiter
             except BaseException:
-                self._waiters.remove(waiter)
+                self._leave(waiter)
                 self._wake()
                 raise
-            self._waiters.pop(0)  # only the first one is ever woken
+            self._leave(waiter)
         elif self._budget <= 0 or self._budget_bytes <= 0:
             await self._come_round()
             return await self.receive()  # others have run: look again
         event = self._take()
-        if self._waiters:
+        if self._waiter is not None:
             self._wake()
         return event
 
@@ -222,8 +238,7 @@ class WebSocket:
             self._state == ACCEPTED
             and not self._disconnected
             and not self._gone
-            and isinstance(event, dict)
-            and event.get("type") == "websocket.send"
+            and _is_message(event)
         ):
             if self._out.paused:
                 await self._drain()
@@ -509,7 +524,7 @@ class WebSocket:
         elif self._gone and not self._stopped:
             self._disconnect(ABNORMAL_CLOSURE, "", "client")
         self._regulate_reading()
-        if self._waiters:
+        if self._waiter is not None:
             self._wake()
 
     def _regulate_reading(self) -> None:
@@ -539,10 +554,9 @@ class WebSocket:
             size = len(message)
             self._queued_bytes -= size
             self._budget_bytes -= size
-            if self._head == len(self._queue):
-                self._queue.clear()
-                self._head = 0
-            elif self._head >= TAKEN_AT_MOST:
+            if self._head >= TAKEN_WHEN_EMPTY and (
+                self._head == len(self._queue) or self._head >= TAKEN_AT_MOST
+            ):
                 del self._queue[: self._head]
                 self._head = 0
             if (
@@ -564,12 +578,22 @@ class WebSocket:
 
     def _wake(self) -> None:
         """Wake the first of those that wait in ``receive``, if there is something for it."""
-        if self._failing and self._waiters and not self._ready():
+        if self._failing and self._waiter is not None and not self._ready():
             self._fail()
-        if self._waiters and self._ready():
-            waiter = self._waiters[0]
-            if not waiter.done():
-                waiter.set_result(None)
+        if self._waiter is not None and self._ready():
+            try:
+                self._waiter.set_result(None)
+            except InvalidStateError:
+                pass  # it is woken already, or cancelled
+
+    def _leave(self, waiter: Future[None]) -> None:
+        """A ``receive`` waits no longer; the next one is served first now."""
+        if waiter is not self._waiter:
+            self._waiters_behind.remove(waiter)
+        elif self._waiters_behind:
+            self._waiter = self._waiters_behind.pop(0)
+        else:
+            self._waiter = None
 
     # Out.
 
@@ -632,7 +656,7 @@ class WebSocket:
         return not self._disconnected and (
             self._failing
             or self._head < len(self._queue)
-            or (self.messages_in > 0 and not self._waiters)
+            or (self.messages_in > 0 and self._waiter is None)
         )
 
     def _fail(self) -> None:
