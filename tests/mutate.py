@@ -88,6 +88,16 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "masking": {
         "unmask: size // 4 + 1  ->  size // 4 + 2": "cut to size anyway",
         "unmask: size // 4  ->  size // 3": "cut to size anyway",
+        "unmask: size // 4  ->  size * 4": "cut to size anyway",
+        **dict.fromkeys(
+            (
+                "LANES_FROM: Final = 8192  ->  LANES_FROM: Final = 8193",
+                "LANES_FROM: Final = 8192  ->  LANES_FROM: Final = 8191",
+                "unmask: size >= LANES_FROM  ->  size > LANES_FROM",
+                "unmask: size >= LANES_FROM  ->  size < LANES_FROM",
+            ),
+            "both ways unmask, one is faster",
+        ),
     },
     "filling": {
         "room: self._filled < self._size  ->  self._filled <= self._size": (

@@ -148,7 +148,7 @@ class TestBuilding:
 
 
 class TestUnmasking:
-    @pytest.mark.parametrize("size", [*range(34), 255, 4096, 4099])
+    @pytest.mark.parametrize("size", [*range(34), 255, 4096, 4099, 8191, 8192, 8193, 8194, 8195])
     def test_every_length_phase_and_offset(self, package: ModuleType, size: int) -> None:
         chance = random.Random(size)
         for phase in range(4):
