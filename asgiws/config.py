@@ -36,6 +36,7 @@ from .options import (
     text,
     whole,
 )
+from .wire.deflate import LIBRARIES
 
 APPLICATION = "Application"
 LISTENING = "Listening"
@@ -208,6 +209,13 @@ class Config:
     ws_deflate_min_size: int = option(
         128, COMPRESSION, whole(0), "Messages of fewer bytes are sent uncompressed."
     )
+    ws_deflate_library: str = option(
+        "zlib",
+        COMPRESSION,
+        choice("zlib", "zlib-ng"),
+        "What compresses; zlib-ng is faster with large messages and takes 130 KiB more for a "
+        "connection.",
+    )
 
     # nginx cuts off after the same time.
     timeout_write: float | None = option(
@@ -358,6 +366,9 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("ssl_cert_reqs",), message
     if config.loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
         yield ("loop",), "--loop uvloop: uvloop is not installed (pip install uvloop)"
+    if config.ws_deflate_library not in LIBRARIES:
+        message = "zlib-ng is not installed (pip install 'asgiws[zlib-ng]')"
+        yield ("ws_deflate_library",), f"--ws-deflate-library zlib-ng: {message}"
 
 
 OPTIONS = tuple(Option.of(field) for field in dataclasses.fields(Config))

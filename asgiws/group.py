@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 BUFFER_BYTES = 262_144
-DEFLATOR_SECONDS = 30.0  # a deflator (some 32 KiB) that had nothing to do for so long is freed
+DEFLATOR_SECONDS = 30.0  # a deflator (32 or 160 KiB) that had nothing to do for so long is freed
 
 
 def _tick_for(*spans: float | None) -> float:

@@ -149,7 +149,9 @@ class WebSocket:
         self._opening = opening
         self._agreed = agreed
         self._deflator: deflate.Deflator | None = None
-        inflator = None if agreed is None else deflate.Inflator(agreed)
+        inflator: deflate.Inflator | None = None
+        if agreed is not None and group.deflate is not None:
+            inflator = deflate.Inflator(agreed, group.deflate.library)
         self._protocol = Protocol(group.max_size, inflator)
         self._transport: Any = None
         self._state = CONNECTING

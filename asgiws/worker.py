@@ -60,6 +60,7 @@ class Worker:
                 level=config.ws_deflate_level,
                 context_takeover=config.ws_deflate_context_takeover,
                 min_size=config.ws_deflate_min_size,
+                library=config.ws_deflate_library,
             )
             if config.ws_per_message_deflate
             else None,

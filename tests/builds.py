@@ -10,8 +10,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+
+import pytest
+from zlib_ng import zlib_ng
 
 import asgiws
 from asgiws._build import COMPILED_MODULES, InterpretedFinder
@@ -52,3 +58,21 @@ def stale() -> list[str]:
 BUILDS = {"interpreted": load_twin()}
 if asgiws.build() == "compiled":
     BUILDS["compiled"] = asgiws
+
+LIBRARIES: dict[str, ModuleType] = {"zlib": zlib, "zlib-ng": zlib_ng}
+
+
+@contextmanager
+def deflating_with(library: str) -> Iterator[None]:
+    """Both builds deflate and inflate with this library by default while the block runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        for package in BUILDS.values():
+            patch.setitem(package.wire.deflate.LIBRARIES, "zlib", LIBRARIES[library])
+        yield
+
+
+def builds_with_libraries() -> Iterator[ModuleType]:
+    """Each build with each library in turn, for the body of a loop."""
+    for library in LIBRARIES:
+        with deflating_with(library):
+            yield from BUILDS.values()

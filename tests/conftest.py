@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from .builds import BUILDS, stale
+from .builds import BUILDS, LIBRARIES, deflating_with, stale
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -24,6 +24,13 @@ def pytest_report_header() -> str:
 def package(request: pytest.FixtureRequest) -> ModuleType:
     """The package in each of its builds; take submodules as ``package.wire.frames``."""
     return BUILDS[request.param]
+
+
+@pytest.fixture(scope="class", params=LIBRARIES)
+def library(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each library for permessage-deflate, as the default of both builds."""
+    with deflating_with(request.param):
+        yield request.param
 
 
 @pytest.fixture(autouse=True)

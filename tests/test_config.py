@@ -16,6 +16,7 @@ from asgiws.config import OPTIONS, UVICORN_ONLY, Config
 from asgiws.errors import ConfigError
 from asgiws.options import Option
 from asgiws.sources import load
+from asgiws.wire.deflate import LIBRARIES
 
 ROOT = Path(__file__).parent.parent
 APP = {"app": "main:app"}
@@ -54,6 +55,7 @@ TEXTS = {
     "ws_deflate_level": "1",
     "ws_deflate_context_takeover": "0",
     "ws_deflate_min_size": "0",
+    "ws_deflate_library": "zlib-ng",
     "timeout_write": "none",
     "limit_concurrency": "10",
     "timeout_graceful_shutdown": "0",
@@ -218,6 +220,7 @@ def weak_value(option: Option) -> str:
         "app_dir": ".",
         "lifespan": "on",
         "loop": "auto",
+        "ws_deflate_library": "zlib",
         "log_level": "info",
         "root_path": "/b",
         "headers": "b: c",
@@ -383,6 +386,15 @@ class TestMistakes:
     ) -> None:
         monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
         assert "--loop uvloop: uvloop is not installed" in refused({**APP, "loop": "uvloop"}, {})
+
+    def test_zlib_ng_must_be_installed_to_be_asked_for(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        given = {**APP, "ws_deflate_library": "zlib-ng"}
+        assert load(given, {}).ws_deflate_library == "zlib-ng"
+        monkeypatch.delitem(LIBRARIES, "zlib-ng")
+        message = "--ws-deflate-library zlib-ng: zlib-ng is not installed (pip install"
+        assert message in refused(given, {})
 
     def test_a_password_stands_in_no_message_and_no_repr(self) -> None:
         hidden = {"ssl_keyfile_password": "se\0cret"}

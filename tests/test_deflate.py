@@ -6,6 +6,7 @@ import contextlib
 import time
 import tracemalloc
 import zlib
+from random import Random
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from .builds import BUILDS
+from .builds import builds_with_libraries
 from .client_frames import deflated, split
 
 LIMIT = 1 << 20
@@ -260,6 +261,7 @@ class TestNegotiation:
         assert time.process_time() - start < 1
 
 
+@pytest.mark.usefixtures("library")
 class TestInflator:
     """Section 7.2.2; the vectors are those of section 7.2.3."""
 
@@ -441,6 +443,7 @@ class TestInflator:
         assert len(kept) == 100
 
 
+@pytest.mark.usefixtures("library")
 class TestDeflator:
     """Section 7.2.1."""
 
@@ -459,6 +462,40 @@ class TestDeflator:
             if not takeover:
                 reader = zlib.decompressobj(-bits)
             assert reader.decompress(data + b"\0\0\xff\xff") == payload
+
+    @pytest.mark.parametrize("bits", range(9, 16))
+    @pytest.mark.parametrize("level", [1, 2, 6, 9])
+    def test_nothing_refers_to_what_has_left_the_window(
+        self, package: ModuleType, bits: int, level: int
+    ) -> None:
+        deflate = deflator(package, bits=bits, level=level).deflate
+        reader = zlib.decompressobj(-bits)
+        window, random = 1 << bits, Random(bits)
+        phrase = random.randbytes(60)
+        # The phrase comes again when it is just inside of the window, and just outside.
+        for distance in (window - 300, window - 262, window - 1, window, window + 1, window + 258):
+            payload = phrase + random.randbytes(distance - len(phrase)) + phrase
+            data = deflate(payload) + b"\0\0\xff\xff"
+            # Of more than one octet at a time zlib would also take what it has just written.
+            inflated = bytearray()
+            while octet := reader.decompress(data, 1):
+                inflated += octet
+                data = reader.unconsumed_tail
+            assert inflated == payload
+
+    @pytest.mark.parametrize("level", range(10))
+    @pytest.mark.parametrize("mem_level", range(1, 10))
+    def test_every_level_ends_each_message_at_a_byte(
+        self, package: ModuleType, level: int, mem_level: int
+    ) -> None:
+        deflate = deflator(package, bits=9, level=level, mem_level=mem_level).deflate
+        reader = zlib.decompressobj(-9)
+        payload = Random(level).randbytes(33_000)
+        # About the sizes of the libraries' buffers, where a flush does not fit in.
+        for size in (0, 1, 500, *range(16_370, 16_390), *range(32_755, 32_775)):
+            data = deflate(payload[:size])
+            assert not data.endswith(b"\0\0\xff\xff")
+            assert reader.decompress(data + b"\0\0\xff\xff") == payload[:size]
 
     def test_the_vectors(self, package: ModuleType) -> None:
         deflate = deflator(package).deflate
@@ -504,7 +541,7 @@ def test_any_split_of_any_blocks_inflates_to_the_same(
     )
     data += deflated(b"end")
     expected = b"".join(block for block, _ in blocks) + b"end"
-    for package in BUILDS.values():
+    for package in builds_with_libraries():
         inflate = inflator(package, takeover).inflate
         for _ in range(2):
             pieces = split(data, places)
@@ -519,7 +556,7 @@ def test_any_split_of_any_bytes_inflates_to_the_same_or_fails_alike(
     data: bytes, places: list[int]
 ) -> None:
     outcomes: list[bytes | None] = []
-    for package in BUILDS.values():
+    for package in builds_with_libraries():
         for pieces in [data], split(data, places), [bytes([octet]) for octet in data] or [b""]:
             inflate = inflator(package).inflate
             message = b""

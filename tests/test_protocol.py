@@ -795,6 +795,7 @@ class TestLimits:
             tracemalloc.stop()
 
 
+@pytest.mark.usefixtures("library")
 class TestDeflate:
     """RFC 7692 section 6 and 7: messages with RSV1."""
 

@@ -16,6 +16,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
+from random import Random
 from time import sleep
 from types import ModuleType
 from typing import Any
@@ -286,6 +287,26 @@ def test_a_reason_too_long_is_cut_on_a_character_boundary_with_a_warning(
     with serve(app) as server, open_websocket(server) as websocket:
         assert closed(websocket) == (4000, "ä" * 61)
     assert errors(caplog) == ["websocket.close: the reason was cut at 123 bytes"]
+
+
+@pytest.mark.parametrize("library", ["zlib", "zlib-ng"])
+@pytest.mark.parametrize("bits", [9, 12, 15])
+def test_compressed_messages_come_back_as_they_were_sent(
+    serve_twice: Serve, bits: int, library: str
+) -> None:
+    random = Random(bits)
+    words = [random.randbytes(6).hex() for _ in range(2000)]
+    options: dict[str, Any] = {"ws_deflate_window_bits": bits, "ws_deflate_min_size": 0}
+    options["ws_deflate_library"] = library
+    with (
+        serve_twice(echo, **options) as server,
+        open_websocket(server, compression="deflate") as websocket,
+    ):
+        assert len(websocket.protocol.extensions) == 1
+        for count in (0, 1, 20, 5000, 20, 40_000):
+            message = " ".join(random.choices(words, k=count))
+            websocket.send(message)
+            assert websocket.recv(DEADLINE) == message
 
 
 def test_the_last_message_is_not_lost_though_the_client_is_still_sending(serve: Serve) -> None:

@@ -5,9 +5,17 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from .errors import INVALID_DATA, MESSAGE_TOO_BIG, HandshakeRefused, ProtocolError
+
+#: What deflates and inflates, by name. All have zlib's functions, and each an error of its own.
+LIBRARIES: Final = {"zlib": zlib}
+with suppress(ImportError):
+    from zlib_ng import zlib_ng
+
+    LIBRARIES["zlib-ng"] = zlib_ng
 
 _TAIL: Final = b"\x00\x00\xff\xff"  # section 7.2.1
 _SLICE: Final = 262_144  # bytes inflated at once, so that a bomb's are never joined
@@ -33,6 +41,7 @@ class Settings(NamedTuple):
     level: int = 6
     context_takeover: bool = True
     min_size: int = 128
+    library: str = "zlib"
 
 
 class Agreed(NamedTuple):
@@ -171,11 +180,12 @@ def _answer(params: Params, settings: Settings) -> tuple[Agreed, bytes] | None:
 class Inflator:
     """Inflates a client's messages (section 7.2.2); made when the first one comes."""
 
-    __slots__ = ("_bits", "_ends", "_inflate", "_takeover")
+    __slots__ = ("_bits", "_ends", "_inflate", "_takeover", "_zlib")
 
-    def __init__(self, agreed: Agreed) -> None:
+    def __init__(self, agreed: Agreed, library: str = "zlib") -> None:
         self._bits = max(9, agreed.client_bits)
         self._takeover = agreed.client_takeover
+        self._zlib = LIBRARIES[library]
         self._ends = 0  # of zlib streams, in the message in progress
         self._inflate: zlib._Decompress | None = None
 
@@ -195,10 +205,10 @@ class Inflator:
             if inflate is None:
                 if final and piece == _TAIL:
                     break  # nothing is open that the tail would have to end
-                inflate = self._inflate = zlib.decompressobj(-self._bits)
+                inflate = self._inflate = self._zlib.decompressobj(-self._bits)
             try:
                 data = inflate.decompress(piece, min(room + 1, _SLICE))
-            except zlib.error:
+            except self._zlib.error:
                 raise ProtocolError(INVALID_DATA, "invalid deflate stream") from None
             room -= len(data)
             if room < 0:
@@ -226,11 +236,12 @@ class Inflator:
 class Deflator:
     """Deflates our messages (section 7.2.1); its state is made when first needed."""
 
-    __slots__ = ("_bits", "_deflate", "_level", "_mem_level", "_takeover")
+    __slots__ = ("_bits", "_deflate", "_level", "_mem_level", "_takeover", "_zlib")
 
     def __init__(self, agreed: Agreed, settings: Settings) -> None:
         self._bits = agreed.server_bits
         self._takeover = agreed.server_takeover
+        self._zlib = LIBRARIES[settings.library]
         self._level = settings.level
         self._mem_level = settings.mem_level
         self._deflate: zlib._Compress | None = None
@@ -239,7 +250,9 @@ class Deflator:
         """Deflate one whole message."""
         deflate = self._deflate
         if deflate is None:
-            deflate = zlib.compressobj(self._level, zlib.DEFLATED, -self._bits, self._mem_level)
+            deflate = self._zlib.compressobj(
+                self._level, zlib.DEFLATED, -self._bits, self._mem_level
+            )
             if self._takeover:
                 self._deflate = deflate
         data = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import struct
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from ..builds import BUILDS
+from ..builds import BUILDS, LIBRARIES, deflating_with
 from ..client_frames import server_frames
 from .model import Frame, Message, Model, bad_frames, close_frames, good_frames, packed_frames
 
@@ -123,6 +124,17 @@ class Wire(RuleBasedStateMachine):
 
 class WireDeflated(Wire):
     deflate = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.library = ExitStack()
+
+    @initialize(library=st.sampled_from([*LIBRARIES]))
+    def choose(self, library: str) -> None:
+        self.library.enter_context(deflating_with(library))
+
+    def teardown(self) -> None:
+        self.library.close()
 
     @rule(frames=packed_frames)
     def packed(self, frames: Frame | list[Frame]) -> None:
