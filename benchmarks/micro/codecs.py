@@ -254,4 +254,5 @@ def main() -> None:
     print(json.dumps(loop.run_until_complete(run())))
 
 
-main()
+if __name__ == "__main__":
+    main()
