@@ -32,6 +32,7 @@ SERVER_IDLE = 0.08  # a saturated core is idle for less of the time than this
 SERVER_BUSY = 0.85  # and belongs to the server for at least this much of it
 CLIENT_BUSY = 0.97  # a client busier than this is the bottleneck
 ATTEMPTS = 3
+KERNEL_TOLD = 0.5  # seconds of CPU time that are enough to tell the kernel's share
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Sample:
 
     ``cpu_us``, ``wire_in`` and ``wire_out`` (bytes to and from the server) are per
     unit, the latencies in µs; ``memory_kib`` is the growth per idle connection.
+    ``kernel`` is the share of the CPU time that was spent in the kernel, if it can be told.
     """
 
     server: str
@@ -48,6 +50,7 @@ class Sample:
     round: int
     placement: str = ""
     cpu_us: float = 0.0
+    kernel: float | None = None
     per_second: float = 0.0
     p50: float = 0.0
     p99: float = 0.0
@@ -59,6 +62,11 @@ class Sample:
     memory_kib: float = 0.0
     extensions: str = ""
     refused: str = ""
+
+    @property
+    def user_us(self) -> float:
+        """What of ``cpu_us`` was not the kernel's; 0 if that is not known."""
+        return 0.0 if self.kernel is None else self.cpu_us * (1 - self.kernel)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -270,6 +278,12 @@ def _judge(scenario: Scenario, part: dict[str, Any], cores: Cores) -> str:
     return ""
 
 
+def _kernel(part: dict[str, Any]) -> float | None:
+    """The kernel's share of the server's CPU time; too short a time cannot tell."""
+    total = part["server_user_s"] + part["server_kernel_s"]
+    return part["server_kernel_s"] / total if total >= KERNEL_TOLD else None
+
+
 def _samples(
     scenario: Scenario, server: Server, app: str, round: int, cores: Cores, result: dict[str, Any]
 ) -> list[Sample]:
@@ -292,6 +306,7 @@ def _samples(
                 round,
                 placement=placement,
                 cpu_us=part["server_cpu_s"] / units * 1e6,
+                kernel=_kernel(part),
                 per_second=units / wall,
                 p50=latency.get("p50", 0.0),
                 p99=latency.get("p99", 0.0),

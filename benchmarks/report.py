@@ -77,6 +77,12 @@ class Cell:
         return min(values), max(values)
 
     @property
+    def kernel(self) -> float | None:
+        """The share of the CPU time that was spent in the kernel, in the samples that tell it."""
+        known = [sample.kernel for sample in self.samples if sample.kernel is not None]
+        return statistics.median(known) if known else None
+
+    @property
     def ratio(self) -> float | None:
         return statistics.median(self.ratios) if self.ratios else None
 
@@ -86,15 +92,18 @@ def cost_name(scenario: str) -> str:
     return "memory_kib" if SCENARIOS[scenario].mode == "idle" else "cpu_us"
 
 
-def summarise(samples: Iterable[Sample]) -> dict[Key, dict[str, Cell]]:
-    """Sort the samples into cells, like with like."""
+def summarise(samples: Iterable[Sample], figure: str = "") -> dict[Key, dict[str, Cell]]:
+    """Sort the samples into cells, like with like; the ratios are those of ``figure``.
+
+    Without one they are those of what each scenario is about.
+    """
     groups: dict[Key, list[Sample]] = {}
     for sample in samples:
         groups.setdefault((sample.scenario, sample.app), []).append(sample)
     table: dict[Key, dict[str, Cell]] = {}
     for key, group in groups.items():
         good = [sample for sample in group if not sample.refused]
-        cost = cost_name(key[0])
+        cost = figure or cost_name(key[0])
         base = {(s.round, s.placement): getattr(s, cost) for s in good if s.server == BASE}
         seen = Counter(sample.placement for sample in good)
         usual = seen.most_common(1)[0][0] if seen else ""
@@ -127,8 +136,9 @@ def _compare_across(cells: dict[str, Cell], cost: str) -> None:
     for cell in cells.values():
         if cell.ratios or not cell.samples or not base or not base.samples:
             continue
-        if cell.samples[0].placement == base.samples[0].placement and cell.median(cost) > 0:
-            cell.ratios = [base.median(cost) / cell.median(cost)]
+        own, other = cell.median(cost), base.median(cost)
+        if cell.samples[0].placement == base.samples[0].placement and own > 0 and other > 0:
+            cell.ratios = [other / own]
             cell.across = True
 
 
@@ -205,7 +215,7 @@ def detail(key: Key, cells: dict[str, Cell]) -> str:
     else:
         unit = scenario.unit
         head = ["server", f"CPU µs per {unit}", "spread", "ratio", f"{unit}s/s", "p50 µs", "p99 µs"]
-        head += ["max µs", "server busy", "client busy", "cores"]
+        head += ["max µs", "server busy", "client busy", "in the kernel", "cores"]
         head += ["bytes in", "bytes out"] if scenario.deflate else []
     rows = []
     for name in SERVERS:
@@ -235,6 +245,7 @@ def _detail_row(name: str, cell: Cell, scenario: Scenario, width: int) -> list[s
     row += [number(cell.median(field)) if cell.median("max") else "" for field in ("p50", "p99")]
     row.append(number(max(s.max for s in cell.samples)) if cell.median("max") else "")
     row += [f"{cell.median(field):.0%}" for field in ("server_busy", "client_busy")]
+    row.append("" if cell.kernel is None else f"{cell.kernel:.0%}")
     row.append(cell.samples[0].placement)
     if scenario.deflate:
         row += [number(cell.median(field)) for field in ("wire_in", "wire_out")]
@@ -327,6 +338,14 @@ means anything, throughput and latency do not.**
 """
 
 
+WITHOUT_KERNEL = """\
+The same ratios for the CPU time in user mode only: what the servers' own code takes, without
+the kernel's part, most of which (reading, writing, the loopback network) no server can avoid.
+What a server costs is still the whole CPU time, above. The TCP floors are left out, as they do
+next to nothing in user mode.
+"""
+
+
 def _facts(data: dict[str, Any]) -> str:
     facts = {"date": data["date"], "rounds": str(data["rounds"])} | data["machine"]
     facts["versions"] = ", ".join(f"{k} {v}" for k, v in data["versions"].items())
@@ -348,6 +367,11 @@ def page(data: dict[str, Any], plots: list[tuple[str, str]]) -> str:
         parts.append(SHARED)
     if rest:
         parts += ["## CPU time per unit, as a ratio to uvicorn", ratio_table(table, rest, main)]
+    told = [key for key in rest if any(cell.kernel is not None for cell in table[key].values())]
+    if told:
+        names = [name for name in main if not SERVERS[name].tcp]
+        parts += ["## Without the kernel", WITHOUT_KERNEL]
+        parts.append(ratio_table(summarise(samples, "user_us"), told, names))
     parts += [f"![{text}]({path})" for path, text in plots]
     with_side = [key for key in rest if any(name in table[key] for name in side)]
     if with_side:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks import report
 from benchmarks.environment import build_load
 from benchmarks.measure import Sample
 from benchmarks.report import summarise
@@ -31,9 +33,9 @@ def port() -> Iterator[int]:
         yield server.port
 
 
-def run(load: Path, port: int, arguments: str) -> dict[str, Any]:
+def run(load: Path, port: int, arguments: str, slice_ms: int = 40) -> dict[str, Any]:
     command = [load, *arguments.split(), "--port", str(port), "--slices", "1"]
-    command += ["--slice-ms", "40", "--warmup-ms", "10"]
+    command += ["--slice-ms", str(slice_ms), "--warmup-ms", "10"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     result: dict[str, Any] = json.loads(done.stdout)
     return result
@@ -77,6 +79,56 @@ def test_an_answer_that_never_comes_is_a_loss(load: Path, port: int) -> None:
     result = run(load, port, "echo --path /swallow --connections 1 --size 125 --patience-ms 200")
     assert result["losses"] == 1
     assert "1 answers lost" in result["first_error"]
+
+
+@pytest.mark.parametrize(
+    ("work", "low", "high"),
+    [("pass", 0.0, 0.2), ("zeros.readinto(buffer)", 0.8, 1.0)],
+    ids=["computes", "reads"],
+)
+def test_the_time_in_the_kernel_is_told_from_the_time_in_user_mode(
+    load: Path, port: int, work: str, low: float, high: float
+) -> None:
+    spin = "zeros = open('/dev/zero', 'rb', buffering=0)\nbuffer = bytearray(1 << 20)\n"
+    spin += f"print(flush=True)\nwhile True: {work}"
+    with subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline()
+            arguments = f"echo --size 125 --pids {process.pid}"
+            part = run(load, port, arguments, slice_ms=500)["near"]
+        finally:
+            process.kill()
+    total = part["server_user_s"] + part["server_kernel_s"]
+    assert total == pytest.approx(part["server_cpu_s"], abs=0.1)
+    assert low <= part["server_kernel_s"] / total <= high
+
+
+def page(*samples: Sample) -> str:
+    versions = {"uvicorn": "1.0"}
+    data = {"date": "today", "rounds": 1, "command": "it", "shared": False, "servers": {}}
+    data |= {"machine": {}, "versions": versions, "samples": [s.to_json() for s in samples]}
+    return report.page(data, [])
+
+
+def test_the_report_tells_the_share_of_the_kernel_and_compares_what_is_left() -> None:
+    text = page(
+        Sample("uvicorn", "push", "raw", 0, placement="near", cpu_us=20.0, kernel=0.5),
+        Sample("asgiws", "push", "raw", 0, placement="near", cpu_us=10.0, kernel=0.8),
+    )
+    whole, _, rest = text.partition("## Without the kernel")
+    assert "| push: the server streams 125 B | 2.00 | 1.00 |" in whole
+    assert "| push: the server streams 125 B | 5.00 | 1.00 |" in rest
+    assert "| 80% | near |" in rest
+
+
+def test_a_share_of_the_kernel_that_cannot_be_told_is_not_shown() -> None:
+    text = page(
+        Sample("uvicorn", "push", "raw", 0, placement="near", cpu_us=20.0),
+        Sample("asgiws", "push", "raw", 0, placement="near", cpu_us=10.0),
+    )
+    assert "## Without the kernel" not in text
+    assert "|  | near |" in text
 
 
 def test_a_ratio_compares_one_round_and_one_placement_only() -> None:

@@ -43,6 +43,7 @@ extern struct options opt;
 struct clocks {
     int64_t wall, server, client;          /* ns */
     int64_t server_idle, client_idle;      /* ns, of the two cores, in steps of 10 ms */
+    int64_t server_user, server_kernel;    /* ns, how `server` divides: see read_modes() */
 };
 int64_t now_ns(void);
 void read_clocks(struct clocks *clocks);

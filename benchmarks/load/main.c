@@ -107,6 +107,8 @@ static void slice(void) {
     sum->took.client += after.client - before.client;
     sum->took.server_idle += after.server_idle - before.server_idle;
     sum->took.client_idle += after.client_idle - before.client_idle;
+    sum->took.server_user += after.server_user - before.server_user;
+    sum->took.server_kernel += after.server_kernel - before.server_kernel;
     sum->units += units;
     sum->rx += rx_bytes;
     sum->tx += tx_bytes;
@@ -138,10 +140,12 @@ static void print_sum(const char *name, const struct sum *sum) {
     double wall = (double)sum->took.wall;
     if (!sum->slices) return;
     printf(", \"%s\": {\"slices\": %d, \"wall_s\": %.6f, \"units\": %llu, \"server_cpu_s\": %.6f, "
+           "\"server_user_s\": %.2f, \"server_kernel_s\": %.2f, "
            "\"client_cpu_s\": %.6f, \"server_core_idle\": %.4f, \"client_core_idle\": %.4f, "
            "\"rx_bytes\": %llu, \"tx_bytes\": %llu, \"ping_pong_ns\": [%lld, %lld]",
            name, sum->slices, wall / 1e9, (unsigned long long)sum->units,
-           (double)sum->took.server / 1e9, (double)sum->took.client / 1e9,
+           (double)sum->took.server / 1e9, (double)sum->took.server_user / 1e9,
+           (double)sum->took.server_kernel / 1e9, (double)sum->took.client / 1e9,
            (double)sum->took.server_idle / wall, (double)sum->took.client_idle / wall,
            (unsigned long long)sum->rx, (unsigned long long)sum->tx,
            (long long)sum->ping_pong_min, (long long)sum->ping_pong_max);
