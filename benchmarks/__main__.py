@@ -119,6 +119,16 @@ def run(
     return {"samples": [sample.to_json() for sample in samples], "counts": counted}
 
 
+def description(server: Server, pairs: list[tuple[Scenario, str]]) -> dict[str, str]:
+    """What the report says of a server: how it was started, and its note."""
+    env = [f"{name}={value}" for name, value in server.env.items()]
+    found = {"note": server.note}
+    for name, address, uds in (("command", "PORT", False), ("command_uds", "PATH", True)):
+        if any(scenario.uds == uds and scenario.fits(server) for scenario, _ in pairs):
+            found[name] = " ".join([*env, measure.command_line(server, "raw", address, uds)])
+    return found
+
+
 def show(samples: list[measure.Sample], progress: str) -> None:
     for s in samples:
         cost = f"{s.memory_kib:9.2f} KiB" if s.memory_kib else f"{s.cpu_us:9.2f} µs "
@@ -243,16 +253,7 @@ def main() -> None:
         "shared": options.shared,
         "machine": environment.machine(),
         "versions": environment.versions(),
-        "servers": {
-            server.name: {
-                "command": " ".join(
-                    [f"{name}={value}" for name, value in server.env.items()]
-                    + [measure.command_line(server, "raw", "PORT")]
-                ),
-                "note": server.note,
-            }
-            for server in servers
-        },
+        "servers": {server.name: description(server, pairs) for server in servers},
     }
     counts = not (options.no_counts or options.quick)
     data |= run(servers, pairs, rounds, counts, measure.choose_cores(options.shared))

@@ -1,6 +1,6 @@
 """Floors: echo servers that do no ASGI, to tell what the machine and the event loop cost.
 
-Usage: floors.py picows|tcp PORT
+Usage: floors.py picows PORT, or floors.py tcp PORT|PATH
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ class TCPEcho(asyncio.Protocol):
         self.transport.write(data)
 
 
-async def serve_tcp(port: int) -> None:
+async def serve_tcp(address: str) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(TCPEcho, "127.0.0.1", port, backlog=2048)
+    if address.isdigit():
+        server = await loop.create_server(TCPEcho, "127.0.0.1", int(address), backlog=2048)
+    else:
+        server = await loop.create_unix_server(TCPEcho, address, backlog=2048)
     await server.serve_forever()
 
 
-async def serve_picows(port: int) -> None:
+async def serve_picows(port: str) -> None:
     from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 
     class Echo(WSListener):
@@ -42,7 +45,7 @@ async def serve_picows(port: int) -> None:
     server = await ws_create_server(
         lambda request: Echo(),
         "127.0.0.1",
-        port,
+        int(port),
         backlog=2048,
         max_frame_size=16 * 1024 * 1024,
     )
@@ -50,5 +53,5 @@ async def serve_picows(port: int) -> None:
 
 
 if __name__ == "__main__":
-    kind, port = sys.argv[1], int(sys.argv[2])
-    uvloop.run({"picows": serve_picows, "tcp": serve_tcp}[kind](port))
+    kind, address = sys.argv[1:]
+    uvloop.run({"picows": serve_picows, "tcp": serve_tcp}[kind](address))

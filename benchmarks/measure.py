@@ -17,6 +17,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -140,17 +141,18 @@ def memory(pids: list[int]) -> float:
     return float(total)
 
 
-def command_line(server: Server, app: str, port: int | str) -> str:
-    """What is typed to start the server."""
+def command_line(server: Server, app: str, address: int | str, uds: bool = False) -> str:
+    """What is typed to start the server at this port or, with ``uds``, this path."""
     module = "apps" if app == "raw" else "frameworks"
-    return server.command.format(app=f"{module}:{app}", port=port, floors="floors.py")
+    listen = (server.uds if uds else server.port).format(address=address)
+    return server.command.format(app=f"{module}:{app}", listen=listen, floors="floors.py")
 
 
 @dataclass
 class Running:
     """A server that has been started and answers."""
 
-    port: int
+    address: int | str  # a port, or the path of a Unix socket
     pids: list[int]
     log: Path
     root: int = field(default=0)
@@ -165,25 +167,28 @@ def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
+def _listens(address: int | str) -> bool:
+    tcp = isinstance(address, int)
+    with socket.socket(socket.AF_INET if tcp else socket.AF_UNIX) as client:
+        return client.connect_ex(("127.0.0.1", address) if tcp else address) == 0
 
 
 @contextmanager
 def running(
+    scenario: Scenario,
     server: Server,
     app: str,
     core: int,
     wrapper: list[str] | None = None,
     patience: float = 20.0,
 ) -> Iterator[Running]:
-    """Start a server pinned to ``core``; at the end its whole session is stopped.
+    """Start a server pinned to ``core`` for a scenario; at the end its whole session is stopped.
 
     ``wrapper`` is a command that runs the server's command (a profiler).
     """
-    port = free_port()
-    words = command_line(server, app, port).split()
+    directory = tempfile.mkdtemp()  # its path is short: that of a Unix socket must be
+    address = f"{directory}/socket" if scenario.uds else free_port()
+    words = command_line(server, app, address, scenario.uds).split()
     words[0] = str(BIN / words[0])
     words = [str(HERE / word) if word == "floors.py" else word for word in words]
     # No settings of whoever runs this may reach the servers (WEB_CONCURRENCY, ASGIWS_PURE, ...).
@@ -203,14 +208,15 @@ def running(
             start_new_session=True,
         )
     try:
-        up = _wait_until(lambda: process.poll() is not None or _listens(port), patience)
+        up = _wait_until(lambda: process.poll() is not None or _listens(address), patience)
         if not up or process.poll() is not None:
             raise RuntimeError(f"{server.name} did not start: {log.read_text()[-500:]}")
         # A supervisor's listening socket answers before its worker is there.
         _wait_until(lambda: _settled(process.pid), 2.0)
-        yield Running(port, process_tree(process.pid), log, process.pid)
+        yield Running(address, process_tree(process.pid), log, process.pid)
     finally:
         _stop(process)
+        shutil.rmtree(directory)
 
 
 def _settled(root: int) -> bool:
@@ -241,7 +247,8 @@ def load_command(
     scenario: Scenario, server: Server, target: Running, cores: Cores, **options: int
 ) -> list[str]:
     """The command line of the load generator."""
-    words = [str(LOAD), *scenario.load.split(), "--port", str(target.port)]
+    listen = ["--uds" if scenario.uds else "--port", str(target.address)]
+    words = [str(LOAD), *scenario.load.split(), *listen]
     settings = {"slices": scenario.slices, "slice_ms": scenario.slice_ms} | options
     settings |= {"server_core": cores.server, "client_core": cores.client}
     for name, value in settings.items():
@@ -372,7 +379,7 @@ def measure(
     samples: list[Sample] = []
     for _ in range(ATTEMPTS):
         try:
-            with running(server, app, cores.server) as target:
+            with running(scenario, server, app, cores.server) as target:
                 if scenario.mode == "idle":
                     samples = [_idle(scenario, server, app, round, target, cores)]
                 else:
@@ -497,7 +504,7 @@ def count(scenario: Scenario, server: Server, app: str, cores: Cores) -> dict[st
     events = _perf_events()
     output = WORK / "logs" / "counters"
     totals: dict[str, float] = {}
-    with running(server, app, cores.server) as target:
+    with running(scenario, server, app, cores.server) as target:
         # without the server's core there is no ping-pong, and all slices are alike
         command = load_command(scenario, server, target, Cores(client=cores.client), slices=2)
         if events:
@@ -530,7 +537,7 @@ def _callgrind(scenario: Scenario, server: Server, app: str, cores: Cores) -> di
         control("-i", "on")
         return lambda: control("-i", "off")
 
-    with running(server, app, cores.server, wrapper, patience=120.0) as target:
+    with running(scenario, server, app, cores.server, wrapper, patience=120.0) as target:
         alone = Cores(client=cores.client)
         command = load_command(scenario, server, target, alone, slices=1, slice_ms=2000)
         units = _held(command, start)

@@ -414,7 +414,10 @@ def _about_throughput(key: Key) -> bool:
 
 def _commands(data: dict[str, Any]) -> str:
     rows = [
-        [name, f"`{entry['command']}`", entry["note"]] for name, entry in data["servers"].items()
+        [name, f"`{entry[command]}`", note.format(entry["note"])]
+        for command, note in (("command", "{}"), ("command_uds", "{}; over a Unix socket"))
+        for name, entry in data["servers"].items()
+        if command in entry
     ]
     return _table(["server", "command", ""], rows).replace("---:", "---")
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import report
+from benchmarks import measure, report
+from benchmarks.__main__ import description
 from benchmarks.environment import build_load
 from benchmarks.measure import Sample
 from benchmarks.report import summarise
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.servers import SERVERS
 
 from .served import ROOT, Served
 
@@ -62,6 +67,50 @@ def test_right_answers_are_counted(load: Path, port: int, arguments: str) -> Non
     result = run(load, port, arguments)
     assert (result["errors"], result["losses"]) == (0, 0), result["first_error"]
     assert result["near"]["units"] > 0
+
+
+@pytest.fixture
+def measured(
+    load: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, str], dict[str, Any]]:
+    """What the load generator says of a server in a scenario; the server is installed here."""
+    monkeypatch.setattr(measure, "BIN", Path(sys.executable).parent)
+    monkeypatch.setattr(measure, "LOAD", load)
+    monkeypatch.setattr(measure, "WORK", tmp_path)
+
+    def run(scenario_name: str, server_name: str) -> dict[str, Any]:
+        scenario, server = SCENARIOS[scenario_name], SERVERS[server_name]
+        assert scenario.fits(server)
+        core = min(os.sched_getaffinity(0))
+        with measure.running(scenario, server, "raw", core) as target:
+            command = measure.load_command(
+                scenario, server, target, measure.Cores(), slices=1, slice_ms=40, connections=4
+            )
+            return measure._result(command, target)
+
+    return run
+
+
+@pytest.mark.parametrize("scenario", ["echo-125-uds", "hello-uds"])
+@pytest.mark.parametrize("server", ["asgiws", "uvicorn"])
+def test_a_server_is_measured_over_a_unix_socket(
+    measured: Callable[[str, str], dict[str, Any]], scenario: str, server: str
+) -> None:
+    result = measured(scenario, server)
+    assert (result["errors"], result["losses"]) == (0, 0), result["first_error"]
+    assert result["near"]["units"] > 0
+
+
+def test_the_report_tells_both_commands_of_a_server_that_was_measured_over_both() -> None:
+    scenarios = [(SCENARIOS[name], "raw") for name in ("echo-125-64", "echo-125-uds")]
+    servers = [SERVERS["hypercorn"], SERVERS["picows"]]
+    text = report._commands({"servers": {s.name: description(s, scenarios) for s in servers}})
+    commands = re.findall(r"`(.*)`", text)
+    assert commands == [
+        "hypercorn apps:raw -b 127.0.0.1:PORT -k uvloop --log-level CRITICAL",
+        "python floors.py picows PORT",
+        "hypercorn apps:raw -b unix:PATH -k uvloop --log-level CRITICAL",
+    ]
 
 
 def test_one_wrong_letter_is_an_error(load: Path, port: int) -> None:

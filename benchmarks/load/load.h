@@ -25,6 +25,7 @@ struct options {
     enum mode mode;
     const char *path;
     int port;
+    const char *uds;       /* the path of a Unix socket, in place of the port */
     int connections;
     int inflight;
     int64_t rate;          /* RATE: messages per second over all connections */

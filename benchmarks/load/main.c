@@ -29,7 +29,7 @@ static const char *const MODES[] = {"echo", "rate", "push", "flood", "broadcast"
                                     "idle", "slow", "hello", "post", "download"};
 
 static void usage(const char *what) {
-    fprintf(stderr, "load: %s\nusage: load MODE --port N [--path P] [--connections N] "
+    fprintf(stderr, "load: %s\nusage: load MODE --port N|--uds PATH [--path P] [--connections N] "
             "[--inflight N] [--rate N] [--size N] [--binary] [--json] [--deflate] [--tcp] "
             "[--browser] [--hold] [--slices N] [--slice-ms N] [--warmup-ms N] [--server-core N] "
             "[--client-core N] [--near-below NS] [--patience-ms N] [--pids N,N,...]\nmodes:", what);
@@ -59,6 +59,7 @@ static void parse(int argc, char **argv) {
         for (size_t j = 0; j < sizeof numbers / sizeof *numbers; j++)
             if (!strcmp(name, numbers[j].name)) *numbers[j].number = atoi(value), known = true;
         if (!strcmp(name, "--path")) opt.path = value;
+        else if (!strcmp(name, "--uds")) opt.uds = value;
         else if (!strcmp(name, "--rate")) opt.rate = atoll(value);
         else if (!strcmp(name, "--size")) opt.size = (size_t)atoll(value);
         else if (!strcmp(name, "--near-below")) opt.near_below = atoll(value);
@@ -181,7 +182,9 @@ int main(int argc, char **argv) {
     }
     for (int i = 0; i < (int)(sizeof MODES / sizeof *MODES); i++)
         if (!strcmp(argv[1], MODES[i])) opt.mode = (enum mode)i, known = true;
-    if (!known || !opt.port) usage(known ? "--port is missing" : argv[1]);
+    if (!known) usage(argv[1]);
+    if (!opt.port == !opt.uds) usage("either --port or --uds");
+    if (opt.mode == HANDSHAKE && opt.uds) usage("handshakes are done over TCP only");
     if (!getrlimit(RLIMIT_NOFILE, &files)) {
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
