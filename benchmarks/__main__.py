@@ -240,6 +240,7 @@ def main() -> None:
             if any(server.name.startswith("asgiws") for server in servers):
                 environment.install_asgiws()
         environment.build_load()
+        environment.build_floor()
     except environment.NotReady as error:
         raise SystemExit(str(error)) from None
     if BASE not in {server.name for server in servers}:

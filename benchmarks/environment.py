@@ -1,4 +1,4 @@
-"""The benchmarks' own environment: peers, the asgiws of this checkout, the load generator.
+"""The benchmarks' own environment: peers, the asgiws of this checkout, the programs in C.
 
 Everything lives in benchmarks/.work and is made again only when what it is made
 from has changed.
@@ -21,6 +21,7 @@ CHECKOUT = HERE.parent
 WORK = HERE / ".work"
 BIN = WORK / "venv" / "bin"
 LOAD = WORK / "load"
+C_EPOLL = WORK / "c-epoll"
 
 # fmt: off
 VERSIONS = (
@@ -122,20 +123,28 @@ def install_asgiws() -> None:
 
 
 def build_load(target: Path = LOAD) -> Path:
-    """Compile the load generator with the system's C compiler; zlib's header is needed."""
-    sources = sorted((HERE / "load").glob("*.[ch]"))
+    """Compile the load generator; zlib's header is needed."""
+    return compile_c(sorted((HERE / "load").glob("*.[ch]")), target, "-lz", "-lpthread")
+
+
+def build_floor(target: Path = C_EPOLL) -> Path:
+    """Compile the floor in C."""
+    return compile_c([HERE / "floors.c"], target)
+
+
+def compile_c(sources: list[Path], target: Path, *libraries: str) -> Path:
+    """Make a program with the system's C compiler."""
     stamp = target.with_suffix(".stamp")
     value = fingerprint(sources)
     if unchanged(stamp, value) and target.exists():
         return target
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None:
-        raise NotReady("the load generator needs a C compiler (cc)")
+        raise NotReady(f"{target.name} needs a C compiler (cc)")
     target.parent.mkdir(parents=True, exist_ok=True)
     flags: list[str | Path] = ["-O2", "-std=gnu11", "-Wall", "-Wextra", "-o", target]
     units = [path for path in sources if path.suffix == ".c"]
-    flags += [*units, "-lz", "-lpthread"]
-    run([compiler, *flags], "compiling the load generator")
+    run([compiler, *flags, *units, *libraries], f"compiling {target.name}")
     stamp.write_text(value)
     return target
 

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .environment import BIN, HERE, LOAD, WORK
+from .environment import BIN, C_EPOLL, HERE, LOAD, WORK
 from .scenarios import Scenario
 from .servers import Server
 
@@ -33,6 +33,7 @@ SERVER_IDLE = 0.08  # a saturated core is idle for less of the time than this
 SERVER_BUSY = 0.85  # and belongs to the server for at least this much of it
 CLIENT_BUSY = 0.97  # a client busier than this is the bottleneck
 ATTEMPTS = 3
+OWN = {"floors.py": HERE / "floors.py", "c-epoll": C_EPOLL}
 KERNEL_TOLD = 0.5  # seconds of CPU time that are enough to tell the kernel's share
 
 
@@ -141,11 +142,16 @@ def memory(pids: list[int]) -> float:
     return float(total)
 
 
-def command_line(server: Server, app: str, address: int | str, uds: bool = False) -> str:
-    """What is typed to start the server at this port or, with ``uds``, this path."""
+def command_line(
+    server: Server, app: str, address: int | str, uds: bool = False, mode: str = "echo"
+) -> str:
+    """What is typed to start the server at this port or, with ``uds``, this path.
+
+    ``mode`` is the scenario's, for the servers that cannot tell it by a path in the request.
+    """
     module = "apps" if app == "raw" else "frameworks"
     listen = (server.uds if uds else server.port).format(address=address)
-    return server.command.format(app=f"{module}:{app}", listen=listen, floors="floors.py")
+    return server.command.format(app=f"{module}:{app}", listen=listen, mode=mode)
 
 
 @dataclass
@@ -188,9 +194,9 @@ def running(
     """
     directory = tempfile.mkdtemp()  # its path is short: that of a Unix socket must be
     address = f"{directory}/socket" if scenario.uds else free_port()
-    words = command_line(server, app, address, scenario.uds).split()
-    words[0] = str(BIN / words[0])
-    words = [str(HERE / word) if word == "floors.py" else word for word in words]
+    words = command_line(server, app, address, scenario.uds, scenario.mode).split()
+    words = [str(OWN.get(word, word)) for word in words]
+    words[0] = str(BIN / words[0])  # as it is, if it is one of ours
     # No settings of whoever runs this may reach the servers (WEB_CONCURRENCY, ASGIWS_PURE, ...).
     environment = {key: os.environ[key] for key in ("HOME", "LANG", "TMPDIR") if key in os.environ}
     environment |= {"PYTHONPATH": str(HERE), "PATH": f"{BIN}:{os.environ['PATH']}"}

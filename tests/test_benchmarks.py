@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks import measure, report
 from benchmarks.__main__ import description
-from benchmarks.environment import build_load
+from benchmarks.environment import build_floor, build_load
 from benchmarks.measure import Sample
 from benchmarks.report import summarise
 from benchmarks.scenarios import SCENARIOS
@@ -77,6 +77,7 @@ def measured(
     monkeypatch.setattr(measure, "BIN", Path(sys.executable).parent)
     monkeypatch.setattr(measure, "LOAD", load)
     monkeypatch.setattr(measure, "WORK", tmp_path)
+    monkeypatch.setitem(measure.OWN, "c-epoll", build_floor(load.parent / "c-epoll"))
 
     def run(scenario_name: str, server_name: str) -> dict[str, Any]:
         scenario, server = SCENARIOS[scenario_name], SERVERS[server_name]
@@ -89,6 +90,25 @@ def measured(
             return measure._result(command, target)
 
     return run
+
+
+@pytest.mark.parametrize(
+    "scenario", ["echo-125-64", "echo-1m-16", "pipelined-16", "broadcast-500", "echo-125-uds"]
+)
+@pytest.mark.parametrize("server", ["uvloop-tcp", "c-epoll"])
+def test_a_floor_gives_back_every_byte(
+    measured: Callable[[str, str], dict[str, Any]], scenario: str, server: str
+) -> None:
+    result = measured(scenario, server)
+    assert (result["errors"], result["losses"]) == (0, 0), result["first_error"]
+    assert result["near"]["units"] > 0
+
+
+def test_every_floor_takes_part_in_the_broadcast_and_none_in_what_it_cannot_do() -> None:
+    floors = {server.name for server in SERVERS.values() if server.floor}
+    for name, able in (("broadcast-500", floors), ("push", set()), ("hello", set())):
+        fit = {server.name for server in SERVERS.values() if SCENARIOS[name].fits(server)}
+        assert fit & floors == able
 
 
 @pytest.mark.parametrize("scenario", ["echo-125-uds", "hello-uds"])

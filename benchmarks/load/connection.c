@@ -327,11 +327,12 @@ static void connected(struct connection *c) {
     getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &length);
     if (error) {
         fail(c, "connect: %s", strerror(error));
-    } else if (http() || opt.tcp) {
+    } else if (http() || (opt.tcp && opt.mode != BROADCAST)) {
         c->phase = OPEN;
         opened(c);
     } else {
         c->phase = OPENING;
+        if (opt.tcp) return;                /* a byte will say that the server knows it */
         upgrade(c);
         flush(c);
     }
@@ -466,7 +467,7 @@ void expect_next(struct connection *c) {
         if (opt.tcp) {
             c->expect = f->bytes;
             c->expect_length = f->length;
-            c->expect_head_length = frame_head(c->expect_head, c, c->received, f);
+            c->expect_head_length = frame_head(c->expect_head, speaker, c->received, f);
         } else {
             c->expect = f->plain;
             c->expect_length = f->plain_length;
