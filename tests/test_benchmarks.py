@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -102,6 +104,28 @@ def test_a_floor_gives_back_every_byte(
     result = measured(scenario, server)
     assert (result["errors"], result["losses"]) == (0, 0), result["first_error"]
     assert result["near"]["units"] > 0
+
+
+def test_the_floor_in_c_keeps_what_a_client_does_not_take_yet(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    program = build_floor(tmp_path / "c-epoll")
+    sent, received = bytearray(), bytearray()
+    with (
+        subprocess.Popen([program, path, "echo"]) as process,
+        socket.socket(socket.AF_UNIX) as client,
+    ):
+        try:
+            assert measure._wait_until(lambda: client.connect_ex(path) == 0, 10)
+            client.settimeout(10)
+            while select.select([], [client], [], 0.3)[1]:  # until nobody takes any more
+                sent += b"%07d," % len(sent) * 512
+                client.sendall(sent[-4096:])
+            assert len(sent) > 65536
+            while len(received) < len(sent):
+                received += client.recv(65536)
+        finally:
+            process.kill()
+    assert received == sent
 
 
 def test_every_floor_takes_part_in_the_broadcast_and_none_in_what_it_cannot_do() -> None:
