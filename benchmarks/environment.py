@@ -22,11 +22,14 @@ WORK = HERE / ".work"
 BIN = WORK / "venv" / "bin"
 LOAD = WORK / "load"
 C_EPOLL = WORK / "c-epoll"
+ZLIB_NG = WORK / "zlib-ng"
+REQUIREMENTS = (HERE / "requirements.txt", HERE / "requirements-zlib-ng.txt")
 
 # fmt: off
 VERSIONS = (
     "asgiws", "uvicorn", "uvloop", "httptools", "websockets", "wsproto", "h11", "hypercorn",
     "granian", "gunicorn", "daphne", "socketify", "picows", "aiohttp", "starlette", "fastapi",
+    "zlib-ng",
 )
 # fmt: on
 
@@ -55,14 +58,17 @@ def run(command: Sequence[str | Path], what: str) -> None:
 
 
 def install_peers() -> None:
-    """Make the virtual environment and install requirements.txt into it."""
+    """Make the virtual environment and install requirements.txt into it, zlib-ng beside it."""
     stamp = WORK / "requirements.stamp"
-    value = fingerprint([HERE / "requirements.txt"]) + sys.version
+    value = fingerprint(REQUIREMENTS) + sys.version
     if unchanged(stamp, value):
         return
     print("installing the peers into benchmarks/.work/venv", file=sys.stderr)
     venv.create(WORK / "venv", clear=True, with_pip=True)
-    run([BIN / "pip", "install", "-q", "-r", HERE / "requirements.txt"], "installing the peers")
+    shutil.rmtree(ZLIB_NG, ignore_errors=True)
+    for file, options in zip(REQUIREMENTS, ([], ["--target", ZLIB_NG]), strict=True):
+        command = [BIN / "pip", "install", "-q", *options, "-r", file]
+        run(command, f"installing what {file.name} names")
     (WORK / "asgiws.stamp").unlink(missing_ok=True)
     stamp.write_text(value)
 
@@ -157,7 +163,9 @@ def versions() -> dict[str, str]:
         "    try: print(name, m.version(name))\n"
         "    except m.PackageNotFoundError: pass"
     )
-    output = subprocess.run([BIN / "python", "-c", code], capture_output=True, text=True).stdout
+    environment = os.environ | {"PYTHONPATH": str(ZLIB_NG)}
+    command = [BIN / "python", "-c", code]
+    output = subprocess.run(command, capture_output=True, text=True, env=environment).stdout
     return dict(line.split(" ", 1) for line in output.splitlines())
 
 

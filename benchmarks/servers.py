@@ -100,6 +100,14 @@ _ALL = [
         "its ASGI mode: uWebSockets in C++ through cffi",
         # no uds: over a Unix socket it fails in every opening handshake
     ),
+    Server(
+        "asgiws-zlib-ng",
+        _ASGIWS,
+        "permessage-deflate by zlib-ng",
+        env={"PYTHONPATH": "zlib-ng"},  # in benchmarks/.work
+        deflate=True,
+        only=("deflate",),
+    ),
     Server("asgiws-asyncio", _ASGIWS + " --loop asyncio", "on asyncio's own loop", only=_LOOPS),
     Server("uvicorn-asyncio", _UVICORN + " --loop asyncio", "on asyncio's own loop", only=_LOOPS),
     Server(
