@@ -38,7 +38,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--no-counts", action="store_true", help="no system calls, instructions")
     parser.add_argument("--no-install", action="store_true", help="take the environment as it is")
     parser.add_argument("--publish", action="store_true", help="write docs/benchmarks.md, README")
-    parser.add_argument("--report", metavar="JSON", type=Path, help="a former run: only report it")
+    parser.add_argument(
+        "--report",
+        metavar="JSON",
+        type=Path,
+        nargs="+",
+        help="former runs: only report them, as one",
+    )
     return parser.parse_args()
 
 
@@ -231,7 +237,11 @@ def main() -> None:
         print(listing())
         return
     if options.report:
-        write(json.loads(options.report.read_text()), options.publish)
+        try:
+            data = report.merge([json.loads(path.read_text()) for path in options.report])
+        except (OSError, ValueError) as error:
+            raise SystemExit(f"no report: {error}") from None
+        write(data, options.publish)
         return
     servers, pairs = chosen(options)
     try:
@@ -249,7 +259,7 @@ def main() -> None:
     data: dict[str, Any] = {
         "name": time.strftime("%Y-%m-%d-%H%M%S"),
         "date": date.today().isoformat(),
-        "command": shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
+        "commands": [shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])],
         "rounds": rounds,
         "shared": options.shared,
         "machine": environment.machine(),

@@ -178,6 +178,9 @@ def machine() -> dict[str, str]:
             facts["processor"] = line.partition(":")[2].strip()
         elif line.startswith("flags") and " hypervisor" in line:
             facts["virtual"] = "virtual machine"
+    congestion = Path("/proc/sys/net/ipv4/tcp_congestion_control")  # it takes CPU time
+    if congestion.exists():
+        facts["TCP congestion control"] = congestion.read_text().strip()
     commit = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"]
     facts["commit"] = subprocess.run(commit, capture_output=True, text=True).stdout.strip()
     return facts

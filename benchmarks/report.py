@@ -142,6 +142,34 @@ def _compare_across(cells: dict[str, Cell], cost: str) -> None:
             cell.across = True
 
 
+def merge(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Several runs as one, in which those of the later are further rounds.
+
+    Raises ValueError unless all were made on one machine, of one commit and of the same versions.
+    """
+    merged = runs[0] | {"commands": [], "samples": [], "counts": [], "servers": {}}
+    dates = list(dict.fromkeys(run["date"] for run in runs))
+    merged |= {"date": ", ".join(dates), "rounds": " + ".join(str(run["rounds"]) for run in runs)}
+    if len(runs) > 1:
+        merged["name"] = f"{runs[-1]['name']}-merged"
+    rounds = 0
+    for run in runs:
+        for kind in ("machine", "versions"):
+            for name in merged[kind] | run[kind]:
+                own, other = merged[kind].get(name), run[kind].get(name)
+                if own != other:
+                    raise ValueError(f"these runs differ in {name}: {own} and {other}")
+        merged["commands"] += run.get("commands") or [run["command"]]
+        merged["samples"] += [s | {"round": rounds + s["round"]} for s in run["samples"]]
+        merged["counts"] += run.get("counts", [])
+        merged["shared"] |= run["shared"]
+        merged["micro"] = run.get("micro") or merged.get("micro")
+        for name, entry in run["servers"].items():
+            merged["servers"][name] = merged["servers"].get(name, {}) | entry
+        rounds = 1 + max((s["round"] for s in merged["samples"]), default=-1)
+    return merged
+
+
 # ---- formatting ----
 
 
@@ -318,7 +346,7 @@ def micro_tables(results: dict[str, dict[str, dict[str, float]]]) -> str:
 INTRODUCTION = """\
 # Benchmarks
 
-Made by `{command}`; benchmarks/README.md tells how it measures. Do not quote these
+Made by {commands}; benchmarks/README.md tells how it measures. Do not quote these
 figures for your machine: run the command.
 
 | | |
@@ -362,7 +390,8 @@ def page(data: dict[str, Any], plots: list[tuple[str, str]]) -> str:
     memory = [key for key in table if SCENARIOS[key[0]].mode == "idle"]
     growth = [key for key in table if SCENARIOS[key[0]].mode == "rate"]
     rest = [key for key in table if key not in memory and key not in growth]
-    parts = [INTRODUCTION.format(command=data["command"], facts=_facts(data))]
+    commands = " and ".join(f"`{command}`" for command in dict.fromkeys(data["commands"]))
+    parts = [INTRODUCTION.format(commands=commands, facts=_facts(data))]
     if data["shared"]:
         parts.append(SHARED)
     if rest:

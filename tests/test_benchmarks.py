@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import measure, report
+from benchmarks import environment, measure, report
 from benchmarks.__main__ import description
 from benchmarks.environment import build_floor, build_load
 from benchmarks.measure import Sample
@@ -216,10 +216,73 @@ def test_the_time_in_the_kernel_is_told_from_the_time_in_user_mode(
 
 
 def page(*samples: Sample) -> str:
-    versions = {"uvicorn": "1.0"}
-    data = {"date": "today", "rounds": 1, "command": "it", "shared": False, "servers": {}}
-    data |= {"machine": {}, "versions": versions, "samples": [s.to_json() for s in samples]}
-    return report.page(data, [])
+    return report.page(results("it", *samples), [])
+
+
+def results(command: str, *samples: Sample) -> dict[str, Any]:
+    return {
+        "name": command,
+        "date": "today",
+        "commands": [command],
+        "rounds": 1 + max(sample.round for sample in samples),
+        "shared": False,
+        "machine": {"python": "3.11", "commit": "abc"},
+        "versions": {"uvicorn": "1.0"},
+        "servers": {s.server: {"command": s.server, "note": ""} for s in samples},
+        "samples": [sample.to_json() for sample in samples],
+    }
+
+
+def sample(
+    server: str, round: int, placement: str, cpu: float, refused: str = "", scenario: str = "push"
+) -> Sample:
+    return Sample(server, scenario, "raw", round, placement, cpu, refused=refused)
+
+
+def test_several_runs_are_reported_as_one_with_more_rounds() -> None:
+    first = results("a", sample("uvicorn", 0, "near", 10.0), sample("asgiws", 0, "near", 5.0))
+    second = results(
+        "b",
+        sample("uvicorn", 0, "near", 30.0),
+        sample("asgiws", 0, "near", 10.0),
+        sample("uvicorn", 1, "near", 30.0, scenario="flood"),
+        sample("granian", 1, "near", 60.0, scenario="flood"),
+    )
+    merged = report.merge([first, second, report.merge([first])])
+    table = summarise(Sample(**sample) for sample in merged["samples"])
+    assert table["push", "raw"]["asgiws"].ratios == [2.0, 3.0, 2.0]
+    assert table["flood", "raw"]["granian"].ratios == [0.5]
+    text = report.page(merged, [])
+    assert "Made by `a` and `b`;" in text
+    assert "| rounds | 1 + 2 + 1 |" in text
+    assert all(f"| `{name}` |" in text for name in ("uvicorn", "asgiws", "granian"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("machine", "commit"), ("machine", "kernel"), ("versions", "uvicorn")],
+)
+def test_runs_that_differ_are_not_reported_as_one(kind: str, name: str) -> None:
+    first = results("a", sample("uvicorn", 0, "near", 10.0))
+    second = results("b", sample("uvicorn", 0, "near", 10.0))
+    second[kind][name] = "other"
+    with pytest.raises(ValueError, match=f"differ in {name}: .* and other"):
+        report.merge([first, second])
+
+
+def test_the_results_of_an_older_run_are_reported_still() -> None:
+    old = results("a", sample("uvicorn", 0, "near", 10.0))
+    old["command"] = old.pop("commands")[0]
+    del old["samples"][0]["kernel"]
+    text = report.page(report.merge([old]), [])
+    assert "Made by `a`;" in text
+    assert "| uvicorn | 10.0 |" in text
+
+
+def test_the_machine_names_the_congestion_control() -> None:
+    control = environment.machine()["TCP congestion control"]
+    available = Path("/proc/sys/net/ipv4/tcp_available_congestion_control").read_text().split()
+    assert control in available
 
 
 def test_the_report_tells_the_share_of_the_kernel_and_compares_what_is_left() -> None:
@@ -243,11 +306,6 @@ def test_a_share_of_the_kernel_that_cannot_be_told_is_not_shown() -> None:
 
 
 def test_a_ratio_compares_one_round_and_one_placement_only() -> None:
-    def sample(server: str, round: int, placement: str, cpu: float, refused: str = "") -> Sample:
-        return Sample(
-            server, "push", "raw", round, placement=placement, cpu_us=cpu, refused=refused
-        )
-
     table = summarise(
         [
             sample("uvicorn", 0, "near", 10.0),
