@@ -238,10 +238,10 @@ def main() -> None:
         return
     if options.report:
         try:
-            data = report.merge([json.loads(path.read_text()) for path in options.report])
+            merged = report.merge([json.loads(path.read_text()) for path in options.report])
         except (OSError, ValueError) as error:
             raise SystemExit(f"no report: {error}") from None
-        write(data, options.publish)
+        write(merged, options.publish)
         return
     servers, pairs = chosen(options)
     try:

@@ -23,7 +23,8 @@ BIN = WORK / "venv" / "bin"
 LOAD = WORK / "load"
 C_EPOLL = WORK / "c-epoll"
 ZLIB_NG = WORK / "zlib-ng"
-REQUIREMENTS = (HERE / "requirements.txt", HERE / "requirements-zlib-ng.txt")
+PEERS = HERE / "requirements.txt"
+PEERS_ZLIB_NG = HERE / "requirements-zlib-ng.txt"
 
 # fmt: off
 VERSIONS = (
@@ -60,15 +61,15 @@ def run(command: Sequence[str | Path], what: str) -> None:
 def install_peers() -> None:
     """Make the virtual environment and install requirements.txt into it, zlib-ng beside it."""
     stamp = WORK / "requirements.stamp"
-    value = fingerprint(REQUIREMENTS) + sys.version
+    value = fingerprint([PEERS, PEERS_ZLIB_NG]) + sys.version
     if unchanged(stamp, value):
         return
     print("installing the peers into benchmarks/.work/venv", file=sys.stderr)
     venv.create(WORK / "venv", clear=True, with_pip=True)
     shutil.rmtree(ZLIB_NG, ignore_errors=True)
-    for file, options in zip(REQUIREMENTS, ([], ["--target", ZLIB_NG]), strict=True):
-        command = [BIN / "pip", "install", "-q", *options, "-r", file]
-        run(command, f"installing what {file.name} names")
+    pip: list[str | Path] = [BIN / "pip", "install", "-q"]
+    run([*pip, "-r", PEERS], "installing the peers")
+    run([*pip, "--target", ZLIB_NG, "-r", PEERS_ZLIB_NG], "installing zlib-ng")
     (WORK / "asgiws.stamp").unlink(missing_ok=True)
     stamp.write_text(value)
 
@@ -164,8 +165,9 @@ def versions() -> dict[str, str]:
         "    except m.PackageNotFoundError: pass"
     )
     environment = os.environ | {"PYTHONPATH": str(ZLIB_NG)}
-    command = [BIN / "python", "-c", code]
-    output = subprocess.run(command, capture_output=True, text=True, env=environment).stdout
+    output = subprocess.run(
+        [BIN / "python", "-c", code], capture_output=True, text=True, env=environment
+    ).stdout
     return dict(line.split(" ", 1) for line in output.splitlines())
 
 

@@ -174,9 +174,11 @@ def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def _listens(address: int | str) -> bool:
-    tcp = isinstance(address, int)
-    with socket.socket(socket.AF_INET if tcp else socket.AF_UNIX) as client:
-        return client.connect_ex(("127.0.0.1", address) if tcp else address) == 0
+    if isinstance(address, int):
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", address)) == 0
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(address) == 0
 
 
 def environment(server: Server) -> dict[str, str]:

@@ -41,7 +41,7 @@ def port() -> Iterator[int]:
 
 
 def run(load: Path, port: int, arguments: str, slice_ms: int = 40) -> dict[str, Any]:
-    command = [load, *arguments.split(), "--port", str(port), "--slices", "1"]
+    command = [str(load), *arguments.split(), "--port", str(port), "--slices", "1"]
     command += ["--slice-ms", str(slice_ms), "--warmup-ms", "10"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     result: dict[str, Any] = json.loads(done.stdout)
