@@ -38,7 +38,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--no-counts", action="store_true", help="no system calls, instructions")
     parser.add_argument("--no-install", action="store_true", help="take the environment as it is")
     parser.add_argument("--publish", action="store_true", help="write docs/benchmarks.md, README")
-    parser.add_argument("--report", metavar="JSON", type=Path, help="a former run: only report it")
+    parser.add_argument(
+        "--report",
+        metavar="JSON",
+        type=Path,
+        nargs="+",
+        help="former runs: only report them, as one",
+    )
     return parser.parse_args()
 
 
@@ -117,6 +123,16 @@ def run(
                 samples += measure.measure(scenario, base, app, round, cores, lonely)
     counted = count(servers, pairs, cores) if counts else []
     return {"samples": [sample.to_json() for sample in samples], "counts": counted}
+
+
+def description(server: Server, pairs: list[tuple[Scenario, str]]) -> dict[str, str]:
+    """What the report says of a server: how it was started, and its note."""
+    env = [f"{name}={value}" for name, value in server.env.items()]
+    found = {"note": server.note}
+    for name, address, uds in (("command", "PORT", False), ("command_uds", "PATH", True)):
+        if any(scenario.uds == uds and scenario.fits(server) for scenario, _ in pairs):
+            found[name] = " ".join([*env, measure.command_line(server, "raw", address, uds)])
+    return found
 
 
 def show(samples: list[measure.Sample], progress: str) -> None:
@@ -221,7 +237,11 @@ def main() -> None:
         print(listing())
         return
     if options.report:
-        write(json.loads(options.report.read_text()), options.publish)
+        try:
+            merged = report.merge([json.loads(path.read_text()) for path in options.report])
+        except (OSError, ValueError) as error:
+            raise SystemExit(f"no report: {error}") from None
+        write(merged, options.publish)
         return
     servers, pairs = chosen(options)
     try:
@@ -230,6 +250,7 @@ def main() -> None:
             if any(server.name.startswith("asgiws") for server in servers):
                 environment.install_asgiws()
         environment.build_load()
+        environment.build_floor()
     except environment.NotReady as error:
         raise SystemExit(str(error)) from None
     if BASE not in {server.name for server in servers}:
@@ -238,21 +259,12 @@ def main() -> None:
     data: dict[str, Any] = {
         "name": time.strftime("%Y-%m-%d-%H%M%S"),
         "date": date.today().isoformat(),
-        "command": shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
+        "commands": [shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])],
         "rounds": rounds,
         "shared": options.shared,
         "machine": environment.machine(),
         "versions": environment.versions(),
-        "servers": {
-            server.name: {
-                "command": " ".join(
-                    [f"{name}={value}" for name, value in server.env.items()]
-                    + [measure.command_line(server, "raw", "PORT")]
-                ),
-                "note": server.note,
-            }
-            for server in servers
-        },
+        "servers": {server.name: description(server, pairs) for server in servers},
     }
     counts = not (options.no_counts or options.quick)
     data |= run(servers, pairs, rounds, counts, measure.choose_cores(options.shared))

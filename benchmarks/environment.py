@@ -1,4 +1,4 @@
-"""The benchmarks' own environment: peers, the asgiws of this checkout, the load generator.
+"""The benchmarks' own environment: peers, the asgiws of this checkout, the programs in C.
 
 Everything lives in benchmarks/.work and is made again only when what it is made
 from has changed.
@@ -21,11 +21,16 @@ CHECKOUT = HERE.parent
 WORK = HERE / ".work"
 BIN = WORK / "venv" / "bin"
 LOAD = WORK / "load"
+C_EPOLL = WORK / "c-epoll"
+ZLIB_NG = WORK / "zlib-ng"
+PEERS = HERE / "requirements.txt"
+PEERS_ZLIB_NG = HERE / "requirements-zlib-ng.txt"
 
 # fmt: off
 VERSIONS = (
     "asgiws", "uvicorn", "uvloop", "httptools", "websockets", "wsproto", "h11", "hypercorn",
     "granian", "gunicorn", "daphne", "socketify", "picows", "aiohttp", "starlette", "fastapi",
+    "zlib-ng",
 )
 # fmt: on
 
@@ -54,14 +59,17 @@ def run(command: Sequence[str | Path], what: str) -> None:
 
 
 def install_peers() -> None:
-    """Make the virtual environment and install requirements.txt into it."""
+    """Make the virtual environment and install requirements.txt into it, zlib-ng beside it."""
     stamp = WORK / "requirements.stamp"
-    value = fingerprint([HERE / "requirements.txt"]) + sys.version
+    value = fingerprint([PEERS, PEERS_ZLIB_NG]) + sys.version
     if unchanged(stamp, value):
         return
     print("installing the peers into benchmarks/.work/venv", file=sys.stderr)
     venv.create(WORK / "venv", clear=True, with_pip=True)
-    run([BIN / "pip", "install", "-q", "-r", HERE / "requirements.txt"], "installing the peers")
+    shutil.rmtree(ZLIB_NG, ignore_errors=True)
+    pip: list[str | Path] = [BIN / "pip", "install", "-q"]
+    run([*pip, "-r", PEERS], "installing the peers")
+    run([*pip, "--target", ZLIB_NG, "-r", PEERS_ZLIB_NG], "installing zlib-ng")
     (WORK / "asgiws.stamp").unlink(missing_ok=True)
     stamp.write_text(value)
 
@@ -122,20 +130,28 @@ def install_asgiws() -> None:
 
 
 def build_load(target: Path = LOAD) -> Path:
-    """Compile the load generator with the system's C compiler; zlib's header is needed."""
-    sources = sorted((HERE / "load").glob("*.[ch]"))
+    """Compile the load generator; zlib's header is needed."""
+    return compile_c(sorted((HERE / "load").glob("*.[ch]")), target, "-lz", "-lpthread")
+
+
+def build_floor(target: Path = C_EPOLL) -> Path:
+    """Compile the floor in C."""
+    return compile_c([HERE / "floors.c"], target)
+
+
+def compile_c(sources: list[Path], target: Path, *libraries: str) -> Path:
+    """Make a program with the system's C compiler."""
     stamp = target.with_suffix(".stamp")
     value = fingerprint(sources)
     if unchanged(stamp, value) and target.exists():
         return target
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None:
-        raise NotReady("the load generator needs a C compiler (cc)")
+        raise NotReady(f"{target.name} needs a C compiler (cc)")
     target.parent.mkdir(parents=True, exist_ok=True)
     flags: list[str | Path] = ["-O2", "-std=gnu11", "-Wall", "-Wextra", "-o", target]
     units = [path for path in sources if path.suffix == ".c"]
-    flags += [*units, "-lz", "-lpthread"]
-    run([compiler, *flags], "compiling the load generator")
+    run([compiler, *flags, *units, *libraries], f"compiling {target.name}")
     stamp.write_text(value)
     return target
 
@@ -148,7 +164,10 @@ def versions() -> dict[str, str]:
         "    try: print(name, m.version(name))\n"
         "    except m.PackageNotFoundError: pass"
     )
-    output = subprocess.run([BIN / "python", "-c", code], capture_output=True, text=True).stdout
+    environment = os.environ | {"PYTHONPATH": str(ZLIB_NG)}
+    output = subprocess.run(
+        [BIN / "python", "-c", code], capture_output=True, text=True, env=environment
+    ).stdout
     return dict(line.split(" ", 1) for line in output.splitlines())
 
 
@@ -161,6 +180,9 @@ def machine() -> dict[str, str]:
             facts["processor"] = line.partition(":")[2].strip()
         elif line.startswith("flags") and " hypervisor" in line:
             facts["virtual"] = "virtual machine"
+    congestion = Path("/proc/sys/net/ipv4/tcp_congestion_control")  # it takes CPU time
+    if congestion.exists():
+        facts["TCP congestion control"] = congestion.read_text().strip()
     commit = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"]
     facts["commit"] = subprocess.run(commit, capture_output=True, text=True).stdout.strip()
     return facts

@@ -1,13 +1,14 @@
-"""Floors: echo servers that do no ASGI, to tell what the machine and the event loop cost.
+"""Floors: servers that do no ASGI, to tell what the machine and the event loop cost.
 
-Usage: floors.py picows|tcp PORT
+Usage: floors.py picows PORT, or floors.py tcp PORT|PATH MODE. They echo, or send what any
+member says to all members: picows at the path /broadcast, tcp with the mode "broadcast".
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from typing import cast
+from typing import ClassVar, cast
 
 import uvloop
 
@@ -22,14 +23,45 @@ class TCPEcho(asyncio.Protocol):
         self.transport.write(data)
 
 
-async def serve_tcp(port: int) -> None:
+class TCPBroadcast(asyncio.Protocol):
+    """Sends whatever comes to all, and to each in the beginning that it is one of them."""
+
+    members: ClassVar[dict[asyncio.Transport, None]] = {}
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.members[self.transport] = None
+        self.transport.write(b"+")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del self.members[self.transport]
+
+    def data_received(self, data: bytes) -> None:
+        for member in self.members:
+            member.write(data)
+
+
+async def serve_tcp(address: str, mode: str) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(TCPEcho, "127.0.0.1", port, backlog=2048)
+    protocol = TCPBroadcast if mode == "broadcast" else TCPEcho
+    if address.isdigit():
+        server = await loop.create_server(protocol, "127.0.0.1", int(address), backlog=2048)
+    else:
+        server = await loop.create_unix_server(protocol, address, backlog=2048)
     await server.serve_forever()
 
 
-async def serve_picows(port: int) -> None:
-    from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
+async def serve_picows(port: str) -> None:
+    from picows import (
+        WSFrame,
+        WSListener,
+        WSMsgType,
+        WSTransport,
+        WSUpgradeRequest,
+        ws_create_server,
+    )
+
+    members: dict[WSTransport, None] = {}
 
     class Echo(WSListener):
         def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -39,10 +71,28 @@ async def serve_picows(port: int) -> None:
             else:
                 transport.send(frame.msg_type, frame.get_payload_as_memoryview())
 
+    class Broadcast(Echo):
+        def on_ws_connected(self, transport: WSTransport) -> None:
+            members[transport] = None
+
+        def on_ws_disconnected(self, transport: WSTransport) -> None:
+            del members[transport]
+
+        def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+            if frame.msg_type == WSMsgType.CLOSE:
+                super().on_ws_frame(transport, frame)
+                return
+            payload = frame.get_payload_as_memoryview()
+            for member in members:
+                member.send(frame.msg_type, payload)
+
+    def listener(request: WSUpgradeRequest) -> WSListener:
+        return Broadcast() if request.path.startswith(b"/broadcast") else Echo()
+
     server = await ws_create_server(
-        lambda request: Echo(),
+        listener,
         "127.0.0.1",
-        port,
+        int(port),
         backlog=2048,
         max_frame_size=16 * 1024 * 1024,
     )
@@ -50,5 +100,5 @@ async def serve_picows(port: int) -> None:
 
 
 if __name__ == "__main__":
-    kind, port = sys.argv[1], int(sys.argv[2])
-    uvloop.run({"picows": serve_picows, "tcp": serve_tcp}[kind](port))
+    kind, *arguments = sys.argv[1:]
+    uvloop.run({"picows": serve_picows, "tcp": serve_tcp}[kind](*arguments))

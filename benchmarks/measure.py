@@ -17,6 +17,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .environment import BIN, HERE, LOAD, WORK
+from .environment import BIN, C_EPOLL, HERE, LOAD, WORK
 from .scenarios import Scenario
 from .servers import Server
 
@@ -32,6 +33,8 @@ SERVER_IDLE = 0.08  # a saturated core is idle for less of the time than this
 SERVER_BUSY = 0.85  # and belongs to the server for at least this much of it
 CLIENT_BUSY = 0.97  # a client busier than this is the bottleneck
 ATTEMPTS = 3
+OWN = {"floors.py": HERE / "floors.py", "c-epoll": C_EPOLL}
+KERNEL_TOLD = 0.5  # seconds of CPU time that are enough to tell the kernel's share
 
 
 @dataclass
@@ -40,6 +43,7 @@ class Sample:
 
     ``cpu_us``, ``wire_in`` and ``wire_out`` (bytes to and from the server) are per
     unit, the latencies in µs; ``memory_kib`` is the growth per idle connection.
+    ``kernel`` is the share of the CPU time that was spent in the kernel, if it can be told.
     """
 
     server: str
@@ -48,6 +52,7 @@ class Sample:
     round: int
     placement: str = ""
     cpu_us: float = 0.0
+    kernel: float | None = None
     per_second: float = 0.0
     p50: float = 0.0
     p99: float = 0.0
@@ -59,6 +64,11 @@ class Sample:
     memory_kib: float = 0.0
     extensions: str = ""
     refused: str = ""
+
+    @property
+    def user_us(self) -> float:
+        """What of ``cpu_us`` was not the kernel's; 0 if that is not known."""
+        return 0.0 if self.kernel is None else self.cpu_us * (1 - self.kernel)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -132,17 +142,23 @@ def memory(pids: list[int]) -> float:
     return float(total)
 
 
-def command_line(server: Server, app: str, port: int | str) -> str:
-    """What is typed to start the server."""
+def command_line(
+    server: Server, app: str, address: int | str, uds: bool = False, mode: str = "echo"
+) -> str:
+    """What is typed to start the server at this port or, with ``uds``, this path.
+
+    ``mode`` is the scenario's, for the servers that cannot tell it by a path in the request.
+    """
     module = "apps" if app == "raw" else "frameworks"
-    return server.command.format(app=f"{module}:{app}", port=port, floors="floors.py")
+    listen = (server.uds if uds else server.port).format(address=address)
+    return server.command.format(app=f"{module}:{app}", listen=listen, mode=mode)
 
 
 @dataclass
 class Running:
     """A server that has been started and answers."""
 
-    port: int
+    address: int | str  # a port, or the path of a Unix socket
     pids: list[int]
     log: Path
     root: int = field(default=0)
@@ -157,52 +173,62 @@ def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
+def _listens(address: int | str) -> bool:
+    if isinstance(address, int):
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", address)) == 0
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(address) == 0
+
+
+def environment(server: Server) -> dict[str, str]:
+    """A server's environment variables; those of whoever runs this (WEB_CONCURRENCY, ASGIWS_PURE
+    and the like) do not reach it. Paths are relative to WORK."""
+    kept = {key: os.environ[key] for key in ("HOME", "LANG", "TMPDIR") if key in os.environ}
+    path = os.pathsep.join(filter(None, (str(HERE), server.env.get("PYTHONPATH"))))
+    return kept | {"PATH": f"{BIN}:{os.environ['PATH']}"} | server.env | {"PYTHONPATH": path}
 
 
 @contextmanager
 def running(
+    scenario: Scenario,
     server: Server,
     app: str,
     core: int,
     wrapper: list[str] | None = None,
     patience: float = 20.0,
 ) -> Iterator[Running]:
-    """Start a server pinned to ``core``; at the end its whole session is stopped.
+    """Start a server pinned to ``core`` for a scenario; at the end its whole session is stopped.
 
     ``wrapper`` is a command that runs the server's command (a profiler).
     """
-    port = free_port()
-    words = command_line(server, app, port).split()
-    words[0] = str(BIN / words[0])
-    words = [str(HERE / word) if word == "floors.py" else word for word in words]
-    # No settings of whoever runs this may reach the servers (WEB_CONCURRENCY, ASGIWS_PURE, ...).
-    environment = {key: os.environ[key] for key in ("HOME", "LANG", "TMPDIR") if key in os.environ}
-    environment |= {"PYTHONPATH": str(HERE), "PATH": f"{BIN}:{os.environ['PATH']}"}
-    environment |= server.env
+    directory = tempfile.mkdtemp()  # its path is short: that of a Unix socket must be
+    address = f"{directory}/socket" if scenario.uds else free_port()
+    words = command_line(server, app, address, scenario.uds, scenario.mode).split()
+    words = [str(OWN.get(word, word)) for word in words]
+    words[0] = str(BIN / words[0])  # as it is, if it is one of ours
     log = WORK / "logs" / f"{server.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
             ["taskset", "-c", str(core), *(wrapper or []), *words],
             cwd=WORK,
-            env=environment,
+            env=environment(server),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
     try:
-        up = _wait_until(lambda: process.poll() is not None or _listens(port), patience)
+        up = _wait_until(lambda: process.poll() is not None or _listens(address), patience)
         if not up or process.poll() is not None:
             raise RuntimeError(f"{server.name} did not start: {log.read_text()[-500:]}")
         # A supervisor's listening socket answers before its worker is there.
         _wait_until(lambda: _settled(process.pid), 2.0)
-        yield Running(port, process_tree(process.pid), log, process.pid)
+        yield Running(address, process_tree(process.pid), log, process.pid)
     finally:
         _stop(process)
+        shutil.rmtree(directory)
 
 
 def _settled(root: int) -> bool:
@@ -233,7 +259,8 @@ def load_command(
     scenario: Scenario, server: Server, target: Running, cores: Cores, **options: int
 ) -> list[str]:
     """The command line of the load generator."""
-    words = [str(LOAD), *scenario.load.split(), "--port", str(target.port)]
+    listen = ["--uds" if scenario.uds else "--port", str(target.address)]
+    words = [str(LOAD), *scenario.load.split(), *listen]
     settings = {"slices": scenario.slices, "slice_ms": scenario.slice_ms} | options
     settings |= {"server_core": cores.server, "client_core": cores.client}
     for name, value in settings.items():
@@ -270,6 +297,12 @@ def _judge(scenario: Scenario, part: dict[str, Any], cores: Cores) -> str:
     return ""
 
 
+def _kernel(part: dict[str, Any]) -> float | None:
+    """The kernel's share of the server's CPU time; too short a time cannot tell."""
+    total = part["server_user_s"] + part["server_kernel_s"]
+    return part["server_kernel_s"] / total if total >= KERNEL_TOLD else None
+
+
 def _samples(
     scenario: Scenario, server: Server, app: str, round: int, cores: Cores, result: dict[str, Any]
 ) -> list[Sample]:
@@ -292,6 +325,7 @@ def _samples(
                 round,
                 placement=placement,
                 cpu_us=part["server_cpu_s"] / units * 1e6,
+                kernel=_kernel(part),
                 per_second=units / wall,
                 p50=latency.get("p50", 0.0),
                 p99=latency.get("p99", 0.0),
@@ -357,7 +391,7 @@ def measure(
     samples: list[Sample] = []
     for _ in range(ATTEMPTS):
         try:
-            with running(server, app, cores.server) as target:
+            with running(scenario, server, app, cores.server) as target:
                 if scenario.mode == "idle":
                     samples = [_idle(scenario, server, app, round, target, cores)]
                 else:
@@ -482,7 +516,7 @@ def count(scenario: Scenario, server: Server, app: str, cores: Cores) -> dict[st
     events = _perf_events()
     output = WORK / "logs" / "counters"
     totals: dict[str, float] = {}
-    with running(server, app, cores.server) as target:
+    with running(scenario, server, app, cores.server) as target:
         # without the server's core there is no ping-pong, and all slices are alike
         command = load_command(scenario, server, target, Cores(client=cores.client), slices=2)
         if events:
@@ -515,7 +549,7 @@ def _callgrind(scenario: Scenario, server: Server, app: str, cores: Cores) -> di
         control("-i", "on")
         return lambda: control("-i", "off")
 
-    with running(server, app, cores.server, wrapper, patience=120.0) as target:
+    with running(scenario, server, app, cores.server, wrapper, patience=120.0) as target:
         alone = Cores(client=cores.client)
         command = load_command(scenario, server, target, alone, slices=1, slice_ms=2000)
         units = _held(command, start)

@@ -27,6 +27,7 @@ COLOURS = {
     "socketify": "#20a0a0",
     "picows": "#888888",
     "uvloop-tcp": "#bbbbbb",
+    "c-epoll": "#dddddd",
 }
 Rows = list[dict[str, Any]]
 

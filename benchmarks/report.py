@@ -77,6 +77,12 @@ class Cell:
         return min(values), max(values)
 
     @property
+    def kernel(self) -> float | None:
+        """The share of the CPU time that was spent in the kernel, in the samples that tell it."""
+        known = [sample.kernel for sample in self.samples if sample.kernel is not None]
+        return statistics.median(known) if known else None
+
+    @property
     def ratio(self) -> float | None:
         return statistics.median(self.ratios) if self.ratios else None
 
@@ -86,15 +92,18 @@ def cost_name(scenario: str) -> str:
     return "memory_kib" if SCENARIOS[scenario].mode == "idle" else "cpu_us"
 
 
-def summarise(samples: Iterable[Sample]) -> dict[Key, dict[str, Cell]]:
-    """Sort the samples into cells, like with like."""
+def summarise(samples: Iterable[Sample], figure: str = "") -> dict[Key, dict[str, Cell]]:
+    """Sort the samples into cells, like with like; the ratios are those of ``figure``.
+
+    Without one they are those of what each scenario is about.
+    """
     groups: dict[Key, list[Sample]] = {}
     for sample in samples:
         groups.setdefault((sample.scenario, sample.app), []).append(sample)
     table: dict[Key, dict[str, Cell]] = {}
     for key, group in groups.items():
         good = [sample for sample in group if not sample.refused]
-        cost = cost_name(key[0])
+        cost = figure or cost_name(key[0])
         base = {(s.round, s.placement): getattr(s, cost) for s in good if s.server == BASE}
         seen = Counter(sample.placement for sample in good)
         usual = seen.most_common(1)[0][0] if seen else ""
@@ -127,9 +136,38 @@ def _compare_across(cells: dict[str, Cell], cost: str) -> None:
     for cell in cells.values():
         if cell.ratios or not cell.samples or not base or not base.samples:
             continue
-        if cell.samples[0].placement == base.samples[0].placement and cell.median(cost) > 0:
-            cell.ratios = [base.median(cost) / cell.median(cost)]
+        own, other = cell.median(cost), base.median(cost)
+        if cell.samples[0].placement == base.samples[0].placement and own > 0 and other > 0:
+            cell.ratios = [other / own]
             cell.across = True
+
+
+def merge(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Several runs as one, in which those of the later are further rounds.
+
+    Raises ValueError unless all were made on one machine, of one commit and of the same versions.
+    """
+    merged = runs[0] | {"commands": [], "samples": [], "counts": [], "servers": {}}
+    dates = list(dict.fromkeys(run["date"] for run in runs))
+    merged |= {"date": ", ".join(dates), "rounds": " + ".join(str(run["rounds"]) for run in runs)}
+    if len(runs) > 1:
+        merged["name"] = f"{runs[-1]['name']}-merged"
+    rounds = 0
+    for run in runs:
+        for kind in ("machine", "versions"):
+            for name in merged[kind] | run[kind]:
+                own, other = merged[kind].get(name), run[kind].get(name)
+                if own != other:
+                    raise ValueError(f"these runs differ in {name}: {own} and {other}")
+        merged["commands"] += run.get("commands") or [run["command"]]
+        merged["samples"] += [s | {"round": rounds + s["round"]} for s in run["samples"]]
+        merged["counts"] += run.get("counts", [])
+        merged["shared"] |= run["shared"]
+        merged["micro"] = run.get("micro") or merged.get("micro")
+        for name, entry in run["servers"].items():
+            merged["servers"][name] = merged["servers"].get(name, {}) | entry
+        rounds = 1 + max((s["round"] for s in merged["samples"]), default=-1)
+    return merged
 
 
 # ---- formatting ----
@@ -205,7 +243,7 @@ def detail(key: Key, cells: dict[str, Cell]) -> str:
     else:
         unit = scenario.unit
         head = ["server", f"CPU µs per {unit}", "spread", "ratio", f"{unit}s/s", "p50 µs", "p99 µs"]
-        head += ["max µs", "server busy", "client busy", "cores"]
+        head += ["max µs", "server busy", "client busy", "in the kernel", "cores"]
         head += ["bytes in", "bytes out"] if scenario.deflate else []
     rows = []
     for name in SERVERS:
@@ -235,6 +273,7 @@ def _detail_row(name: str, cell: Cell, scenario: Scenario, width: int) -> list[s
     row += [number(cell.median(field)) if cell.median("max") else "" for field in ("p50", "p99")]
     row.append(number(max(s.max for s in cell.samples)) if cell.median("max") else "")
     row += [f"{cell.median(field):.0%}" for field in ("server_busy", "client_busy")]
+    row.append("" if cell.kernel is None else f"{cell.kernel:.0%}")
     row.append(cell.samples[0].placement)
     if scenario.deflate:
         row += [number(cell.median(field)) for field in ("wire_in", "wire_out")]
@@ -307,7 +346,7 @@ def micro_tables(results: dict[str, dict[str, dict[str, float]]]) -> str:
 INTRODUCTION = """\
 # Benchmarks
 
-Made by `{command}`; benchmarks/README.md tells how it measures. Do not quote these
+Made by {commands}; benchmarks/README.md tells how it measures. Do not quote these
 figures for your machine: run the command.
 
 | | |
@@ -327,6 +366,14 @@ means anything, throughput and latency do not.**
 """
 
 
+WITHOUT_KERNEL = """\
+The same ratios for the CPU time in user mode only: what the servers' own code takes, without
+the kernel's part, most of which (reading, writing, the loopback network) no server can avoid.
+What a server costs is still the whole CPU time, above. The TCP floors are left out, as they do
+next to nothing in user mode.
+"""
+
+
 def _facts(data: dict[str, Any]) -> str:
     facts = {"date": data["date"], "rounds": str(data["rounds"])} | data["machine"]
     facts["versions"] = ", ".join(f"{k} {v}" for k, v in data["versions"].items())
@@ -343,11 +390,17 @@ def page(data: dict[str, Any], plots: list[tuple[str, str]]) -> str:
     memory = [key for key in table if SCENARIOS[key[0]].mode == "idle"]
     growth = [key for key in table if SCENARIOS[key[0]].mode == "rate"]
     rest = [key for key in table if key not in memory and key not in growth]
-    parts = [INTRODUCTION.format(command=data["command"], facts=_facts(data))]
+    commands = " and ".join(f"`{command}`" for command in dict.fromkeys(data["commands"]))
+    parts = [INTRODUCTION.format(commands=commands, facts=_facts(data))]
     if data["shared"]:
         parts.append(SHARED)
     if rest:
         parts += ["## CPU time per unit, as a ratio to uvicorn", ratio_table(table, rest, main)]
+    told = [key for key in rest if any(cell.kernel is not None for cell in table[key].values())]
+    if told:
+        names = [name for name in main if not SERVERS[name].tcp]
+        parts += ["## Without the kernel", WITHOUT_KERNEL]
+        parts.append(ratio_table(summarise(samples, "user_us"), told, names))
     parts += [f"![{text}]({path})" for path, text in plots]
     with_side = [key for key in rest if any(name in table[key] for name in side)]
     if with_side:
@@ -390,7 +443,10 @@ def _about_throughput(key: Key) -> bool:
 
 def _commands(data: dict[str, Any]) -> str:
     rows = [
-        [name, f"`{entry['command']}`", entry["note"]] for name, entry in data["servers"].items()
+        [name, f"`{entry[command]}`", note.format(entry["note"])]
+        for command, note in (("command", "{}"), ("command_uds", "{}; over a Unix socket"))
+        for name, entry in data["servers"].items()
+        if command in entry
     ]
     return _table(["server", "command", ""], rows).replace("---:", "---")
 

@@ -15,7 +15,10 @@ FRAMEWORKS = ("raw", "starlette", "fastapi")
 
 @dataclass(frozen=True)
 class Scenario:
-    """One kind of load. ``load`` are the arguments of the load generator, mode first."""
+    """One kind of load. ``load`` are the arguments of the load generator, mode first.
+
+    With ``uds`` the server listens on a Unix socket instead of a port.
+    """
 
     name: str
     title: str
@@ -25,6 +28,7 @@ class Scenario:
     throughput: bool = True
     quick: bool = False
     counts: bool = False
+    uds: bool = False
     slices: int = 6
     slice_ms: int = 250
 
@@ -41,10 +45,12 @@ class Scenario:
         return "--deflate" in self.load
 
     def fits(self, server: Server) -> bool:
-        """Whether this server can do it at all; the floors only echo."""
+        """Whether this server can do it at all; the floors echo and broadcast."""
         if (self.http and not server.http) or (self.deflate and not server.deflate):
             return False
-        if server.floor and self.mode not in ("echo", "rate", "handshake", "idle"):
+        if self.uds and not server.uds:
+            return False
+        if server.floor and self.mode not in ("echo", "rate", "broadcast", "handshake", "idle"):
             return False
         if server.tcp and self.mode in ("handshake", "idle"):
             return False
@@ -96,6 +102,12 @@ _ALL = [
         "echo-64k-text",
         "echo 64 KiB, text, 64 connections",
         "echo --connections 64 --size 65536",
+    ),
+    Scenario(
+        "echo-125-uds",
+        "echo 125 B over a Unix socket, 64 connections",
+        "echo --connections 64 --size 125",
+        uds=True,
     ),
     Scenario(
         "pipelined-16",
@@ -162,6 +174,13 @@ _ALL = [
         apps=FRAMEWORKS,
         quick=True,
         counts=True,
+    ),
+    Scenario(
+        "hello-uds",
+        "HTTP hello over a Unix socket, 64 connections kept alive",
+        "hello --path /hello --connections 64",
+        unit="request",
+        uds=True,
     ),
     Scenario(
         "post-10k",

@@ -1,7 +1,7 @@
 """The servers, each with its default configuration and its logging switched off.
 
 One process serves, as each server does by default (granian and gunicorn add one
-that only supervises). ``{app}`` and ``{port}`` are filled in by measure.py.
+that only supervises). What stands in braces is filled in by measure.py.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ BASE = "uvicorn"
 class Server:
     """How a server is started and what it is able to do.
 
+    ``port`` and ``uds`` are its options, for ``{listen}``, to listen on a port or on a Unix
+    socket; without the latter it is not measured there.
     ``only`` names the scenarios a variant is measured in, where measuring it in
     all would say nothing new.
     """
@@ -22,6 +24,8 @@ class Server:
     name: str
     command: str
     note: str
+    port: str = "--port {address}"
+    uds: str = ""
     env: dict[str, str] = field(default_factory=dict)
     deflate: bool = False
     http: bool = True
@@ -33,24 +37,27 @@ class Server:
         return not self.only or any(scenario.startswith(name) for name in self.only)
 
 
-_ASGIWS = "asgiws {app} --port {port} --log-level critical --no-access-log"
-_UVICORN = "uvicorn {app} --port {port} --log-level critical --no-access-log"
+_ASGIWS = "asgiws {app} {listen} --log-level critical --no-access-log"
+_UVICORN = "uvicorn {app} {listen} --log-level critical --no-access-log"
+_UDS = "--uds {address}"
 _LOOPS = ("echo-125-64", "hello")
 
 _ALL = [
-    Server("asgiws", _ASGIWS, "compiled, uvloop", deflate=True),
+    Server("asgiws", _ASGIWS, "compiled, uvloop", uds=_UDS, deflate=True),
     Server(
         "asgiws-pure",
         _ASGIWS,
         "the same source, interpreted",
+        uds=_UDS,
         env={"ASGIWS_PURE": "1"},
         deflate=True,
     ),
-    Server("uvicorn", _UVICORN, "uvloop, httptools, websockets-sansio", deflate=True),
+    Server("uvicorn", _UVICORN, "uvloop, httptools, websockets-sansio", uds=_UDS, deflate=True),
     Server(
         "uvicorn-wsproto",
         _UVICORN + " --ws wsproto",
         "WebSocket by wsproto",
+        uds=_UDS,
         deflate=True,
         http=False,
     ),
@@ -62,38 +69,71 @@ _ALL = [
     ),
     Server(
         "hypercorn",
-        "hypercorn {app} -b 127.0.0.1:{port} -k uvloop --log-level CRITICAL",
+        "hypercorn {app} {listen} -k uvloop --log-level CRITICAL",
         "uvloop, h11, wsproto",
+        port="-b 127.0.0.1:{address}",
+        uds="-b unix:{address}",
     ),
     Server(
         "granian",
-        "granian --interface asgi {app} --port {port} --no-log",
+        "granian --interface asgi {app} {listen} --no-log",
         "Rust: hyper, tungstenite",
+        uds=_UDS,
     ),
     Server(
         "gunicorn",
-        "gunicorn -k asgi {app} -b 127.0.0.1:{port} --log-level critical",
+        "gunicorn -k asgi {app} {listen} --log-level critical",
         "its own ASGI worker on uvloop",
+        port="-b 127.0.0.1:{address}",
+        uds="-b unix:{address}",
     ),
-    Server("daphne", "daphne -p {port} -v 0 {app}", "Twisted, autobahn"),
+    Server(
+        "daphne",
+        "daphne {listen} -v 0 {app}",
+        "Twisted, autobahn",
+        port="-p {address}",
+        uds="-u {address}",
+    ),
     Server(
         "socketify",
-        "python -m socketify {app} --interface asgi --port {port} --disable-listen-log True",
+        "python -m socketify {app} --interface asgi {listen} --disable-listen-log True",
         "its ASGI mode: uWebSockets in C++ through cffi",
+        # no uds: over a Unix socket it fails in every opening handshake
+    ),
+    Server(
+        "asgiws-zlib-ng",
+        _ASGIWS,
+        "permessage-deflate by zlib-ng",
+        env={"PYTHONPATH": "zlib-ng"},  # in benchmarks/.work
+        deflate=True,
+        only=("deflate",),
     ),
     Server("asgiws-asyncio", _ASGIWS + " --loop asyncio", "on asyncio's own loop", only=_LOOPS),
     Server("uvicorn-asyncio", _UVICORN + " --loop asyncio", "on asyncio's own loop", only=_LOOPS),
     Server(
         "picows",
-        "python {floors} picows {port}",
-        "floor: WebSocket echo without ASGI",
+        "python floors.py picows {listen}",
+        "floor: WebSocket without ASGI",
+        port="{address}",
         floor=True,
         http=False,
     ),
     Server(
         "uvloop-tcp",
-        "python {floors} tcp {port}",
-        "floor: TCP echo of the same bytes, no WebSocket",
+        "python floors.py tcp {listen} {mode}",
+        "floor: the same bytes over TCP, no WebSocket",
+        port="{address}",
+        uds="{address}",
+        floor=True,
+        http=False,
+        tcp=True,
+    ),
+    Server(
+        "c-epoll",
+        "c-epoll {listen} {mode}",
+        "floor: epoll, read and write in C, what the kernel alone costs",
+        port="{address}",
+        uds="{address}",
         floor=True,
         http=False,
         tcp=True,

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import select
 import shutil
+import socket
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.environment import build_load
+from benchmarks import environment, measure, report
+from benchmarks.__main__ import description
+from benchmarks.environment import build_floor, build_load
 from benchmarks.measure import Sample
 from benchmarks.report import summarise
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.servers import SERVERS
 
 from .served import ROOT, Served
 
@@ -31,9 +40,9 @@ def port() -> Iterator[int]:
         yield server.port
 
 
-def run(load: Path, port: int, arguments: str) -> dict[str, Any]:
-    command = [load, *arguments.split(), "--port", str(port), "--slices", "1"]
-    command += ["--slice-ms", "40", "--warmup-ms", "10"]
+def run(load: Path, port: int, arguments: str, slice_ms: int = 40) -> dict[str, Any]:
+    command = [str(load), *arguments.split(), "--port", str(port), "--slices", "1"]
+    command += ["--slice-ms", str(slice_ms), "--warmup-ms", "10"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     result: dict[str, Any] = json.loads(done.stdout)
     return result
@@ -62,6 +71,110 @@ def test_right_answers_are_counted(load: Path, port: int, arguments: str) -> Non
     assert result["near"]["units"] > 0
 
 
+@pytest.fixture
+def measured(
+    load: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, str], dict[str, Any]]:
+    """What the load generator says of a server in a scenario; the server is installed here."""
+    monkeypatch.setattr(measure, "BIN", Path(sys.executable).parent)
+    monkeypatch.setattr(measure, "LOAD", load)
+    monkeypatch.setattr(measure, "WORK", tmp_path)
+    monkeypatch.setitem(measure.OWN, "c-epoll", build_floor(load.parent / "c-epoll"))
+
+    def run(scenario_name: str, server_name: str) -> dict[str, Any]:
+        scenario, server = SCENARIOS[scenario_name], SERVERS[server_name]
+        assert scenario.fits(server)
+        core = min(os.sched_getaffinity(0))
+        with measure.running(scenario, server, "raw", core) as target:
+            command = measure.load_command(
+                scenario, server, target, measure.Cores(), slices=1, slice_ms=40, connections=4
+            )
+            return measure._result(command, target)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "scenario", ["echo-125-64", "echo-1m-16", "pipelined-16", "broadcast-500", "echo-125-uds"]
+)
+@pytest.mark.parametrize("server", ["uvloop-tcp", "c-epoll"])
+def test_a_floor_gives_back_every_byte(
+    measured: Callable[[str, str], dict[str, Any]], scenario: str, server: str
+) -> None:
+    result = measured(scenario, server)
+    assert (result["errors"], result["losses"]) == (0, 0), result["first_error"]
+    assert result["near"]["units"] > 0
+
+
+def test_the_floor_in_c_keeps_what_a_client_does_not_take_yet(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    program = build_floor(tmp_path / "c-epoll")
+    sent, received = bytearray(), bytearray()
+    with (
+        subprocess.Popen([program, path, "echo"]) as process,
+        socket.socket(socket.AF_UNIX) as client,
+    ):
+        try:
+            assert measure._wait_until(lambda: client.connect_ex(path) == 0, 10)
+            client.settimeout(10)
+            while select.select([], [client], [], 0.3)[1]:  # until nobody takes any more
+                sent += b"%07d," % len(sent) * 512
+                client.sendall(sent[-4096:])
+            assert len(sent) > 65536
+            while len(received) < len(sent):
+                received += client.recv(65536)
+        finally:
+            process.kill()
+    assert received == sent
+
+
+def test_every_floor_takes_part_in_the_broadcast_and_none_in_what_it_cannot_do() -> None:
+    floors = {server.name for server in SERVERS.values() if server.floor}
+    for name, able in (("broadcast-500", floors), ("push", set()), ("hello", set())):
+        fit = {server.name for server in SERVERS.values() if SCENARIOS[name].fits(server)}
+        assert fit & floors == able
+
+
+@pytest.mark.parametrize("scenario", ["echo-125-uds", "hello-uds"])
+@pytest.mark.parametrize("server", ["asgiws", "uvicorn"])
+def test_a_server_is_measured_over_a_unix_socket(
+    measured: Callable[[str, str], dict[str, Any]], scenario: str, server: str
+) -> None:
+    result = measured(scenario, server)
+    assert (result["errors"], result["losses"]) == (0, 0), result["first_error"]
+    assert result["near"]["units"] > 0
+
+
+def test_the_report_tells_both_commands_of_a_server_that_was_measured_over_both() -> None:
+    scenarios = [(SCENARIOS[name], "raw") for name in ("echo-125-64", "echo-125-uds")]
+    servers = [SERVERS["hypercorn"], SERVERS["picows"]]
+    text = report._commands({"servers": {s.name: description(s, scenarios) for s in servers}})
+    commands = re.findall(r"`(.*)`", text)
+    assert commands == [
+        "hypercorn apps:raw -b 127.0.0.1:PORT -k uvloop --log-level CRITICAL",
+        "python floors.py picows PORT",
+        "hypercorn apps:raw -b unix:PATH -k uvloop --log-level CRITICAL",
+    ]
+
+
+def test_only_the_variant_with_zlib_ng_can_import_it(tmp_path: Path) -> None:
+    (tmp_path / "zlib-ng").mkdir()
+    (tmp_path / "zlib-ng" / "stand_in.py").touch()
+    able = [
+        server.name
+        for server in SERVERS.values()
+        if not subprocess.run(
+            [sys.executable, "-c", "import apps, stand_in"],
+            cwd=tmp_path,
+            env=measure.environment(server),
+            stderr=subprocess.DEVNULL,
+        ).returncode
+    ]
+    assert able == ["asgiws-zlib-ng"]
+    fit = [name for name in SCENARIOS if SCENARIOS[name].fits(SERVERS["asgiws-zlib-ng"])]
+    assert fit == ["deflate-1k", "deflate-64k"]
+
+
 def test_one_wrong_letter_is_an_error(load: Path, port: int) -> None:
     result = run(load, port, "echo --path /corrupt --connections 2 --size 125")
     assert result["errors"] == 1
@@ -79,12 +192,120 @@ def test_an_answer_that_never_comes_is_a_loss(load: Path, port: int) -> None:
     assert "1 answers lost" in result["first_error"]
 
 
-def test_a_ratio_compares_one_round_and_one_placement_only() -> None:
-    def sample(server: str, round: int, placement: str, cpu: float, refused: str = "") -> Sample:
-        return Sample(
-            server, "push", "raw", round, placement=placement, cpu_us=cpu, refused=refused
-        )
+@pytest.mark.parametrize(
+    ("work", "low", "high"),
+    [("pass", 0.0, 0.2), ("zeros.readinto(buffer)", 0.8, 1.0)],
+    ids=["computes", "reads"],
+)
+def test_the_time_in_the_kernel_is_told_from_the_time_in_user_mode(
+    load: Path, port: int, work: str, low: float, high: float
+) -> None:
+    spin = "zeros = open('/dev/zero', 'rb', buffering=0)\nbuffer = bytearray(1 << 20)\n"
+    spin += f"print(flush=True)\nwhile True: {work}"
+    with subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline()
+            arguments = f"echo --size 125 --pids {process.pid}"
+            part = run(load, port, arguments, slice_ms=500)["near"]
+        finally:
+            process.kill()
+    total = part["server_user_s"] + part["server_kernel_s"]
+    assert total == pytest.approx(part["server_cpu_s"], abs=0.1)
+    assert low <= part["server_kernel_s"] / total <= high
 
+
+def page(*samples: Sample) -> str:
+    return report.page(results("it", *samples), [])
+
+
+def results(command: str, *samples: Sample) -> dict[str, Any]:
+    return {
+        "name": command,
+        "date": "today",
+        "commands": [command],
+        "rounds": 1 + max(sample.round for sample in samples),
+        "shared": False,
+        "machine": {"python": "3.11", "commit": "abc"},
+        "versions": {"uvicorn": "1.0"},
+        "servers": {s.server: {"command": s.server, "note": ""} for s in samples},
+        "samples": [sample.to_json() for sample in samples],
+    }
+
+
+def sample(
+    server: str, round: int, placement: str, cpu: float, refused: str = "", scenario: str = "push"
+) -> Sample:
+    return Sample(server, scenario, "raw", round, placement, cpu, refused=refused)
+
+
+def test_several_runs_are_reported_as_one_with_more_rounds() -> None:
+    first = results("a", sample("uvicorn", 0, "near", 10.0), sample("asgiws", 0, "near", 5.0))
+    second = results(
+        "b",
+        sample("uvicorn", 0, "near", 30.0),
+        sample("asgiws", 0, "near", 10.0),
+        sample("uvicorn", 1, "near", 30.0, scenario="flood"),
+        sample("granian", 1, "near", 60.0, scenario="flood"),
+    )
+    merged = report.merge([first, second, report.merge([first])])
+    table = summarise(Sample(**sample) for sample in merged["samples"])
+    assert table["push", "raw"]["asgiws"].ratios == [2.0, 3.0, 2.0]
+    assert table["flood", "raw"]["granian"].ratios == [0.5]
+    text = report.page(merged, [])
+    assert "Made by `a` and `b`;" in text
+    assert "| rounds | 1 + 2 + 1 |" in text
+    assert all(f"| `{name}` |" in text for name in ("uvicorn", "asgiws", "granian"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("machine", "commit"), ("machine", "kernel"), ("versions", "uvicorn")],
+)
+def test_runs_that_differ_are_not_reported_as_one(kind: str, name: str) -> None:
+    first = results("a", sample("uvicorn", 0, "near", 10.0))
+    second = results("b", sample("uvicorn", 0, "near", 10.0))
+    second[kind][name] = "other"
+    with pytest.raises(ValueError, match=f"differ in {name}: .* and other"):
+        report.merge([first, second])
+
+
+def test_the_results_of_an_older_run_are_reported_still() -> None:
+    old = results("a", sample("uvicorn", 0, "near", 10.0))
+    old["command"] = old.pop("commands")[0]
+    del old["samples"][0]["kernel"]
+    text = report.page(report.merge([old]), [])
+    assert "Made by `a`;" in text
+    assert "| uvicorn | 10.0 |" in text
+
+
+def test_the_machine_names_the_congestion_control() -> None:
+    control = environment.machine()["TCP congestion control"]
+    available = Path("/proc/sys/net/ipv4/tcp_available_congestion_control").read_text().split()
+    assert control in available
+
+
+def test_the_report_tells_the_share_of_the_kernel_and_compares_what_is_left() -> None:
+    text = page(
+        Sample("uvicorn", "push", "raw", 0, placement="near", cpu_us=20.0, kernel=0.5),
+        Sample("asgiws", "push", "raw", 0, placement="near", cpu_us=10.0, kernel=0.8),
+    )
+    whole, _, rest = text.partition("## Without the kernel")
+    assert "| push: the server streams 125 B | 2.00 | 1.00 |" in whole
+    assert "| push: the server streams 125 B | 5.00 | 1.00 |" in rest
+    assert "| 80% | near |" in rest
+
+
+def test_a_share_of_the_kernel_that_cannot_be_told_is_not_shown() -> None:
+    text = page(
+        Sample("uvicorn", "push", "raw", 0, placement="near", cpu_us=20.0),
+        Sample("asgiws", "push", "raw", 0, placement="near", cpu_us=10.0),
+    )
+    assert "## Without the kernel" not in text
+    assert "|  | near |" in text
+
+
+def test_a_ratio_compares_one_round_and_one_placement_only() -> None:
     table = summarise(
         [
             sample("uvicorn", 0, "near", 10.0),

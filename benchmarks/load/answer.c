@@ -301,6 +301,12 @@ static size_t take_head(struct connection *c, const uint8_t *data, size_t length
 
 void take(struct connection *c, const uint8_t *data, size_t length) {
     if (opt.tcp) {
+        if (c->phase == OPENING && length) {
+            c->phase = OPEN;
+            opened(c);
+            data++;
+            length--;
+        }
         while (length && !errors) {
             if (!c->in_message) {
                 c->in_message = true;

@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -15,6 +16,7 @@
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define RING 1024                           /* messages of one connection that may be under way */
@@ -248,12 +250,47 @@ static void upgrade(struct connection *c) {
 
 /* ---- opening and closing ---- */
 
-static void start_connection(struct connection *c) {
+/* A socket that connects to `opt.port`, or -1. */
+static int connect_tcp(struct connection *c) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)opt.port)};
+    int one = 1, small = 16384, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (slow(c)) setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    if (opt.mode == HANDSHAKE) {
+        /* 2,000 connections from each of many addresses: closed ones keep their port for a minute */
+        static unsigned count;
+        address.sin_port = 0;
+        address.sin_addr.s_addr = htonl(0x7f010002u + count++ / 2000);
+        setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+        if (bind(fd, (struct sockaddr *)&address, sizeof address))
+            fail(c, "bind: %s", strerror(errno));
+        address.sin_port = htons((uint16_t)opt.port);
+    }
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) && errno != EINPROGRESS)
+        fail(c, "connect: %s", strerror(errno));
+    return fd;
+}
+
+/* The same for `opt.uds`. It waits for its place in the backlog, where a socket that does not
+ * block would be turned away. */
+static int connect_uds(struct connection *c) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -1;
+    strncpy(address.sun_path, opt.uds, sizeof address.sun_path - 1);
+    if (connect(fd, (struct sockaddr *)&address, sizeof address))
+        fail(c, "connect: %s", strerror(errno));
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    return fd;
+}
+
+static void start_connection(struct connection *c) {
     int64_t *ring = c->sent_at;
     uint8_t *raw = c->raw;
     size_t capacity = c->raw_capacity;
-    int id = (int)(c - connections), one = 1, small = 16384;
+    int id = (int)(c - connections);
     memset(c, 0, sizeof *c);
     c->id = id;
     c->raw = raw;
@@ -261,26 +298,11 @@ static void start_connection(struct connection *c) {
     c->sent_at = ring ? ring : malloc(RING * sizeof *ring);
     c->salt = random64() & 0xffffff;
     c->opened_at = now = now_ns();
-    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    c->fd = opt.uds ? connect_uds(c) : connect_tcp(c);
     if (c->fd < 0) {
         fail(c, "socket: %s", strerror(errno));
         return;
     }
-    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (slow(c)) setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
-    if (opt.mode == HANDSHAKE) {
-        /* 2,000 connections from each of many addresses: closed ones keep their port for a minute */
-        static unsigned count;
-        address.sin_port = 0;
-        address.sin_addr.s_addr = htonl(0x7f010002u + count++ / 2000);
-        setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
-        if (bind(c->fd, (struct sockaddr *)&address, sizeof address))
-            fail(c, "bind: %s", strerror(errno));
-        address.sin_port = htons((uint16_t)opt.port);
-    }
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (connect(c->fd, (struct sockaddr *)&address, sizeof address) && errno != EINPROGRESS)
-        fail(c, "connect: %s", strerror(errno));
     c->phase = CONNECTING;
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = c};
     if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, c->fd, &event)) fail(c, "epoll: %s", strerror(errno));
@@ -305,11 +327,12 @@ static void connected(struct connection *c) {
     getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &length);
     if (error) {
         fail(c, "connect: %s", strerror(error));
-    } else if (http() || opt.tcp) {
+    } else if (http() || (opt.tcp && opt.mode != BROADCAST)) {
         c->phase = OPEN;
         opened(c);
     } else {
         c->phase = OPENING;
+        if (opt.tcp) return;                /* a byte will say that the server knows it */
         upgrade(c);
         flush(c);
     }
@@ -444,7 +467,7 @@ void expect_next(struct connection *c) {
         if (opt.tcp) {
             c->expect = f->bytes;
             c->expect_length = f->length;
-            c->expect_head_length = frame_head(c->expect_head, c, c->received, f);
+            c->expect_head_length = frame_head(c->expect_head, speaker, c->received, f);
         } else {
             c->expect = f->plain;
             c->expect_length = f->plain_length;

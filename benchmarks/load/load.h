@@ -25,6 +25,7 @@ struct options {
     enum mode mode;
     const char *path;
     int port;
+    const char *uds;       /* the path of a Unix socket, in place of the port */
     int connections;
     int inflight;
     int64_t rate;          /* RATE: messages per second over all connections */
@@ -43,6 +44,7 @@ extern struct options opt;
 struct clocks {
     int64_t wall, server, client;          /* ns */
     int64_t server_idle, client_idle;      /* ns, of the two cores, in steps of 10 ms */
+    int64_t server_user, server_kernel;    /* ns, how `server` divides: see read_modes() */
 };
 int64_t now_ns(void);
 void read_clocks(struct clocks *clocks);

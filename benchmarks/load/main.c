@@ -29,7 +29,7 @@ static const char *const MODES[] = {"echo", "rate", "push", "flood", "broadcast"
                                     "idle", "slow", "hello", "post", "download"};
 
 static void usage(const char *what) {
-    fprintf(stderr, "load: %s\nusage: load MODE --port N [--path P] [--connections N] "
+    fprintf(stderr, "load: %s\nusage: load MODE --port N|--uds PATH [--path P] [--connections N] "
             "[--inflight N] [--rate N] [--size N] [--binary] [--json] [--deflate] [--tcp] "
             "[--browser] [--hold] [--slices N] [--slice-ms N] [--warmup-ms N] [--server-core N] "
             "[--client-core N] [--near-below NS] [--patience-ms N] [--pids N,N,...]\nmodes:", what);
@@ -59,6 +59,7 @@ static void parse(int argc, char **argv) {
         for (size_t j = 0; j < sizeof numbers / sizeof *numbers; j++)
             if (!strcmp(name, numbers[j].name)) *numbers[j].number = atoi(value), known = true;
         if (!strcmp(name, "--path")) opt.path = value;
+        else if (!strcmp(name, "--uds")) opt.uds = value;
         else if (!strcmp(name, "--rate")) opt.rate = atoll(value);
         else if (!strcmp(name, "--size")) opt.size = (size_t)atoll(value);
         else if (!strcmp(name, "--near-below")) opt.near_below = atoll(value);
@@ -107,6 +108,8 @@ static void slice(void) {
     sum->took.client += after.client - before.client;
     sum->took.server_idle += after.server_idle - before.server_idle;
     sum->took.client_idle += after.client_idle - before.client_idle;
+    sum->took.server_user += after.server_user - before.server_user;
+    sum->took.server_kernel += after.server_kernel - before.server_kernel;
     sum->units += units;
     sum->rx += rx_bytes;
     sum->tx += tx_bytes;
@@ -138,10 +141,12 @@ static void print_sum(const char *name, const struct sum *sum) {
     double wall = (double)sum->took.wall;
     if (!sum->slices) return;
     printf(", \"%s\": {\"slices\": %d, \"wall_s\": %.6f, \"units\": %llu, \"server_cpu_s\": %.6f, "
+           "\"server_user_s\": %.2f, \"server_kernel_s\": %.2f, "
            "\"client_cpu_s\": %.6f, \"server_core_idle\": %.4f, \"client_core_idle\": %.4f, "
            "\"rx_bytes\": %llu, \"tx_bytes\": %llu, \"ping_pong_ns\": [%lld, %lld]",
            name, sum->slices, wall / 1e9, (unsigned long long)sum->units,
-           (double)sum->took.server / 1e9, (double)sum->took.client / 1e9,
+           (double)sum->took.server / 1e9, (double)sum->took.server_user / 1e9,
+           (double)sum->took.server_kernel / 1e9, (double)sum->took.client / 1e9,
            (double)sum->took.server_idle / wall, (double)sum->took.client_idle / wall,
            (unsigned long long)sum->rx, (unsigned long long)sum->tx,
            (long long)sum->ping_pong_min, (long long)sum->ping_pong_max);
@@ -177,7 +182,9 @@ int main(int argc, char **argv) {
     }
     for (int i = 0; i < (int)(sizeof MODES / sizeof *MODES); i++)
         if (!strcmp(argv[1], MODES[i])) opt.mode = (enum mode)i, known = true;
-    if (!known || !opt.port) usage(known ? "--port is missing" : argv[1]);
+    if (!known) usage(argv[1]);
+    if (!opt.port == !opt.uds) usage("either --port or --uds");
+    if (opt.mode == HANDSHAKE && opt.uds) usage("handshakes are done over TCP only");
     if (!getrlimit(RLIMIT_NOFILE, &files)) {
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
