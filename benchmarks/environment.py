@@ -22,9 +22,6 @@ WORK = HERE / ".work"
 BIN = WORK / "venv" / "bin"
 LOAD = WORK / "load"
 C_EPOLL = WORK / "c-epoll"
-ZLIB_NG = WORK / "zlib-ng"
-PEERS = HERE / "requirements.txt"
-PEERS_ZLIB_NG = HERE / "requirements-zlib-ng.txt"
 
 # fmt: off
 VERSIONS = (
@@ -59,17 +56,14 @@ def run(command: Sequence[str | Path], what: str) -> None:
 
 
 def install_peers() -> None:
-    """Make the virtual environment and install requirements.txt into it, zlib-ng beside it."""
+    """Make the virtual environment and install requirements.txt into it."""
     stamp = WORK / "requirements.stamp"
-    value = fingerprint([PEERS, PEERS_ZLIB_NG]) + sys.version
+    value = fingerprint([HERE / "requirements.txt"]) + sys.version
     if unchanged(stamp, value):
         return
     print("installing the peers into benchmarks/.work/venv", file=sys.stderr)
     venv.create(WORK / "venv", clear=True, with_pip=True)
-    shutil.rmtree(ZLIB_NG, ignore_errors=True)
-    pip: list[str | Path] = [BIN / "pip", "install", "-q"]
-    run([*pip, "-r", PEERS], "installing the peers")
-    run([*pip, "--target", ZLIB_NG, "-r", PEERS_ZLIB_NG], "installing zlib-ng")
+    run([BIN / "pip", "install", "-q", "-r", HERE / "requirements.txt"], "installing the peers")
     (WORK / "asgiws.stamp").unlink(missing_ok=True)
     stamp.write_text(value)
 
@@ -164,10 +158,7 @@ def versions() -> dict[str, str]:
         "    try: print(name, m.version(name))\n"
         "    except m.PackageNotFoundError: pass"
     )
-    environment = os.environ | {"PYTHONPATH": str(ZLIB_NG)}
-    output = subprocess.run(
-        [BIN / "python", "-c", code], capture_output=True, text=True, env=environment
-    ).stdout
+    output = subprocess.run([BIN / "python", "-c", code], capture_output=True, text=True).stdout
     return dict(line.split(" ", 1) for line in output.splitlines())
 
 

@@ -181,14 +181,6 @@ def _listens(address: int | str) -> bool:
         return client.connect_ex(address) == 0
 
 
-def environment(server: Server) -> dict[str, str]:
-    """A server's environment variables; those of whoever runs this (WEB_CONCURRENCY, ASGIWS_PURE
-    and the like) do not reach it. Paths are relative to WORK."""
-    kept = {key: os.environ[key] for key in ("HOME", "LANG", "TMPDIR") if key in os.environ}
-    path = os.pathsep.join(filter(None, (str(HERE), server.env.get("PYTHONPATH"))))
-    return kept | {"PATH": f"{BIN}:{os.environ['PATH']}"} | server.env | {"PYTHONPATH": path}
-
-
 @contextmanager
 def running(
     scenario: Scenario,
@@ -207,13 +199,17 @@ def running(
     words = command_line(server, app, address, scenario.uds, scenario.mode).split()
     words = [str(OWN.get(word, word)) for word in words]
     words[0] = str(BIN / words[0])  # as it is, if it is one of ours
+    # No settings of whoever runs this may reach the servers (WEB_CONCURRENCY, ASGIWS_PURE, ...).
+    environment = {key: os.environ[key] for key in ("HOME", "LANG", "TMPDIR") if key in os.environ}
+    environment |= {"PYTHONPATH": str(HERE), "PATH": f"{BIN}:{os.environ['PATH']}"}
+    environment |= server.env
     log = WORK / "logs" / f"{server.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
             ["taskset", "-c", str(core), *(wrapper or []), *words],
             cwd=WORK,
-            env=environment(server),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -102,9 +102,8 @@ _ALL = [
     ),
     Server(
         "asgiws-zlib-ng",
-        _ASGIWS,
+        _ASGIWS + " --ws-deflate-library zlib-ng",
         "permessage-deflate by zlib-ng",
-        env={"PYTHONPATH": "zlib-ng"},  # in benchmarks/.work
         deflate=True,
         only=("deflate",),
     ),
