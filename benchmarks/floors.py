@@ -2,6 +2,7 @@
 
 Usage: floors.py picows PORT, or floors.py tcp PORT|PATH MODE. They echo, or send what any
 member says to all members: picows at the path /broadcast, tcp with the mode "broadcast".
+Or floors.py h11 PORT: it greets.
 """
 
 from __future__ import annotations
@@ -10,7 +11,13 @@ import asyncio
 import sys
 from typing import ClassVar, cast
 
+import h11
 import uvloop
+
+HELLO = (
+    b"HTTP/1.1 200 OK\r\ndate: Sat, 21 Nov 2026 00:00:00 GMT\r\nserver: h11\r\n"
+    b"content-type: text/plain\r\ncontent-length: 13\r\n\r\nHello, world!"
+)
 
 
 class TCPEcho(asyncio.Protocol):
@@ -48,6 +55,31 @@ async def serve_tcp(address: str, mode: str) -> None:
         server = await loop.create_server(protocol, "127.0.0.1", int(address), backlog=2048)
     else:
         server = await loop.create_unix_server(protocol, address, backlog=2048)
+    await server.serve_forever()
+
+
+class H11Hello(asyncio.Protocol):
+    """Has h11 parse the head of each request, and answers all of them alike."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.head = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.head += data
+        while b"\r\n\r\n" in self.head:
+            connection = h11.Connection(h11.SERVER)
+            connection.receive_data(self.head)
+            if type(connection.next_event()) is not h11.Request:
+                raise AssertionError("no request")
+            connection.next_event()  # the end of its body, which is empty
+            self.head = connection.trailing_data[0]
+            self.transport.write(HELLO)
+
+
+async def serve_h11(port: str) -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(H11Hello, "127.0.0.1", int(port), backlog=2048)
     await server.serve_forever()
 
 
@@ -101,4 +133,4 @@ async def serve_picows(port: str) -> None:
 
 if __name__ == "__main__":
     kind, *arguments = sys.argv[1:]
-    uvloop.run({"picows": serve_picows, "tcp": serve_tcp}[kind](*arguments))
+    uvloop.run({"picows": serve_picows, "tcp": serve_tcp, "h11": serve_h11}[kind](*arguments))

@@ -45,12 +45,13 @@ class Scenario:
         return "--deflate" in self.load
 
     def fits(self, server: Server) -> bool:
-        """Whether this server can do it at all; the floors echo and broadcast."""
+        """Whether this server can do it at all; the floors only what they are for."""
         if (self.http and not server.http) or (self.deflate and not server.deflate):
             return False
         if self.uds and not server.uds:
             return False
-        if server.floor and self.mode not in ("echo", "rate", "broadcast", "handshake", "idle"):
+        floors = ("hello",) if server.http else ("echo", "rate", "broadcast", "handshake", "idle")
+        if server.floor and self.mode not in floors:
             return False
         if server.tcp and self.mode in ("handshake", "idle"):
             return False

@@ -118,6 +118,14 @@ _ALL = [
         http=False,
     ),
     Server(
+        "uvloop-h11",
+        "python floors.py h11 {listen}",
+        "floor: request heads parsed by h11, no ASGI",
+        port="{address}",
+        floor=True,
+        only=("hello",),
+    ),
+    Server(
         "uvloop-tcp",
         "python floors.py tcp {listen} {mode}",
         "floor: the same bytes over TCP, no WebSocket",
