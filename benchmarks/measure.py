@@ -182,8 +182,10 @@ def _listens(address: int | str) -> bool:
 
 
 def environment(server: Server) -> dict[str, str]:
-    """A server's environment variables; those of whoever runs this (WEB_CONCURRENCY, ASGIWS_PURE
-    and the like) do not reach it. Paths are relative to WORK."""
+    """A server's environment variables, with paths relative to WORK.
+
+    No settings of whoever runs this may reach it (WEB_CONCURRENCY, ASGIWS_PURE, ...).
+    """
     kept = {key: os.environ[key] for key in ("HOME", "LANG", "TMPDIR") if key in os.environ}
     path = os.pathsep.join(filter(None, (str(HERE), server.env.get("PYTHONPATH"))))
     return kept | {"PATH": f"{BIN}:{os.environ['PATH']}"} | server.env | {"PYTHONPATH": path}
