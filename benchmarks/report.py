@@ -364,8 +364,6 @@ SHARED = """\
 **Other processes used the machine during this run: of its figures only the CPU time
 means anything, throughput and latency do not.**
 """
-
-
 WITHOUT_KERNEL = """\
 The same ratios for the CPU time in user mode only: what the servers' own code takes, without
 the kernel's part, most of which (reading, writing, the loopback network) no server can avoid.
@@ -399,8 +397,9 @@ def page(data: dict[str, Any], plots: list[tuple[str, str]]) -> str:
     told = [key for key in rest if any(cell.kernel is not None for cell in table[key].values())]
     if told:
         names = [name for name in main if not SERVERS[name].tcp]
+        known = [sample for sample in samples if sample.kernel is not None or sample.refused]
         parts += ["## Without the kernel", WITHOUT_KERNEL]
-        parts.append(ratio_table(summarise(samples, "user_us"), told, names))
+        parts.append(ratio_table(summarise(known, "user_us"), told, names))
     parts += [f"![{text}]({path})" for path, text in plots]
     with_side = [key for key in rest if any(name in table[key] for name in side)]
     if with_side:

@@ -283,11 +283,13 @@ def test_the_machine_names_the_congestion_control() -> None:
 def test_the_report_tells_the_share_of_the_kernel_and_compares_what_is_left() -> None:
     text = page(
         Sample("uvicorn", "push", "raw", 0, placement="near", cpu_us=20.0, kernel=0.5),
+        Sample("uvicorn", "push", "raw", 1, placement="near", cpu_us=20.0),  # it cannot be told
+        Sample("daphne", "push", "raw", 2, placement="near", cpu_us=40.0, kernel=0.5),
         Sample("asgiws", "push", "raw", 0, placement="near", cpu_us=10.0, kernel=0.8),
     )
     whole, _, rest = text.partition("## Without the kernel")
-    assert "| push: the server streams 125 B | 2.00 | 1.00 |" in whole
-    assert "| push: the server streams 125 B | 5.00 | 1.00 |" in rest
+    assert "| push: the server streams 125 B | 2.00 | 1.00 | ~0.50 |" in whole
+    assert "| push: the server streams 125 B | 5.00 | 1.00 | ~0.50 |" in rest
     assert "| 80% | near |" in rest
 
 
