@@ -81,6 +81,7 @@ BUDGET_BYTES: Final = 262_144
 
 
 def _is_message(event: Any) -> bool:
+    """Whether it is a websocket.send event."""
     known: dict[str, Any]
     if not isinstance(event, dict):
         return False
