@@ -14,13 +14,13 @@ import json
 import logging
 import logging.config
 import os
-import re
 import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from .errors import ConfigError
+from .text import printable, printable_lines
 
 if TYPE_CHECKING:
     from .options.config import Config
@@ -39,13 +39,6 @@ SILENT = logging.CRITICAL + 1
 error_log = logging.getLogger("asgiws.error")
 access_log = logging.getLogger("asgiws.access")
 
-# C0, DEL, C1; then what reorders or breaks a line without being a control:
-# bidirectional marks, embeddings and isolates, the line and paragraph
-# separators. Lone surrogates cannot be encoded, so no stream takes them.
-_UNSAFE = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
-_ONE_LINE = re.compile(f"[{_UNSAFE}]")
-_MANY_LINES = re.compile(f"(?![\n\t])[{_UNSAFE}]")
-
 _COLORS = {
     TRACE: "34",
     logging.DEBUG: "36",
@@ -54,21 +47,6 @@ _COLORS = {
     logging.ERROR: "31",
     logging.CRITICAL: "1;31",
 }
-
-
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-
-
-def printable(text: str | bytes) -> str:
-    """Text of a peer's, made safe for one line of a log: controls become ``\\xNN`` or ``\\uNNNN``.
-
-    Bytes are read as latin-1, so every byte has its own character.
-    """
-    if isinstance(text, bytes):
-        text = text.decode("latin-1")
-    return _ONE_LINE.sub(_escape, text)
 
 
 class SafeFilter(logging.Filter):
@@ -80,9 +58,9 @@ class SafeFilter(logging.Filter):
         if record.exc_info and record.exc_text is None:
             # A formatter that finds exc_text uses it as it stands.
             text = _traceback_formatter.formatException(record.exc_info)
-            record.exc_text = _MANY_LINES.sub(_escape, text)
+            record.exc_text = printable_lines(text)
         if record.stack_info:
-            record.stack_info = _MANY_LINES.sub(_escape, record.stack_info)
+            record.stack_info = printable_lines(record.stack_info)
         return True
 
 

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgiws.errors import ConfigError
-from asgiws.log import LEVELS, TRACE, SafeFilter, access_log, configure, error_log, printable
+from asgiws.log import LEVELS, TRACE, SafeFilter, access_log, configure, error_log
 from asgiws.options.config import Config
+from asgiws.text import printable
 
 
 def config(**options: Any) -> Config:

@@ -18,7 +18,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AppLoadError, ConfigError
-from ..log import TRACE, error_log, printable
+from ..log import TRACE, error_log
+from ..text import printable
 from .trace import traced
 
 if TYPE_CHECKING:
