@@ -17,13 +17,10 @@ import os
 import sys
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from .errors import ConfigError
 from .text import printable, printable_lines
-
-if TYPE_CHECKING:
-    from .options.config import Config
 
 TRACE = 5
 LEVELS = {
@@ -102,20 +99,20 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
         os.close(nowhere)
 
 
-def _colors(config: Config, stream: TextIO) -> bool:
-    if config.use_colors is not None:
-        return config.use_colors
+def _colors(wanted: bool | None, stream: TextIO) -> bool:
+    if wanted is not None:
+        return wanted
     return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
-def default_config(config: Config) -> dict[str, Any]:
+def default_config(use_colors: bool | None = None) -> dict[str, Any]:
     """The ``logging.config`` dictionary used where ``--log-config`` gives none."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {
-            "error": {"()": LevelFormatter, "colors": _colors(config, sys.stderr)},
-            "access": {"()": LevelFormatter, "colors": _colors(config, sys.stdout)},
+            "error": {"()": LevelFormatter, "colors": _colors(use_colors, sys.stderr)},
+            "access": {"()": LevelFormatter, "colors": _colors(use_colors, sys.stdout)},
         },
         "handlers": {
             "error": {
@@ -164,17 +161,25 @@ def _table(value: object) -> dict[str, Any]:
     return value
 
 
-def configure(config: Config) -> None:
-    """Set up both loggers as ``config`` says; ``ConfigError`` where ``--log-config`` is wrong."""
+def configure(
+    level: str | None = None,
+    config: str | dict[str, Any] | None = None,
+    access: bool = True,
+    use_colors: bool | None = None,
+) -> None:
+    """Set up both loggers; raises ConfigError where ``config`` is wrong.
+
+    ``level`` is one of LEVELS, ``config`` the file of ``--log-config`` or the dictionary
+    itself, ``access`` whether requests are logged, and ``use_colors`` None asks the terminal.
+    """
     logging.addLevelName(TRACE, "TRACE")
     access_log.setLevel(logging.NOTSET)
-    source = config.log_config
-    if source is None:
-        logging.config.dictConfig(default_config(config))
+    if config is None:
+        logging.config.dictConfig(default_config(use_colors))
     else:
-        name = f"--log-config {source}" if isinstance(source, str) else "log_config"
+        name = f"--log-config {config}" if isinstance(config, str) else "log_config"
         try:
-            settings = _load(source) if isinstance(source, str) else source
+            settings = _load(config) if isinstance(config, str) else config
             if isinstance(settings, configparser.RawConfigParser):
                 logging.config.fileConfig(settings, disable_existing_loggers=False)
             else:
@@ -187,8 +192,8 @@ def configure(config: Config) -> None:
             because = f" ({printable(str(cause))})" if cause is not None else ""
             problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise ConfigError(f"{name}: {printable(problem)}{because}") from error
-    if config.log_level is not None:
-        logging.getLogger("asgiws").setLevel(LEVELS[config.log_level])
-    if not config.access_log:
+    if level is not None:
+        logging.getLogger("asgiws").setLevel(LEVELS[level])
+    if not access:
         # The level tells callers too: a line that nobody wants is not even made.
         access_log.setLevel(SILENT)
