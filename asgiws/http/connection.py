@@ -25,13 +25,14 @@ from contextvars import copy_context
 from typing import Any, Final
 
 from ..log import access_log
+from ..text import quoted
 from ..transport.progress import waiting
 from ..websocket.session import WebSocket
 from ..wire import deflate, handshake
 from ..wire.errors import HandshakeRefused
 from .exchange import Exchange
 from .opening import Opening
-from .request import Request, RequestRefused, SizedBody, head_size, parse, quoted
+from .request import Request, RequestRefused, SizedBody, head_size, parse
 from .response import Response, error_response
 from .scope import Address, http_scope, peer_of, shown, websocket_scope
 from .serving import Worker

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ASGIError
 from ..log import access_log
+from ..text import quoted
 from ..wire import handshake
-from .request import Request, quoted
+from .request import Request
 from .response import Response, checked_headers
 from .scope import Address, shown
 
