@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgiws.errors import ASGIError
-from asgiws.http.request import ChunkedBody, RequestRefused, SizedBody, parse
+from asgiws.errors import ASGIError, RequestRefused
+from asgiws.http.bodies import ChunkedBody, SizedBody
+from asgiws.http.request import parse
 from asgiws.http.response import Response, error_response
 
 
