@@ -33,6 +33,11 @@ LEVELS = {
 }
 SILENT = logging.CRITICAL + 1
 
+# The arguments of all three are (client, method, path, HTTP version, status).
+REQUEST_LINE = '%s - "%s %s HTTP/%s" %d'
+SESSION_LINE = '%s - "%s %s%.0s" %d'  # the method is "WebSocket"
+MALFORMED_LINE = '%s - "%.0s%s%.0s" %d'  # in place of a path, what was sent
+
 error_log = logging.getLogger("asgiws.error")
 access_log = logging.getLogger("asgiws.access")
 

@@ -596,8 +596,8 @@ def test_a_client_that_takes_nothing_is_cut_off_after_the_write_timeout(
             for _ in range(10):  # slow, and yet alive
                 assert client.file.read(1_000_000)
                 threading.Event().wait(0.1)
-            assert server.call(lambda: len(server.server.worker.connections)) == 1
-            server.wait_until(lambda: not server.server.worker.connections)
+            assert server.call(lambda: len(server.server.serving.connections)) == 1
+            server.wait_until(lambda: not server.server.serving.connections)
         assert app.next() == "http.disconnect"
 
 
@@ -642,7 +642,7 @@ def test_the_application_learns_when_the_client_resets(loop: str) -> None:
         client.reset()
         assert app.next() == {"type": "http.disconnect"}
         assert app.next() == "ignored"
-        server.wait_until(lambda: not server.server.worker.connections)
+        server.wait_until(lambda: not server.server.serving.connections)
 
 
 @pytest.mark.parametrize("what", ["send", "receive"])
@@ -666,7 +666,7 @@ def test_an_application_that_ignores_a_departure_starves_nobody(loop: str, what:
         client.send(GET)
         assert app.next() == "started"
         client.reset()
-        server.wait_until(lambda: not server.server.worker.connections)
+        server.wait_until(lambda: not server.server.serving.connections)
         with Client(server) as other:
             assert other.get("/other").body == b"other"
         app.go.set()
@@ -687,7 +687,7 @@ def test_an_idle_event_stream_ends_when_its_client_closes(loop: str) -> None:
             client.read_head()
             assert client.read_chunk() == b"data: 1\n\n"
         assert app.next() == "http.disconnect"
-        server.wait_until(lambda: not server.server.worker.connections)
+        server.wait_until(lambda: not server.server.serving.connections)
 
 
 def test_a_half_closed_client_still_gets_its_responses(loop: str) -> None:
@@ -748,9 +748,9 @@ def test_a_body_that_has_arrived_whole_is_delivered_even_if_the_client_has_left(
     with running(call, loop) as server:
         client = Client(server)
         client.send(sized(6) + b"forget")
-        server.wait_until(lambda: bool(server.server.worker.tasks))
+        server.wait_until(lambda: bool(server.server.serving.tasks))
         client.reset()
-        server.wait_until(lambda: not server.server.worker.connections)
+        server.wait_until(lambda: not server.server.serving.connections)
         app.go.set()
         assert app.next() == {"type": "http.request", "body": b"forget", "more_body": False}
         assert app.next() == {"type": "http.disconnect"}
@@ -769,7 +769,7 @@ def test_a_client_that_left_is_not_asked_for_its_body(loop: str) -> None:
         client.send(sized(4, "Expect: 100-continue"))
         assert app.next() == "called"
         client.reset()
-        server.wait_until(lambda: not server.server.worker.connections)
+        server.wait_until(lambda: not server.server.serving.connections)
         app.go.set()
         assert app.next() == {"type": "http.disconnect"}
 
@@ -900,7 +900,7 @@ def test_an_application_may_fail_when_its_client_has_left_and_nobody_noticed(
         assert app.next() == "half"
         client.reset()
         app.go.set()
-        server.wait_until(lambda: not server.server.worker.connections)
+        server.wait_until(lambda: not server.server.serving.connections)
     (record,) = caplog.records
     assert record.getMessage() == "the application returned without the end of its response"
 
@@ -1011,7 +1011,7 @@ def test_beyond_the_concurrency_limit_the_answer_is_503(loop: str) -> None:
             assert second.rest() == b""
         app.go.set()
         assert first.read().body == b"served"
-        worker = server.server.worker
+        worker = server.server.serving
         server.wait_until(lambda: len(worker.connections) == 1 and not worker.tasks)
         assert first.get().body == b"served"
 
@@ -1035,7 +1035,7 @@ def test_at_shutdown_idle_connections_close_and_requests_finish(loop: str) -> No
         busy.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
         assert app.next() == "called"
         half.send(b"GET / HT")
-        server.wait_until(lambda: len(server.server.worker.connections) == 3)
+        server.wait_until(lambda: len(server.server.serving.connections) == 3)
         server.shutdown()
         assert idle.rest() == b""
         assert half.rest() == b""
@@ -1119,7 +1119,7 @@ def test_https_is_served_and_a_departure_seen(
             assert client.rest() == b""
         with Client(server, tls=context) as client:
             client.send(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
-            server.wait_until(lambda: bool(server.server.worker.tasks))
+            server.wait_until(lambda: bool(server.server.serving.tasks))
         assert app.next() == "http.disconnect"
 
 
@@ -1163,7 +1163,7 @@ def test_every_request_has_its_line_in_the_access_log(
         client.send(b"GET /leaves HTTP/1.1\r\nHost: a\r\n\r\n")
         assert app.next() == "called"
         client.reset()
-        server.wait_until(lambda: not server.server.worker.connections)
+        server.wait_until(lambda: not server.server.serving.connections)
     lines = [r.getMessage() for r in caplog.records if r.name == "asgiws.access"]
     assert lines[0] == '192.0.2.1:0 - "GET /a%0a?q=%22 HTTP/1.1" 404'
     assert lines[1] == f'{address} - "HEAD /fails HTTP/1.1" 500'
@@ -1220,6 +1220,6 @@ def test_nothing_is_left_of_connections_that_are_over(
                     client.send(sized(10, target=path) + b"12345")
                     server.call(lambda: None)
                     getattr(client, way)()
-        worker = server.server.worker
+        worker = server.server.serving
         server.wait_until(lambda: not worker.connections and not worker.tasks)
         server.wait_until(lambda: alive() <= before)
