@@ -19,13 +19,13 @@ import pytest
 
 from asgiws.errors import BindError
 from asgiws.options.config import Config
-from asgiws.process.listener import StreamSocket, bound
 from asgiws.process.server import Server
+from asgiws.process.sockets import StreamSocket, bound
 
 from .http_helpers import LOOPS, Client, running
 from .served import Served
 
-HERE = "asgiws.process.listener"
+HERE = "asgiws.process.sockets"
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
