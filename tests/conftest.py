@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import logging
 from collections.abc import Iterator
 from types import ModuleType
@@ -10,10 +12,32 @@ import pytest
 
 from .builds import BUILDS, LIBRARIES, deflating_with, stale
 
+TEST_DEADLINE = 20.0  # seconds; for what never comes
+
 
 def pytest_configure(config: pytest.Config) -> None:
     if names := stale():
         pytest.exit(f"older than their sources: {', '.join(names)}; run: pip install -e . again", 4)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run an ``async def test_...`` in an event loop of its own, within a deadline.
+
+    The loop is asyncio's, or what the test's ``new_loop`` makes.
+    """
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+
+    async def bounded() -> None:
+        async with asyncio.timeout(TEST_DEADLINE):
+            await pyfuncitem.obj(**arguments)
+
+    with asyncio.Runner(loop_factory=arguments.get("new_loop")) as runner:
+        runner.run(bounded())
+    return True
 
 
 def pytest_report_header() -> str:
