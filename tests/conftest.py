@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from .builds import BUILDS, LIBRARIES, deflating_with, stale
+from .toolkit.builds import BUILDS, LIBRARIES, deflating_with, stale
 
 TEST_DEADLINE = 20.0  # seconds; for what never comes
 

@@ -9,7 +9,7 @@ import pytest
 from asgiws.request import Request, parse
 from asgiws.scope import Peer, Proxies, http_scope, peer_of, websocket_scope
 
-from .http_helpers import Client, running
+from ..toolkit.http_helpers import Client, running
 
 CLIENT = ("127.0.0.1", 5000)
 SERVER = ("127.0.0.1", 8000)

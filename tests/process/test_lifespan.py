@@ -21,7 +21,7 @@ from asgiws.errors import LifespanError
 from asgiws.lifespan import Lifespan
 from asgiws.server import Server
 
-from .http_helpers import running
+from ..toolkit.http_helpers import running
 
 
 class Scripted:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from .client_frames import (
+from ..toolkit.client_frames import (
     BINARY,
     CONT,
     PING,
@@ -24,7 +24,7 @@ from .client_frames import (
     close_frame,
     deflated,
 )
-from .fake_transport import Clock, Session, settle
+from ..toolkit.fake_transport import Clock, Session, settle
 
 CLOSE_1000 = (0x88, b"\x03\xe8")
 

@@ -21,7 +21,7 @@ from asgiws.config import Config
 from asgiws.errors import AppLoadError, BindError, ConfigError, LifespanError
 from asgiws.server import Server
 
-from .http_helpers import LOOPS, running
+from ..toolkit.http_helpers import LOOPS, running
 
 DEADLINE = 10.0
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
