@@ -67,3 +67,23 @@ def _logging_as_before() -> Iterator[None]:
     for log, handlers, level, propagate, disabled in before:
         log.handlers[:], log.propagate, log.disabled = handlers, propagate, disabled
         log.setLevel(level)
+
+
+@pytest.fixture
+def log() -> Iterator[list[logging.LogRecord]]:
+    """What goes to asgiws.error."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]
+    logger = logging.getLogger("asgiws.error")
+    level, logger.level = logger.level, logging.DEBUG
+    logger.addHandler(handler)
+    yield records
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+@pytest.fixture(params=["data_received", "get_buffer"])
+def buffered(request: pytest.FixtureRequest) -> bool:
+    """How the event loop hands on bytes: asyncio's way or uvloop's."""
+    return bool(request.param == "get_buffer")

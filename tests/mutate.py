@@ -26,14 +26,21 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
+SESSION = [
+    "websocket/test_session.py",
+    "websocket/test_states.py",
+    "websocket/test_inbox.py",
+    "transport/test_outbox.py",
+    "transport/test_ending.py",
+]
 TESTS = {
     "deflate": ["wire/test_deflate.py", "wire/test_protocol.py"],
     "errors": ["wire/test_protocol.py", "wire/test_handshake.py"],
-    "filling": ["wire/test_protocol.py", "websocket", "wire/test_frames.py"],
-    "frames": ["wire/test_frames.py", "wire/test_protocol.py", "websocket"],
+    "filling": ["wire/test_protocol.py", *SESSION, "wire/test_frames.py"],
+    "frames": ["wire/test_frames.py", "wire/test_protocol.py", *SESSION],
     "masking": ["wire/test_frames.py", "wire/test_protocol.py"],
     "handshake": ["wire/test_handshake.py"],
-    "protocol": ["wire/test_protocol.py", "websocket"],
+    "protocol": ["wire/test_protocol.py", *SESSION],
     "utf8": ["wire/test_utf8.py"],
 }
 

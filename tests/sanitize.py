@@ -23,6 +23,7 @@ TESTS = (
     "tests/websocket",
     "tests/transport",
     "tests/fuzz",
+    "--ignore=tests/websocket/test_over_sockets.py",  # it measures time
 )
 
 

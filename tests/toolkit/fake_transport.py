@@ -234,3 +234,36 @@ class Session:
         task = asyncio.ensure_future(call())
         await asyncio.wait([task])
         self.websocket.app_done(task)
+
+
+# What sessions are told and tell.
+
+CLOSE_1000 = (0x88, b"\x03\xe8")
+ACCEPT = {"type": "websocket.accept"}
+SEND = {"type": "websocket.send", "text": "x"}
+CLOSE = {"type": "websocket.close"}
+START = {"type": "websocket.http.response.start", "status": 401, "headers": []}
+BODY = {"type": "websocket.http.response.body", "body": b"x", "more_body": True}
+STATES = ["connecting", "denying", "accepted", "closed", "denied", "refused"]
+
+
+def text_event(text: str) -> dict[str, Any]:
+    return {"type": "websocket.receive", "text": text}
+
+
+def disconnect_event(code: int, reason: str = "") -> dict[str, Any]:
+    return {"type": "websocket.disconnect", "code": code, "reason": reason}
+
+
+async def reach(session: Session, state: str) -> None:
+    """Bring a session into one of STATES."""
+    steps: dict[str, list[dict[str, Any]]] = {
+        "connecting": [],
+        "denying": [START],
+        "accepted": [ACCEPT],
+        "closed": [ACCEPT, CLOSE],
+        "denied": [START, BODY | {"more_body": False}],
+        "refused": [CLOSE],
+    }
+    for event in steps[state]:
+        await session.send(event)
