@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import logging
 from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
 
-from .builds import BUILDS, LIBRARIES, deflating_with, stale
+from .toolkit.builds import BUILDS, LIBRARIES, deflating_with, stale
+
+TEST_DEADLINE = 20.0  # seconds; for what never comes
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if names := stale():
         pytest.exit(f"older than their sources: {', '.join(names)}; run: pip install -e . again", 4)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run an ``async def test_...`` in an event loop of its own, within a deadline.
+
+    The loop is asyncio's, or what the test's ``new_loop`` makes.
+    """
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+
+    async def bounded() -> None:
+        async with asyncio.timeout(TEST_DEADLINE):
+            await pyfuncitem.obj(**arguments)
+
+    with asyncio.Runner(loop_factory=arguments.get("new_loop")) as runner:
+        runner.run(bounded())
+    return True
 
 
 def pytest_report_header() -> str:
@@ -43,3 +67,23 @@ def _logging_as_before() -> Iterator[None]:
     for log, handlers, level, propagate, disabled in before:
         log.handlers[:], log.propagate, log.disabled = handlers, propagate, disabled
         log.setLevel(level)
+
+
+@pytest.fixture
+def log() -> Iterator[list[logging.LogRecord]]:
+    """What goes to asgiws.error."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]
+    logger = logging.getLogger("asgiws.error")
+    level, logger.level = logger.level, logging.DEBUG
+    logger.addHandler(handler)
+    yield records
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+@pytest.fixture(params=["data_received", "get_buffer"])
+def buffered(request: pytest.FixtureRequest) -> bool:
+    """How the event loop hands on bytes: asyncio's way or uvloop's."""
+    return bool(request.param == "get_buffer")

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from ..builds import BUILDS
-from ..client_frames import CLOSE, PING, PONG, TEXT, client_frame, close_frame
-from ..http_helpers import DEADLINE, LOOPS, Client, running
-from ..raw_websocket import RawWebSocket, upgrade
+from ..toolkit.builds import BUILDS
+from ..toolkit.client_frames import CLOSE, PING, PONG, TEXT, client_frame, close_frame
+from ..toolkit.http_helpers import DEADLINE, LOOPS, Client, running
+from ..toolkit.raw_websocket import RawWebSocket, upgrade
 
 BYE = struct.pack("!H", 4242) + b"bye"
 

@@ -13,8 +13,8 @@ from asgiws import Config
 from asgiws.errors import ConfigError
 from asgiws.wire.origin import Origins
 
-from ..http_helpers import Client, running
-from ..raw_websocket import upgrade
+from ..toolkit.http_helpers import Client, running
+from ..toolkit.raw_websocket import upgrade
 
 EVIL = (
     "https://example.com.evil",

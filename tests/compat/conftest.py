@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ..served import Served
+from ..toolkit.served import Served
 
 
 def serve(framework: str) -> Iterator[Served]:

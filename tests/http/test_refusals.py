@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .http_helpers import LOOPS, Client, running
+from ..toolkit.http_helpers import LOOPS, Client, running
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
 

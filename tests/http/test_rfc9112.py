@@ -1,7 +1,7 @@
 """RFC 9112 sections 2 to 9: every MUST of a server, sentence by sentence, each in raw bytes.
 
 A case is a sentence, what is sent, the responses it must bring, and whether the
-connection may go on. What RFC 9112 leaves open (MAY, SHOULD) is in test_http*.py.
+connection may go on. What RFC 9112 leaves open (MAY, SHOULD) is in the files beside it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 import trustme
 
-from .http_helpers import LOOPS, Client, Reply, Running, running
+from ..toolkit.http_helpers import LOOPS, Client, Reply, Running, running
 
 HOST = "Host: a.example"
 

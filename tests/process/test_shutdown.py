@@ -14,9 +14,11 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from .http_helpers import LOOPS, Client
-from .served import ROOT, Served
+from ..toolkit.http_helpers import LOOPS, Client
+from ..toolkit.served import ROOT, Served
+from . import shutdown_apps
 
+APP = f"{shutdown_apps.__name__}:app"
 UPGRADE = (
     b"GET %b HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -25,7 +27,7 @@ GET = b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def serve(*options: str, **environment: str) -> Served:
-    command = ("asgiws", "tests.shutdown_apps:app", "--port", "0", *options)
+    command = ("asgiws", APP, "--port", "0", *options)
     return Served(*command, **environment)
 
 
@@ -164,7 +166,7 @@ def test_threads_do_not_keep_the_process_alive(path: str) -> None:
 
 
 def test_threads_do_not_keep_a_script_alive_that_calls_run() -> None:
-    with Served("tests.shutdown_apps") as served, Client(served) as client:
+    with Served(shutdown_apps.__name__) as served, Client(served) as client:
         assert client.get("/executor").body == b"done"
         assert served.stop() == 0
     assert said(served) == ["lifespan.shutdown", "run has returned", "atexit"]
@@ -173,7 +175,7 @@ def test_threads_do_not_keep_a_script_alive_that_calls_run() -> None:
 
 def test_threads_do_not_hide_the_exit_code_of_a_start_that_failed() -> None:
     process = subprocess.run(
-        [sys.executable, "-m", "asgiws", "tests.shutdown_apps:app", "--port", "0"],
+        [sys.executable, "-m", "asgiws", APP, "--port", "0"],
         cwd=ROOT,
         env={**os.environ, "FAILED_START": "yes"},
         capture_output=True,
@@ -311,7 +313,15 @@ def test_half_a_request_and_a_silent_connection_do_not_delay_the_end() -> None:
 def starting(*options: str, **environment: str) -> subprocess.Popen[str]:
     """A server that is not to get as far as to serve."""
     return subprocess.Popen(
-        [sys.executable, "-m", "asgiws", "tests.shutdown_apps:app", "--port", "0", *options],
+        [
+            sys.executable,
+            "-m",
+            "asgiws",
+            APP,
+            "--port",
+            "0",
+            *options,
+        ],
         cwd=ROOT,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,

@@ -19,7 +19,7 @@ from asgiws.options.sources import load
 from asgiws.options.tls import ssl_context
 from asgiws.wire.deflate import LIBRARIES
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 APP = {"app": "main:app"}
 
 # One value that is not the default for each option, as text; files are made by the fixture.

@@ -10,7 +10,7 @@ from asgiws.http.forwarded import Proxies
 from asgiws.http.request import Request, parse
 from asgiws.http.scope import Peer, http_scope, peer_of, websocket_scope
 
-from .http_helpers import Client, running
+from ..toolkit.http_helpers import Client, running
 
 CLIENT = ("127.0.0.1", 5000)
 SERVER = ("127.0.0.1", 8000)

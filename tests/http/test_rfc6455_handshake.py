@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from .client_frames import TEXT, client_frame
-from .http_helpers import LOOPS, Client, Reply, Running, running
-from .raw_websocket import ACCEPT, KEY, RawWebSocket, upgrade
+from ..toolkit.client_frames import TEXT, client_frame
+from ..toolkit.http_helpers import LOOPS, Client, Reply, Running, running
+from ..toolkit.raw_websocket import ACCEPT, KEY, RawWebSocket, upgrade
 
 STOP = (
     "If the server, while reading the handshake, finds that the client did not send a handshake "

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from .builds import builds_with_libraries
-from .client_frames import deflated, split
+from ..toolkit.builds import builds_with_libraries
+from ..toolkit.client_frames import deflated, split
 
 LIMIT = 1 << 20
 

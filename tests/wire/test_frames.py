@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from .builds import BUILDS
-from .client_frames import (
+from ..toolkit.builds import BUILDS
+from ..toolkit.client_frames import (
     BINARY,
     CLOSE,
     CONT,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from .builds import BUILDS
+from ..toolkit.builds import BUILDS
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 

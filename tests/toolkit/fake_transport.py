@@ -8,23 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 from .client_frames import server_frames
-
-T = TypeVar("T")
-
-
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a test's coroutine; nothing in these tests needs to wait for real time."""
-
-    async def bounded() -> T:
-        async with asyncio.timeout(20):
-            return await coroutine
-
-    return asyncio.run(bounded())
 
 
 async def settle() -> None:
@@ -246,3 +234,36 @@ class Session:
         task = asyncio.ensure_future(call())
         await asyncio.wait([task])
         self.websocket.app_done(task)
+
+
+# What sessions are told and tell.
+
+CLOSE_1000 = (0x88, b"\x03\xe8")
+ACCEPT = {"type": "websocket.accept"}
+SEND = {"type": "websocket.send", "text": "x"}
+CLOSE = {"type": "websocket.close"}
+START = {"type": "websocket.http.response.start", "status": 401, "headers": []}
+BODY = {"type": "websocket.http.response.body", "body": b"x", "more_body": True}
+STATES = ["connecting", "denying", "accepted", "closed", "denied", "refused"]
+
+
+def text_event(text: str) -> dict[str, Any]:
+    return {"type": "websocket.receive", "text": text}
+
+
+def disconnect_event(code: int, reason: str = "") -> dict[str, Any]:
+    return {"type": "websocket.disconnect", "code": code, "reason": reason}
+
+
+async def reach(session: Session, state: str) -> None:
+    """Bring a session into one of STATES."""
+    steps: dict[str, list[dict[str, Any]]] = {
+        "connecting": [],
+        "denying": [START],
+        "accepted": [ACCEPT],
+        "closed": [ACCEPT, CLOSE],
+        "denied": [START, BODY | {"more_body": False}],
+        "refused": [CLOSE],
+    }
+    for event in steps[state]:
+        await session.send(event)

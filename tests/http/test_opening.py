@@ -25,7 +25,7 @@ from asgiws.http.opening import Opening
 from asgiws.http.request import parse
 from asgiws.wire import handshake
 
-from .http_helpers import DEADLINE, LOOPS, Client, Running, running
+from ..toolkit.http_helpers import DEADLINE, LOOPS, Client, Running, running
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="

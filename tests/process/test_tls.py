@@ -19,9 +19,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 from websockets.sync.client import ClientConnection, connect
 
-from .certificates import Certificates
-from .http_helpers import DEADLINE, LOOPS, Client, Running, running
-from .served import ROOT, Served
+from ..toolkit.certificates import Certificates
+from ..toolkit.http_helpers import DEADLINE, LOOPS, Client, Running, running
+from ..toolkit.served import ROOT, Served
 
 pytestmark = pytest.mark.parametrize("loop", LOOPS)
 
@@ -109,7 +109,7 @@ def test_a_wrong_password_is_one_message_and_exit_code_2(
             sys.executable,
             "-m",
             "asgiws",
-            "tests.test_tls:app",
+            f"{__name__}:app",
             "--port",
             "0",
             "--loop",
@@ -307,7 +307,7 @@ def test_a_client_that_never_reads_holds_the_application_back(
 def test_a_stop_ends_tls_connections_too(certificates: Certificates, loop: str) -> None:
     words = ("--ssl-certfile", certificates.chain, "--ssl-keyfile", certificates.key)
     with (
-        Served("asgiws", "tests.test_tls:app", "--port", "0", "--loop", loop, *words) as served,
+        Served("asgiws", f"{__name__}:app", "--port", "0", "--loop", loop, *words) as served,
         connect(f"wss://localhost:{served.port}", ssl=certificates.client()) as websocket,
         Client(served, tls=certificates.client()) as idle,
         socket.create_connection(("127.0.0.1", served.port)),

@@ -33,8 +33,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from .builds import BUILDS
-from .http_helpers import DEADLINE, LOOPS, Client, Running, running
+from ..toolkit.builds import BUILDS
+from ..toolkit.http_helpers import DEADLINE, LOOPS, Client, Running, running
 
 Serve = Callable[..., AbstractContextManager[Running]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]

@@ -21,7 +21,7 @@ from asgiws.errors import AppLoadError, BindError, ConfigError, LifespanError
 from asgiws.options.config import Config
 from asgiws.process.server import Server
 
-from .http_helpers import LOOPS, running
+from ..toolkit.http_helpers import LOOPS, running
 
 DEADLINE = 10.0
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
@@ -82,36 +82,30 @@ def test_what_is_public_can_be_imported_from_the_package() -> None:
     assert inspect.signature(asgiws.run).parameters.keys() == {"app", "options"}
 
 
-def test_a_server_runs_beside_other_work_in_one_loop(new_loop: NewLoop) -> None:
-    async def session() -> None:
-        server = server_for()
-        assert not server.started
-        assert server.addresses == []
-        assert server.urls == []
-        async with serving(server):
-            assert server.started
-            ((host, port),) = server.addresses
-            assert host == "127.0.0.1"
-            assert server.urls == [f"http://127.0.0.1:{port}"]
-            assert await get(server.urls[0]) == "hello"
+async def test_a_server_runs_beside_other_work_in_one_loop(new_loop: NewLoop) -> None:
+    server = server_for()
+    assert not server.started
+    assert server.addresses == []
+    assert server.urls == []
+    async with serving(server):
         assert server.started
-        assert server.addresses == [("127.0.0.1", port)]
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection("127.0.0.1", port)
+        ((host, port),) = server.addresses
+        assert host == "127.0.0.1"
+        assert server.urls == [f"http://127.0.0.1:{port}"]
+        assert await get(server.urls[0]) == "hello"
+    assert server.started
+    assert server.addresses == [("127.0.0.1", port)]
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
 
-    run(new_loop, session)
 
-
-def test_several_servers_share_one_loop_and_end_one_by_one(new_loop: NewLoop) -> None:
-    async def session() -> None:
-        first, second = server_for(), server_for()
-        async with serving(second):
-            async with serving(first):
-                assert first.urls != second.urls
-                assert [await get(url) for url in first.urls + second.urls] == ["hello"] * 2
-            assert await get(second.urls[0]) == "hello"
-
-    run(new_loop, session)
+async def test_several_servers_share_one_loop_and_end_one_by_one(new_loop: NewLoop) -> None:
+    first, second = server_for(), server_for()
+    async with serving(second):
+        async with serving(first):
+            assert first.urls != second.urls
+            assert [await get(url) for url in first.urls + second.urls] == ["hello"] * 2
+        assert await get(second.urls[0]) == "hello"
 
 
 def test_urls_of_ipv6_addresses_have_brackets() -> None:
@@ -121,19 +115,18 @@ def test_urls_of_ipv6_addresses_have_brackets() -> None:
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_any_thread_may_begin_the_shutdown_more_than_once(new_loop: NewLoop, times: int) -> None:
-    async def session() -> None:
-        server = server_for()
-        async with serving(server) as task:
-            threads = [threading.Thread(target=server.shutdown) for _ in range(times)]
-            for thread in threads:
-                thread.start()
-            await task
-            for thread in threads:
-                thread.join()
-        server.shutdown()  # it is over: nothing happens
-
-    run(new_loop, session)
+async def test_any_thread_may_begin_the_shutdown_more_than_once(
+    new_loop: NewLoop, times: int
+) -> None:
+    server = server_for()
+    async with serving(server) as task:
+        threads = [threading.Thread(target=server.shutdown) for _ in range(times)]
+        for thread in threads:
+            thread.start()
+        await task
+        for thread in threads:
+            thread.join()
+    server.shutdown()  # it is over: nothing happens
 
 
 def test_a_shutdown_after_the_loop_is_closed_does_nothing(new_loop: NewLoop) -> None:
@@ -147,39 +140,33 @@ def test_a_shutdown_after_the_loop_is_closed_does_nothing(new_loop: NewLoop) -> 
     server.shutdown()
 
 
-def test_a_shutdown_before_serve_ends_it_at_once(new_loop: NewLoop) -> None:
+async def test_a_shutdown_before_serve_ends_it_at_once(new_loop: NewLoop) -> None:
     server = server_for()
     server.shutdown()
-    run(new_loop, server.serve)
+    await server.serve()
     assert not server.started
 
 
-def test_serve_installs_no_signal_handlers(new_loop: NewLoop) -> None:
+async def test_serve_installs_no_signal_handlers(new_loop: NewLoop) -> None:
     numbers = (signal.SIGINT, signal.SIGTERM)
 
-    async def session() -> None:
-        before = [signal.getsignal(number) for number in numbers]
-        async with serving(server_for()):
-            assert [signal.getsignal(number) for number in numbers] == before
-
-    run(new_loop, session)
+    before = [signal.getsignal(number) for number in numbers]
+    async with serving(server_for()):
+        assert [signal.getsignal(number) for number in numbers] == before
 
 
-def test_serve_changes_no_logging(new_loop: NewLoop) -> None:
+async def test_serve_changes_no_logging(new_loop: NewLoop) -> None:
     loggers = [logging.getLogger(name) for name in ("", "asgiws", "asgiws.error", "asgiws.access")]
 
     def settings() -> list[Any]:
         return [(log.level, log.propagate, tuple(log.handlers), log.disabled) for log in loggers]
 
-    async def session() -> None:
-        before = settings()
-        async with serving(server_for(log_level="debug")):
-            assert settings() == before
-
-    run(new_loop, session)
+    before = settings()
+    async with serving(server_for(log_level="debug")):
+        assert settings() == before
 
 
-def test_a_cancelled_serve_tells_everybody_and_ends_the_lifespan(new_loop: NewLoop) -> None:
+async def test_a_cancelled_serve_tells_everybody_and_ends_the_lifespan(new_loop: NewLoop) -> None:
     record = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -194,62 +181,50 @@ def test_a_cancelled_serve_tells_everybody_and_ends_the_lifespan(new_loop: NewLo
         record.append("lifespan.shutdown")
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def session() -> None:
-        server = server_for(app, lifespan="on")
-        task = asyncio.create_task(server.serve())
-        await server.wait_started()
-        async with connect(server.urls[0].replace("http", "ws")) as websocket:
-            task.cancel()
-            with pytest.raises(ConnectionClosed) as closed:
-                await websocket.recv()
-        assert closed.value.rcvd is not None
-        assert closed.value.rcvd.code == 1012
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    run(new_loop, session)
+    server = server_for(app, lifespan="on")
+    task = asyncio.create_task(server.serve())
+    await server.wait_started()
+    async with connect(server.urls[0].replace("http", "ws")) as websocket:
+        task.cancel()
+        with pytest.raises(ConnectionClosed) as closed:
+            await websocket.recv()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1012
+    with pytest.raises(asyncio.CancelledError):
+        await task
     assert record == [1012, "lifespan.shutdown"]
 
 
-def test_a_server_that_cannot_start_raises_in_serve(new_loop: NewLoop) -> None:
-    async def session() -> None:
-        with pytest.raises(AppLoadError):
-            await Server(Config("no_such_module:app", port=0)).serve()
-
-    run(new_loop, session)
+async def test_a_server_that_cannot_start_raises_in_serve(new_loop: NewLoop) -> None:
+    with pytest.raises(AppLoadError):
+        await Server(Config("no_such_module:app", port=0)).serve()
 
 
-def test_a_port_in_use_raises_before_the_application_is_started(new_loop: NewLoop) -> None:
+async def test_a_port_in_use_raises_before_the_application_is_started(new_loop: NewLoop) -> None:
     called = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         called.append(scope["type"])
 
-    async def session() -> None:
-        first = server_for()
-        async with serving(first):
-            port = first.addresses[0][1]
-            with pytest.raises(BindError, match=f"port {port}: Address already in use"):
-                await server_for(app, port=port, lifespan="on").serve()
-
-    run(new_loop, session)
+    first = server_for()
+    async with serving(first):
+        port = first.addresses[0][1]
+        with pytest.raises(BindError, match=f"port {port}: Address already in use"):
+            await server_for(app, port=port, lifespan="on").serve()
     assert called == []
 
 
-def test_a_lifespan_that_fails_raises_and_gives_the_port_back(new_loop: NewLoop) -> None:
+async def test_a_lifespan_that_fails_raises_and_gives_the_port_back(new_loop: NewLoop) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "lifespan.startup.failed", "message": "no database"})
 
-    async def session() -> None:
-        server = server_for(app, lifespan="on")
-        with pytest.raises(LifespanError):
-            await server.serve()
-        assert not server.started
-        async with serving(server_for(port=server.addresses[0][1])):
-            pass
-
-    run(new_loop, session)
+    server = server_for(app, lifespan="on")
+    with pytest.raises(LifespanError):
+        await server.serve()
+    assert not server.started
+    async with serving(server_for(port=server.addresses[0][1])):
+        pass
 
 
 @pytest.mark.parametrize("name", ["auto", "asyncio", "uvloop"])

@@ -22,7 +22,7 @@ from asgiws.errors import ASGIError
 from asgiws.http.connection import HTTPProtocol
 from asgiws.http.exchange import Exchange
 
-from .http_helpers import DEADLINE, LOOPS, Client, Running, running
+from ..toolkit.http_helpers import DEADLINE, LOOPS, Client, Running, running
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -22,8 +22,8 @@ from asgiws.options.config import Config
 from asgiws.process.server import Server
 from asgiws.process.sockets import StreamSocket, bound
 
-from .http_helpers import LOOPS, Client, running
-from .served import Served
+from ..toolkit.http_helpers import LOOPS, Client, running
+from ..toolkit.served import Served
 
 HERE = "asgiws.process.sockets"
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -270,7 +270,10 @@ def test_a_server_without_descriptors_keeps_its_clients_and_accepts_again(loop: 
     limit = 40
     options = ("--port", "0", "--loop", loop, "--timeout-keep-alive", "60", "--lifespan", "off")
     with Served(
-        "asgiws", "tests.test_listener:hello", *options, preexec=lambda: few_descriptors(limit)
+        "asgiws",
+        "tests.process.test_listener:hello",
+        *options,
+        preexec=lambda: few_descriptors(limit),
     ) as served:
         with contextlib.ExitStack() as stack:
             clients = set()

@@ -21,7 +21,7 @@ from asgiws.options.config import Config
 from asgiws.process.lifespan import Lifespan
 from asgiws.process.server import Server
 
-from .http_helpers import running
+from ..toolkit.http_helpers import running
 
 
 class Scripted:
@@ -58,16 +58,18 @@ def errors_in(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.parametrize("mode", ["on", "auto"])
-def test_startup_comes_first_and_shutdown_last(mode: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_startup_comes_first_and_shutdown_last(
+    mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
     app = Scripted(STARTED, STOPPED)
-    asyncio.run(start_and_stop(app, mode))
+    await start_and_stop(app, mode)
     assert app.record == ["lifespan 2.0", "lifespan.startup", "lifespan.shutdown", "returned"]
     assert not errors_in(caplog)
 
 
-def test_off_never_calls_the_application() -> None:
+async def test_off_never_calls_the_application() -> None:
     app = Scripted(STARTED, STOPPED)
-    asyncio.run(start_and_stop(app, "off"))
+    await start_and_stop(app, "off")
     assert app.record == []
 
 
@@ -88,22 +90,22 @@ WITHOUT = [http_only, http_only_at_the_call, silent_about_lifespan]
 
 
 @pytest.mark.parametrize("app", WITHOUT)
-def test_auto_goes_on_without_a_lifespan(app: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_auto_goes_on_without_a_lifespan(app: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "asgiws.error")
-    asyncio.run(start_and_stop(app, "auto"))
+    await start_and_stop(app, "auto")
     assert not errors_in(caplog)
     assert "has no lifespan" in caplog.text
 
 
 @pytest.mark.parametrize("app", WITHOUT)
-def test_on_insists_on_a_lifespan(app: Any) -> None:
+async def test_on_insists_on_a_lifespan(app: Any) -> None:
     with pytest.raises(LifespanError):
-        asyncio.run(start_and_stop(app, "on"))
+        await start_and_stop(app, "on")
 
 
-def test_what_a_lifespan_raises_is_shown_trimmed_to_the_application() -> None:
+async def test_what_a_lifespan_raises_is_shown_trimmed_to_the_application() -> None:
     with pytest.raises(LifespanError) as caught:
-        asyncio.run(start_and_stop(Scripted(then=ValueError("no database")), "on"))
+        await start_and_stop(Scripted(then=ValueError("no database")), "on")
     assert "ValueError: no database" in caught.value.details
     assert "test_lifespan.py" in caught.value.details
     assert "lifespan.py" not in caught.value.details.replace("test_lifespan.py", "")
@@ -111,19 +113,19 @@ def test_what_a_lifespan_raises_is_shown_trimmed_to_the_application() -> None:
 
 @pytest.mark.parametrize("mode", ["on", "auto"])
 @pytest.mark.parametrize("then", [None, ValueError("no database")])
-def test_a_failed_startup_is_an_error_with_the_applications_words(
+async def test_a_failed_startup_is_an_error_with_the_applications_words(
     mode: str, then: BaseException | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     failed = {"type": "lifespan.startup.failed", "message": "no database"}
     with pytest.raises(LifespanError) as caught:
-        asyncio.run(start_and_stop(Scripted(failed, then=then), mode))
+        await start_and_stop(Scripted(failed, then=then), mode)
     assert caught.value.details == "no database"
     del caught
     gc.collect()  # a task whose exception nobody has looked at says so now
     assert not errors_in(caplog)
 
 
-def test_a_failed_startup_is_told_once() -> None:
+async def test_a_failed_startup_is_told_once() -> None:
     """Starlette answers startup.failed and raises as well: that is one failure."""
 
     @contextlib.asynccontextmanager
@@ -132,37 +134,36 @@ def test_a_failed_startup_is_told_once() -> None:
         yield
 
     with pytest.raises(LifespanError, match="failed to start") as caught:
-        asyncio.run(start_and_stop(Starlette(lifespan=lifespan)))
+        await start_and_stop(Starlette(lifespan=lifespan))
     assert caught.value.details.count("ValueError: no database") == 1
 
 
-def test_an_application_that_fails_to_start_and_waits_is_not_waited_for() -> None:
+async def test_an_application_that_fails_to_start_and_waits_is_not_waited_for() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "lifespan.startup.failed"})
         await asyncio.Event().wait()
 
-    async def start() -> None:
-        with pytest.raises(LifespanError):
-            await Lifespan(app, "on").startup()
-
-    asyncio.run(asyncio.wait_for(start(), 5))
+    with pytest.raises(LifespanError):
+        await Lifespan(app, "on").startup()
 
 
-def test_a_failed_shutdown_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failed_shutdown_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     failed = {"type": "lifespan.shutdown.failed", "message": "still\nbusy"}
-    asyncio.run(start_and_stop(Scripted(STARTED, failed)))
+    await start_and_stop(Scripted(STARTED, failed))
     assert errors_in(caplog) == ["The application failed to stop", "still", "busy"]
 
 
-def test_a_lifespan_that_raises_at_its_end_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    asyncio.run(start_and_stop(Scripted(STARTED, then=ValueError("lost"))))
+async def test_a_lifespan_that_raises_at_its_end_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await start_and_stop(Scripted(STARTED, then=ValueError("lost")))
     assert errors_in(caplog) == ["Exception in the application's lifespan"]
     assert "ValueError: lost" in caplog.text
 
 
-def test_a_lifespan_that_never_ends_is_cancelled(caplog: pytest.LogCaptureFixture) -> None:
-    cancelled = []
+async def test_a_lifespan_that_never_ends_is_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+    cancelled = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -170,12 +171,12 @@ def test_a_lifespan_that_never_ends_is_cancelled(caplog: pytest.LogCaptureFixtur
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            cancelled.append(True)
+            cancelled.set()
             raise
 
-    asyncio.run(asyncio.wait_for(start_and_stop(app, patience=0.05), 5))
+    await start_and_stop(app, patience=0.05)
     assert errors_in(caplog) == ["The application's lifespan did not end within 0.05 s"]
-    assert cancelled
+    await cancelled.wait()
 
 
 @pytest.mark.parametrize(
@@ -183,20 +184,20 @@ def test_a_lifespan_that_never_ends_is_cancelled(caplog: pytest.LogCaptureFixtur
     [STOPPED, {"type": "http.response.start"}, {}],
     ids=["shutdown.complete at startup", "another protocol's", "no type"],
 )
-def test_an_answer_that_does_not_fit_is_the_applications_error(wrong: dict[str, Any]) -> None:
+async def test_an_answer_that_does_not_fit_is_the_applications_error(wrong: dict[str, Any]) -> None:
     with pytest.raises(LifespanError) as caught:
-        asyncio.run(start_and_stop(Scripted(wrong), "on"))
+        await start_and_stop(Scripted(wrong), "on")
     expected = "expected one of lifespan.startup.complete or lifespan.startup.failed, once"
     assert expected in caught.value.details
 
 
-def test_a_second_answer_is_the_applications_error(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_second_answer_is_the_applications_error(caplog: pytest.LogCaptureFixture) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send(STARTED)
         await send(STARTED)
 
-    asyncio.run(start_and_stop(app))
+    await start_and_stop(app)
     assert "expected one of lifespan.startup.complete" in caplog.text
 
 
@@ -219,7 +220,7 @@ def test_every_request_gets_a_copy_of_the_state() -> None:
         assert [client.get(url).json() for _ in range(2)] == [[1, False], [2, False]]
 
 
-def test_a_shutdown_during_startup_cancels_it_and_serves_nothing() -> None:
+async def test_a_shutdown_during_startup_cancels_it_and_serves_nothing() -> None:
     record = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -232,6 +233,6 @@ def test_a_shutdown_during_startup_cancels_it_and_serves_nothing() -> None:
             record.append("ended")
 
     server = Server(Config(app, port=0, lifespan="on"))
-    asyncio.run(asyncio.wait_for(server.serve(), 5))
+    await server.serve()
     assert record == ["starting", "ended"]
     assert not server.started

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from .builds import BUILDS
-from .client_frames import split
+from ..toolkit.builds import BUILDS
+from ..toolkit.client_frames import split
 
 # Every byte at which the table of section 4 turns, and its neighbours.
 EDGES = [
