@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from .toolkit.builds import BUILDS, LIBRARIES, deflating_with, stale
+from .toolkit.running import LOOPS, NewLoop
 
 TEST_DEADLINE = 20.0  # seconds; for what never comes
 
@@ -55,6 +56,18 @@ def library(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each library for permessage-deflate, as the default of both builds."""
     with deflating_with(request.param):
         yield request.param
+
+
+@pytest.fixture(params=LOOPS)
+def loop(request: pytest.FixtureRequest) -> str:
+    """The name of each event loop."""
+    return str(request.param)
+
+
+@pytest.fixture
+def new_loop(loop: str) -> NewLoop:
+    """What makes such an event loop; an ``async def test_...`` that asks for it runs in one."""
+    return LOOPS[loop]
 
 
 @pytest.fixture(autouse=True)

@@ -27,8 +27,8 @@ from ..toolkit.client_frames import (
     close_frame,
     deflated,
 )
-from ..toolkit.http_helpers import LOOPS, Running, running
 from ..toolkit.raw_websocket import DEFLATE, RawWebSocket
+from ..toolkit.running import LOOPS, Running, running
 
 LIMIT = 1 << 20
 EURO = "€".encode()

@@ -23,8 +23,9 @@ import trustme
 
 from ..toolkit.builds import BUILDS
 from ..toolkit.client_frames import BINARY, CLOSE, CONT, PING, PONG, TEXT, client_frame, close_frame
-from ..toolkit.http_helpers import DEADLINE, LOOPS, Client, running
+from ..toolkit.raw_http import Client
 from ..toolkit.raw_websocket import RawWebSocket, upgrade
+from ..toolkit.running import DEADLINE, LOOPS, running
 
 SHORT = 0.2  # seconds, where a deadline of an option is tried
 QUIET = {"ws_ping_interval": None, "ws_ping_timeout": None}

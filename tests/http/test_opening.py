@@ -25,40 +25,14 @@ from asgiws.http.opening import Opening
 from asgiws.http.request import parse
 from asgiws.wire import handshake
 
-from ..toolkit.http_helpers import DEADLINE, LOOPS, Client, Running, running
+from ..toolkit.client_frames import TEXT, client_frame, close_frame
+from ..toolkit.raw_http import Client
+from ..toolkit.raw_websocket import ACCEPT, KEY, upgrade
+from ..toolkit.running import DEADLINE, LOOPS, Running, running
 
-KEY = "dGhlIHNhbXBsZSBub25jZQ=="
-ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 PLAIN = b"GET /plain HTTP/1.1\r\nHost: a\r\n\r\n"
-# Masked with a key of zeros: the payload stands as it is.
-HELLO = b"\x81\x85\0\0\0\0Hello"
-CLOSE = b"\x88\x82\0\0\0\0\x03\xe8"
-
-
-def upgrade(
-    *more: str,
-    target: str = "/",
-    method: str = "GET",
-    version: str = "HTTP/1.1",
-    **fields: str | None,
-) -> bytes:
-    """A request to open a WebSocket; ``fields`` replace its own headers, None removes one."""
-    headers = {
-        "Host": "localhost",
-        "Upgrade": "websocket",
-        "Connection": "Upgrade",
-        "Sec-WebSocket-Key": KEY,
-        "Sec-WebSocket-Version": "13",
-    }
-    for name, value in fields.items():
-        name = {"key": "Sec-WebSocket-Key", "ws_version": "Sec-WebSocket-Version"}.get(
-            name, name.capitalize()
-        )
-        headers.pop(name)
-        if value is not None:
-            headers[name] = value
-    lines = [f"{method} {target} {version}", *[f"{n}: {v}" for n, v in headers.items()], *more]
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+HELLO = client_frame(TEXT, b"Hello")
+CLOSE = close_frame(1000)
 
 
 class App:
@@ -92,11 +66,6 @@ async def echo(app: App, scope: Any, receive: Any, send: Any) -> None:
         await send({**event, "type": "websocket.send"})
 
 
-@pytest.fixture(params=LOOPS)
-def loop(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 def test_a_websocket_opens(loop: str) -> None:
     with running(App(), loop) as server, Client(server) as client:
         client.send(upgrade())
@@ -116,7 +85,7 @@ def test_a_websocket_opens(loop: str) -> None:
 @pytest.mark.parametrize(
     "request_head",
     [
-        upgrade(key="xqBt3ImNzJbYqRINxEFlkg=="),
+        upgrade(sec_websocket_key="xqBt3ImNzJbYqRINxEFlkg=="),
         upgrade(upgrade="WebSocket"),
         upgrade(upgrade="h2c, WEBSOCKET"),
         upgrade(connection="keep-alive, UPGRADE"),
@@ -142,16 +111,16 @@ REFUSED: dict[str, tuple[bytes, int]] = {
     "two Hosts": (upgrade("Host: b"), 400),
     "no Connection": (upgrade(connection=None), 400),
     "a Connection without Upgrade": (upgrade(connection="keep-alive"), 400),
-    "no key": (upgrade(key=None), 400),
-    "an empty key": (upgrade(key=""), 400),
-    "a short key": (upgrade(key="c2hvcnQ="), 400),
-    "a key that is no base64": (upgrade(key="!" * 24), 400),
+    "no key": (upgrade(sec_websocket_key=None), 400),
+    "an empty key": (upgrade(sec_websocket_key=""), 400),
+    "a short key": (upgrade(sec_websocket_key="c2hvcnQ="), 400),
+    "a key that is no base64": (upgrade(sec_websocket_key="!" * 24), 400),
     "two keys": (upgrade(f"Sec-WebSocket-Key: {KEY}"), 400),
-    "a key of bytes over 127": (upgrade(key="\xe9" * 24), 400),
-    "no version": (upgrade(ws_version=None), 426),
-    "version 99": (upgrade(ws_version="99"), 426),
-    "a list of versions": (upgrade(ws_version="13, 8"), 426),
-    "a version of bytes over 127": (upgrade(ws_version="\xe9"), 426),
+    "a key of bytes over 127": (upgrade(sec_websocket_key="\xe9" * 24), 400),
+    "no version": (upgrade(sec_websocket_version=None), 426),
+    "version 99": (upgrade(sec_websocket_version="99"), 426),
+    "a list of versions": (upgrade(sec_websocket_version="13, 8"), 426),
+    "a version of bytes over 127": (upgrade(sec_websocket_version="\xe9"), 426),
     "the same subprotocol twice": (upgrade("Sec-WebSocket-Protocol: a, a"), 400),
     "a subprotocol that is no token": (upgrade("Sec-WebSocket-Protocol: a b"), 400),
     "a subprotocol of bytes over 127": (upgrade("Sec-WebSocket-Protocol: \xe9"), 400),
@@ -196,7 +165,7 @@ def test_a_wrong_handshake_is_refused_and_the_application_never_sees_it(
     "sent",
     [
         upgrade(method="POST"),
-        upgrade(version="HTTP/1.0"),
+        upgrade(version="1.0"),
         upgrade(upgrade="h2c"),
         upgrade(upgrade="notwebsocket"),
         upgrade(upgrade=None),
@@ -653,7 +622,7 @@ def test_a_session_has_one_line_in_the_access_log(
                 client.send(upgrade("Sec-WebSocket-Protocol: talk", target=target) + HELLO + CLOSE)
                 client.rest()
         with Client(server) as client:
-            client.send(upgrade(key="x"))
+            client.send(upgrade(sec_websocket_key="x"))
             assert client.read().status == 400
         server.wait_until(lambda: not server.server.worker.connections)
     lines = [r.getMessage() for r in caplog.records if r.name == "asgiws.access"]

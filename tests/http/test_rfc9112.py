@@ -16,13 +16,10 @@ from typing import Any, NamedTuple
 import pytest
 import trustme
 
-from ..toolkit.http_helpers import LOOPS, Client, Reply, Running, running
+from ..toolkit.raw_http import Client, Reply, request
+from ..toolkit.running import LOOPS, Running, running
 
 HOST = "Host: a.example"
-
-
-def request(*lines: str, target: str = "/", method: str = "GET", version: str = "1.1") -> bytes:
-    return "\r\n".join([f"{method} {target} HTTP/{version}", *lines, "", ""]).encode("latin-1")
 
 
 def post(*lines: str, body: bytes = b"", target: str = "/", version: str = "1.1") -> bytes:

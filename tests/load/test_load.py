@@ -23,8 +23,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage
 
 from ..toolkit.client_frames import BINARY, CONT, TEXT, client_frame, close_frame, deflated
-from ..toolkit.http_helpers import LOOPS, Client
+from ..toolkit.raw_http import Client
 from ..toolkit.raw_websocket import DEFLATE, RawWebSocket, upgrade
+from ..toolkit.running import LOOPS
 from ..toolkit.served import Served
 
 pytestmark = pytest.mark.slow

@@ -7,14 +7,13 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from asgiws.errors import AppLoadError, ConfigError
-from asgiws.log import TRACE, error_log
 from asgiws.options.config import Config
 from asgiws.process.importer import load_app, trimmed_traceback
 
@@ -301,45 +300,3 @@ class TestEnvFile:
         Path("my.env").write_bytes(b"\xff\xfe=\x00")
         with pytest.raises(ConfigError, match=r"--env-file my\.env"):
             load("good:app", env_file="my.env")
-
-
-class TestTrace:
-    @pytest.fixture
-    def traced(
-        self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-    ) -> Callable[[str], str]:
-        monkeypatch.setattr(logging.getLogger("asgiws"), "propagate", True)
-
-        def run(code: str) -> str:
-            write("traced_app.py", code)
-            with caplog.at_level(TRACE, error_log.name):
-                app = load("traced_app:app")
-                try:
-                    call(app)
-                finally:
-                    logged = caplog.text
-            return logged
-
-        return run
-
-    def test_every_event_is_logged_without_its_payload(self, traced: Callable[[str], str]) -> None:
-        logged = traced(
-            "async def app(scope, receive, send):\n    await receive()\n"
-            "    await send({'type': 'websocket.send', 'text': 'secret'})\n"
-        )
-        assert "starts {'type': 'http'}" in logged
-        assert "receive {'type': 'http.request', 'body': '<6 bytes>'}" in logged
-        assert "send {'type': 'websocket.send', 'text': '<6 characters>'}" in logged
-        assert "returned" in logged
-        assert "secret" not in logged
-
-    def test_what_the_application_raises_is_logged_and_raised(
-        self, traced: Callable[[str], str], caplog: pytest.LogCaptureFixture
-    ) -> None:
-        with pytest.raises(RuntimeError):
-            traced("async def app(scope, receive, send):\n    raise RuntimeError('oh')\n")
-        assert "raised RuntimeError('oh')" in caplog.text
-
-    def test_below_that_level_nothing_stands_in_between(self) -> None:
-        write("plain.py", GOOD)
-        assert load("plain:app") is sys.modules["plain"].app

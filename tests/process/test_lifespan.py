@@ -21,7 +21,7 @@ from asgiws.options.config import Config
 from asgiws.process.lifespan import Lifespan
 from asgiws.process.server import Server
 
-from ..toolkit.http_helpers import running
+from ..toolkit.running import running
 
 
 class Scripted:

@@ -21,15 +21,9 @@ from asgiws.errors import AppLoadError, BindError, ConfigError, LifespanError
 from asgiws.options.config import Config
 from asgiws.process.server import Server
 
-from ..toolkit.http_helpers import LOOPS, running
+from ..toolkit.running import LOOPS, NewLoop, running
 
 DEADLINE = 10.0
-NewLoop = Callable[[], asyncio.AbstractEventLoop]
-
-
-@pytest.fixture(params=LOOPS)
-def new_loop(request: pytest.FixtureRequest) -> NewLoop:
-    return LOOPS[request.param]
 
 
 def run(new_loop: NewLoop, call: Any) -> Any:

@@ -14,16 +14,17 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from ..toolkit.http_helpers import LOOPS, Client
+from ..toolkit.raw_http import Client, request
+from ..toolkit.raw_websocket import upgrade
+from ..toolkit.running import LOOPS
 from ..toolkit.served import ROOT, Served
 from . import shutdown_apps
 
 APP = f"{shutdown_apps.__name__}:app"
-UPGRADE = (
-    b"GET %b HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
-GET = b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def get(path: str) -> bytes:
+    return request("Host: localhost", target=path)
 
 
 def serve(*options: str, **environment: str) -> Served:
@@ -73,7 +74,7 @@ def test_everybody_is_told_and_lifespan_ends_last(how: signal.Signals, loop: str
 
 def test_a_websocket_that_is_not_accepted_yet_is_refused_with_503() -> None:
     with serve() as served, Client(served) as client:
-        client.send(UPGRADE % b"/undecided")
+        client.send(upgrade(target="/undecided"))
         served.wait_for_line("undecided")
         served.process.terminate()
         assert client.read().status == 503
@@ -117,7 +118,7 @@ def test_what_hangs_is_cancelled_after_the_graceful_timeout(path: str, loop: str
         serve("--loop", loop, "--timeout-graceful-shutdown", "0.3") as served,
         Client(served) as client,
     ):
-        client.send((UPGRADE if path == "/ignores" else GET) % path.encode())
+        client.send(upgrade(target=path) if path == "/ignores" else get(path))
         served.wait_for_line("hangs")
         began = time.monotonic()
         assert served.stop() == 0
@@ -132,7 +133,7 @@ def test_what_will_not_be_cancelled_is_abandoned_after_one_second() -> None:
         serve("--timeout-graceful-shutdown", "0.1") as served,
         Client(served) as client,
     ):
-        client.send(GET % b"/will-not")
+        client.send(get("/will-not"))
         served.wait_for_line("hangs")
         began = time.monotonic()
         assert served.stop() == 0
@@ -154,7 +155,7 @@ def test_a_task_of_the_applications_own_does_not_keep_the_process_alive() -> Non
 @pytest.mark.parametrize("path", ["/thread", "/executor", "/anyio"])
 def test_threads_do_not_keep_the_process_alive(path: str) -> None:
     with serve("--timeout-graceful-shutdown", "0.1") as served, Client(served) as client:
-        client.send(GET % path.encode())
+        client.send(get(path))
         if path == "/anyio":
             served.wait_for_line("hangs")
         else:
@@ -203,7 +204,7 @@ def test_a_second_ctrl_c_ends_it_while_the_application_blocks_the_loop(
         serve("--loop", loop, "--timeout-graceful-shutdown", "0") as served,
         Client(served) as client,
     ):
-        client.send(GET % path.encode())
+        client.send(get(path))
         if path == "/blocks-when-cancelled":
             served.wait_for_line("hangs")
             served.process.send_signal(signal.SIGINT)
@@ -256,7 +257,7 @@ def test_a_second_ctrl_c_ends_it_while_the_lifespans_end_blocks_the_loop() -> No
 @pytest.mark.parametrize("path", ["/sleeps", "/spins"])
 def test_an_application_that_blocks_the_loop_for_ever_is_ended_by_a_watchdog(path: str) -> None:
     with serve("--timeout-graceful-shutdown", "0") as served, Client(served) as client:
-        client.send(GET % path.encode())
+        client.send(get(path))
         served.wait_for_line("app: blocks")
         assert served.stop() == 1
     assert "The event loop is blocked: ending the process" in "".join(served.output)
@@ -269,7 +270,7 @@ def test_a_peer_that_never_answers_the_close_is_cut_off(loop: str) -> None:
         serve("--loop", loop, "--ws-close-timeout", "0.3") as served,
         Client(served) as client,
     ):
-        client.send(UPGRADE % b"/echo")
+        client.send(upgrade(target="/echo"))
         assert client.read().status == 101
         began = time.monotonic()
         assert served.stop() == 0
@@ -285,7 +286,7 @@ def test_a_peer_that_never_reads_does_not_keep_the_server_alive(loop: str) -> No
         serve("--loop", loop, "--timeout-graceful-shutdown", "0.5") as served,
         Client(served, receive_buffer=4096) as client,
     ):
-        client.send(UPGRADE % b"/pushes")
+        client.send(upgrade(target="/pushes"))
         assert client.read_head().status == 101
         assert client.file.read(10)[:2] == b"\x82\x7f"  # it has begun to push
         assert served.stop() == 0
@@ -296,7 +297,7 @@ def test_a_peer_that_never_reads_does_not_keep_the_server_alive(loop: str) -> No
 @pytest.mark.parametrize("loop", LOOPS)
 def test_an_application_that_exits_ends_the_process_with_its_status(loop: str) -> None:
     with serve("--loop", loop) as served, Client(served) as client:
-        client.send(GET % b"/exits")
+        client.send(get("/exits"))
         assert served.wait_for_end() == 7
 
 

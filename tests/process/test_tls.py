@@ -20,15 +20,12 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 from websockets.sync.client import ClientConnection, connect
 
 from ..toolkit.certificates import Certificates
-from ..toolkit.http_helpers import DEADLINE, LOOPS, Client, Running, running
+from ..toolkit.raw_http import Client
+from ..toolkit.raw_websocket import upgrade
+from ..toolkit.running import DEADLINE, LOOPS, Running, running
 from ..toolkit.served import ROOT, Served
 
 pytestmark = pytest.mark.parametrize("loop", LOOPS)
-
-UPGRADE = (
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +225,7 @@ def test_the_end_of_a_session_is_a_close_notify(certificates: Certificates, loop
     ):
         assert isinstance(client.sock, ssl.SSLSocket)
         client.sock.suppress_ragged_eofs = False
-        client.send(UPGRADE)
+        client.send(upgrade())
         assert client.read().status == 101
         assert client.file.read(5) == b"\x81\x03wss"
         client.send(b"\x88\x82\0\0\0\0\x03\xe8")
@@ -249,7 +246,7 @@ def test_a_peer_that_leaves_without_a_close_frame_is_1006(
     with running(app, loop, **certificates.options) as server:
         for leave in ("reset", "close"):
             client = Client(server, tls=certificates.client())
-            client.send(UPGRADE)
+            client.send(upgrade())
             assert client.read().status == 101
             getattr(client, leave)()
             server.wait_until(lambda: not ended.empty())
@@ -265,7 +262,7 @@ def test_a_peer_that_never_answers_the_close_is_cut_off(
         running(app, loop, **options) as server,
         Client(server, tls=certificates.client()) as client,
     ):
-        client.send(UPGRADE)
+        client.send(upgrade())
         assert client.read().status == 101
         assert client.file.read(5) == b"\x81\x03wss"
         client.send(b"\x81\x83\0\0\0\0end")
@@ -293,7 +290,7 @@ def test_a_client_that_never_reads_holds_the_application_back(
         running(app, loop, **certificates.options) as server,
         Client(server, tls=certificates.client(), receive_buffer=4096) as client,
     ):
-        client.send(UPGRADE)
+        client.send(upgrade())
         assert client.read_head().status == 101
         counts = [-1, server.call(lambda: len(sent))]
         while counts[-1] != counts[-2]:

@@ -6,6 +6,7 @@ they prove.
 
 from __future__ import annotations
 
+import functools
 import struct
 import zlib
 from collections.abc import Iterator
@@ -18,7 +19,15 @@ KEY = b"\x37\xfa\x21\x3d"
 
 def mask(payload: bytes, key: bytes = KEY) -> bytes:
     """Section 5.3, octet by octet."""
-    return bytes(octet ^ key[i % 4] for i, octet in enumerate(payload))
+    masked = bytearray(payload)
+    for i, octet in enumerate(key):
+        masked[i::4] = payload[i::4].translate(_masked_with(octet))
+    return bytes(masked)
+
+
+@functools.cache
+def _masked_with(octet: int) -> bytes:
+    return bytes(other ^ octet for other in range(256))
 
 
 def length_bytes(size: int, masked: bool) -> bytes:

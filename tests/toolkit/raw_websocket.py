@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 from .client_frames import CLOSE, PING
-from .http_helpers import Client, Reply
+from .raw_http import Client, Reply, request
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -27,20 +27,19 @@ def upgrade(
     target: str = "/",
     method: str = "GET",
     version: str = "1.1",
-    without: str = "",
-    **changed: str,
+    **changed: str | None,
 ) -> bytes:
     """A request to open a WebSocket, with ``more`` header lines.
 
-    ``without`` leaves one of FIELDS out; ``changed`` gives others, as in
-    ``sec_websocket_key="..."``.
+    ``changed`` gives another value to one of FIELDS, as in ``sec_websocket_key="..."``;
+    None leaves it out.
     """
-    fields = {name: value for name, value in FIELDS.items() if name != without}
+    fields: dict[str, str | None] = {**FIELDS}
     for name, value in changed.items():
         (field,) = [field for field in FIELDS if field.lower().replace("-", "_") == name]
         fields[field] = value
-    lines = [f"{method} {target} HTTP/{version}", *[f"{n}: {v}" for n, v in fields.items()], *more]
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+    lines = [f"{name}: {value}" for name, value in fields.items() if value is not None]
+    return request(*lines, *more, target=target, method=method, version=version)
 
 
 class RawWebSocket(Client):

@@ -34,16 +34,16 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from ..toolkit.builds import BUILDS
-from ..toolkit.http_helpers import DEADLINE, LOOPS, Client, Running, running
+from ..toolkit.client_frames import BINARY, CLOSE, PING, TEXT, client_frame
+from ..toolkit.fake_transport import disconnect_event
+from ..toolkit.raw_http import Client
+from ..toolkit.raw_websocket import upgrade
+from ..toolkit.running import DEADLINE, LOOPS, Running, running
 
 Serve = Callable[..., AbstractContextManager[Running]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-UPGRADE = (
-    b"GET /path HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
 ACCEPT = {"type": "websocket.accept"}
 
 
@@ -97,19 +97,9 @@ def open_websocket(server: Running, path: str = "/path", **options: Any) -> Clie
 def raw(server: Running, **options: Any) -> Iterator[Client]:
     """An open WebSocket whose peer writes its frames itself."""
     with Client(server, **options) as client:
-        client.send(UPGRADE)
+        client.send(upgrade(target="/path"))
         assert client.read_head().status == 101
         yield client
-
-
-def masked(opcode: int, payload: bytes = b"") -> bytes:
-    """A frame of the client's; the mask is zero."""
-    size = len(payload)
-    if size < 126:
-        length = bytes([0x80 | size])
-    else:
-        length = b"\xfe" + size.to_bytes(2) if size < 65536 else b"\xff" + size.to_bytes(8)
-    return bytes([opcode]) + length + bytes(4) + payload
 
 
 def closed(websocket: ClientConnection) -> tuple[int, str]:
@@ -184,28 +174,16 @@ async def recording(scope: Any, receive: Receive, send: Send, seen: Seen) -> Non
         raise
 
 
-def disconnect(code: int, reason: str = "") -> dict[str, Any]:
-    return {"type": "websocket.disconnect", "code": code, "reason": reason}
-
-
-def reset(client: Client) -> None:
-    client.reset()
-
-
-def finish(client: Client) -> None:
-    client.finish()
-
-
 ENDINGS: list[Any] = [
-    pytest.param(masked(0x88, b"\x10\x92bye"), disconnect(4242, "bye"), id="4242 bye"),
-    pytest.param(masked(0x88, b"\x03\xe8"), disconnect(1000), id="1000"),
-    pytest.param(masked(0x88), disconnect(1005), id="no code"),
-    pytest.param(reset, disconnect(1006), id="RST"),
-    pytest.param(finish, disconnect(1006), id="EOF"),
+    pytest.param(client_frame(CLOSE, b"\x10\x92bye"), disconnect_event(4242, "bye"), id="4242 bye"),
+    pytest.param(client_frame(CLOSE, b"\x03\xe8"), disconnect_event(1000), id="1000"),
+    pytest.param(client_frame(CLOSE), disconnect_event(1005), id="no code"),
+    pytest.param(Client.reset, disconnect_event(1006), id="RST"),
+    pytest.param(Client.finish, disconnect_event(1006), id="EOF"),
     pytest.param(b"\x81\x01a", 1002, id="unmasked"),
-    pytest.param(masked(0x83), 1002, id="reserved opcode"),
-    pytest.param(masked(0x81, b"\xff"), 1007, id="no UTF-8"),
-    pytest.param(masked(0x82, bytes(2000)), 1009, id="too large"),
+    pytest.param(client_frame(3), 1002, id="reserved opcode"),
+    pytest.param(client_frame(TEXT, b"\xff"), 1007, id="no UTF-8"),
+    pytest.param(client_frame(BINARY, bytes(2000)), 1009, id="too large"),
 ]
 
 
@@ -248,12 +226,12 @@ def test_every_queued_message_comes_before_the_disconnect(serve: Serve, seen: Se
 
     messages = [str(number) for number in range(200)]  # some fit into the queue, some do not
     with serve(app, ws_max_queue=8) as server, raw(server) as client:
-        client.send(b"".join(masked(0x81, message.encode()) for message in messages))
-        client.send(masked(0x88, b"\x0f\xa0"))
+        client.send(b"".join(client_frame(TEXT, message.encode()) for message in messages))
+        client.send(client_frame(CLOSE, b"\x0f\xa0"))
         client.finish()
         may_read.set()
         assert [seen.next() for _ in messages] == messages
-        assert seen.next() == disconnect(4000)
+        assert seen.next() == disconnect_event(4000)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +252,7 @@ def test_the_application_closes_with_its_own_code_and_is_told_so(
 
     with serve(app) as server, open_websocket(server) as websocket:
         assert closed(websocket) == frame
-    assert seen.next() == disconnect(*frame)
+    assert seen.next() == disconnect_event(*frame)
 
 
 def test_a_reason_too_long_is_cut_on_a_character_boundary_with_a_warning(
@@ -320,12 +298,12 @@ def test_the_last_message_is_not_lost_though_the_client_is_still_sending(serve: 
 
     with serve(app) as server, raw(server, receive_buffer=4096) as client:
         client.sock.settimeout(DEADLINE)
-        client.send(masked(0x81, b"go"))
+        client.send(client_frame(TEXT, b"go"))
         for _ in range(20):
-            client.send(masked(0x82, bytes(10_000)))
+            client.send(client_frame(BINARY, bytes(10_000)))
         data = client.file.read(10 + 2_000_000 + 6 + 4)
         assert data[-10:] == b"\x81\x04last\x88\x02\x03\xe8"
-        client.send(masked(0x88, b"\x03\xe8"))
+        client.send(client_frame(CLOSE, b"\x03\xe8"))
         assert client.rest() == b""
 
 
@@ -374,7 +352,7 @@ def test_a_denial_is_the_applications_response_and_no_upgrade(serve: Serve) -> N
         await send({**body, "body": b"first"})
 
     with serve(app) as server, Client(server) as client:
-        client.send(UPGRADE)
+        client.send(upgrade(target="/path"))
         reply = client.read()
         assert (reply.status, reply.body) == (402, b"pay first")
         assert reply.names.count("x-why") == 2
@@ -403,7 +381,7 @@ def test_who_does_not_accept_refuses(
         open_websocket(server)
     assert refused.value.response.status_code == status
     if status == 403:
-        assert seen.next() == disconnect(1006)
+        assert seen.next() == disconnect_event(1006)
     assert len(errors(caplog)) == (status == 500)
 
 
@@ -433,18 +411,20 @@ def test_a_client_that_leaves_before_the_accept_is_noticed(serve: Serve, seen: S
             seen(type(exc).__name__)
 
     with serve(app) as server:
-        for leave in (reset, finish):
+        for leave in (Client.reset, Client.finish):
             with Client(server) as client:
-                client.send(UPGRADE)
+                client.send(upgrade(target="/path"))
                 assert seen.next() == "connect"
                 leave(client)
-                assert seen.next() == disconnect(1006)
+                assert seen.next() == disconnect_event(1006)
                 assert seen.next() == "ClientDisconnected"
 
 
 def test_frames_behind_the_request_are_read_after_the_101(serve: Serve) -> None:
     with serve(echo) as server, Client(server) as client:
-        client.send(UPGRADE + masked(0x81, b"early") + masked(0x89, b"ping"))
+        client.send(
+            upgrade(target="/path") + client_frame(TEXT, b"early") + client_frame(PING, b"ping")
+        )
         assert client.read_head().status == 101
         pong, message = b"\x8a\x04ping", b"\x81\x05early"
         assert client.file.read(13) in (pong + message, message + pong)
@@ -529,7 +509,7 @@ def test_a_wrong_accept_writes_nothing(serve: Serve, seen: Seen) -> None:
         await send(ACCEPT)
 
     with serve(app) as server, Client(server) as client:
-        client.send(UPGRADE)
+        client.send(upgrade(target="/path"))
         assert client.read().status == 101
         for event, words in WRONG_ACCEPTS:
             message = seen.next()
@@ -696,7 +676,7 @@ def test_a_client_that_answers_no_ping_is_closed_1011_with_one_line_and_no_trace
         assert frames[:2] == b"\x89\x04"  # a ping of four random bytes
         reason = b"no answer to a ping"
         assert frames.endswith(b"\x88" + bytes([2 + len(reason)]) + b"\x03\xf3" + reason)
-        assert seen.next() == disconnect(1011, reason.decode())
+        assert seen.next() == disconnect_event(1011, reason.decode())
     lines = [record for record in caplog.records if "ping" in record.getMessage()]
     assert [line.levelname for line in lines] == ["INFO"]
     assert errors(caplog) == []
@@ -706,7 +686,7 @@ def test_any_byte_of_the_client_counts_as_life(serve_twice: Serve) -> None:
     """A message in pieces, one after each ping, for longer than the deadline; no pong."""
     options = {"ws_ping_interval": 0.1, "ws_ping_timeout": 1.0}
     with serve_twice(echo, **options) as server, raw(server) as client:
-        frame = masked(0x81, b"abcdefghijkl")
+        frame = client_frame(TEXT, b"abcdefghijkl")
         for index in range(len(frame)):
             assert client.file.read(6)[:2] == b"\x89\x04"
             client.send(frame[index : index + 1])
@@ -813,7 +793,7 @@ def test_a_flood_is_held_back_while_the_application_does_not_receive(
     with serve(app) as server, raw(server) as client:
         client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         client.sock.settimeout(0.3)
-        frame = masked(0x82, bytes(1000))
+        frame = client_frame(BINARY, bytes(1000))
         flood = frame * 100
         position = 0
         with contextlib.suppress(TimeoutError):
@@ -825,7 +805,7 @@ def test_a_flood_is_held_back_while_the_application_does_not_receive(
         client.sock.settimeout(DEADLINE)
         rest = -position % len(frame)
         client.send(frame[len(frame) - rest :] if rest else b"")
-        client.send(masked(0x88))
+        client.send(client_frame(CLOSE))
         assert seen.next() == (position + rest) // len(frame) * 1000
 
 
@@ -841,11 +821,11 @@ def test_pings_are_answered_and_a_close_is_seen_while_nobody_receives(
         seen("noticed")
 
     with serve(app) as server, raw(server) as client:
-        client.send(masked(0x81, b"never received") + masked(0x89, b"hi"))
+        client.send(client_frame(TEXT, b"never received") + client_frame(PING, b"hi"))
         received = b""
         while b"\x8a\x02hi" not in received:
             received += client.sock.recv(1000)
-        client.send(masked(0x88, b"\x03\xe8"))
+        client.send(client_frame(CLOSE, b"\x03\xe8"))
         assert seen.next() == "noticed"
 
 
@@ -906,7 +886,7 @@ def test_a_flood_at_full_speed_lets_others_run(serve: Serve, seen: Seen, size: i
         seen(turns.most)
 
     with serve(app) as server, raw(server) as client:
-        client.send(masked(0x82, bytes(size)) * total)
+        client.send(client_frame(BINARY, bytes(size)) * total)
         most = seen.next()
         assert most <= 64
         assert most * size <= 262_144 + 2 * size
@@ -945,7 +925,7 @@ def test_a_5_ms_ticker_never_waits_50_ms(serve: Serve, seen: Seen, direction: st
         def write() -> None:
             with contextlib.suppress(OSError):
                 while not stopped.is_set():
-                    client.sock.sendall(masked(0x82, bytes(1000)) * 50)
+                    client.sock.sendall(client_frame(BINARY, bytes(1000)) * 50)
 
         def read() -> None:
             with contextlib.suppress(OSError):
