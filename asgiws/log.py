@@ -14,16 +14,13 @@ import json
 import logging
 import logging.config
 import os
-import re
 import sys
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from .errors import ConfigError
-
-if TYPE_CHECKING:
-    from .options.config import Config
+from .text import printable, printable_lines
 
 TRACE = 5
 LEVELS = {
@@ -39,13 +36,6 @@ SILENT = logging.CRITICAL + 1
 error_log = logging.getLogger("asgiws.error")
 access_log = logging.getLogger("asgiws.access")
 
-# C0, DEL, C1; then what reorders or breaks a line without being a control:
-# bidirectional marks, embeddings and isolates, the line and paragraph
-# separators. Lone surrogates cannot be encoded, so no stream takes them.
-_UNSAFE = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
-_ONE_LINE = re.compile(f"[{_UNSAFE}]")
-_MANY_LINES = re.compile(f"(?![\n\t])[{_UNSAFE}]")
-
 _COLORS = {
     TRACE: "34",
     logging.DEBUG: "36",
@@ -54,21 +44,6 @@ _COLORS = {
     logging.ERROR: "31",
     logging.CRITICAL: "1;31",
 }
-
-
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-
-
-def printable(text: str | bytes) -> str:
-    """Text of a peer's, made safe for one line of a log: controls become ``\\xNN`` or ``\\uNNNN``.
-
-    Bytes are read as latin-1, so every byte has its own character.
-    """
-    if isinstance(text, bytes):
-        text = text.decode("latin-1")
-    return _ONE_LINE.sub(_escape, text)
 
 
 class SafeFilter(logging.Filter):
@@ -80,9 +55,9 @@ class SafeFilter(logging.Filter):
         if record.exc_info and record.exc_text is None:
             # A formatter that finds exc_text uses it as it stands.
             text = _traceback_formatter.formatException(record.exc_info)
-            record.exc_text = _MANY_LINES.sub(_escape, text)
+            record.exc_text = printable_lines(text)
         if record.stack_info:
-            record.stack_info = _MANY_LINES.sub(_escape, record.stack_info)
+            record.stack_info = printable_lines(record.stack_info)
         return True
 
 
@@ -124,20 +99,20 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
         os.close(nowhere)
 
 
-def _colors(config: Config, stream: TextIO) -> bool:
-    if config.use_colors is not None:
-        return config.use_colors
+def _colors(wanted: bool | None, stream: TextIO) -> bool:
+    if wanted is not None:
+        return wanted
     return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
-def default_config(config: Config) -> dict[str, Any]:
+def default_config(use_colors: bool | None = None) -> dict[str, Any]:
     """The ``logging.config`` dictionary used where ``--log-config`` gives none."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {
-            "error": {"()": LevelFormatter, "colors": _colors(config, sys.stderr)},
-            "access": {"()": LevelFormatter, "colors": _colors(config, sys.stdout)},
+            "error": {"()": LevelFormatter, "colors": _colors(use_colors, sys.stderr)},
+            "access": {"()": LevelFormatter, "colors": _colors(use_colors, sys.stdout)},
         },
         "handlers": {
             "error": {
@@ -186,17 +161,25 @@ def _table(value: object) -> dict[str, Any]:
     return value
 
 
-def configure(config: Config) -> None:
-    """Set up both loggers as ``config`` says; ``ConfigError`` where ``--log-config`` is wrong."""
+def configure(
+    level: str | None = None,
+    config: str | dict[str, Any] | None = None,
+    access: bool = True,
+    use_colors: bool | None = None,
+) -> None:
+    """Set up both loggers; raises ConfigError where ``config`` is wrong.
+
+    ``level`` is one of LEVELS, ``config`` the file of ``--log-config`` or the dictionary
+    itself, ``access`` whether requests are logged, and ``use_colors`` None asks the terminal.
+    """
     logging.addLevelName(TRACE, "TRACE")
     access_log.setLevel(logging.NOTSET)
-    source = config.log_config
-    if source is None:
-        logging.config.dictConfig(default_config(config))
+    if config is None:
+        logging.config.dictConfig(default_config(use_colors))
     else:
-        name = f"--log-config {source}" if isinstance(source, str) else "log_config"
+        name = f"--log-config {config}" if isinstance(config, str) else "log_config"
         try:
-            settings = _load(source) if isinstance(source, str) else source
+            settings = _load(config) if isinstance(config, str) else config
             if isinstance(settings, configparser.RawConfigParser):
                 logging.config.fileConfig(settings, disable_existing_loggers=False)
             else:
@@ -209,8 +192,8 @@ def configure(config: Config) -> None:
             because = f" ({printable(str(cause))})" if cause is not None else ""
             problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise ConfigError(f"{name}: {printable(problem)}{because}") from error
-    if config.log_level is not None:
-        logging.getLogger("asgiws").setLevel(LEVELS[config.log_level])
-    if not config.access_log:
+    if level is not None:
+        logging.getLogger("asgiws").setLevel(LEVELS[level])
+    if not access:
         # The level tells callers too: a line that nobody wants is not even made.
         access_log.setLevel(SILENT)
