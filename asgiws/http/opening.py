@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 from ..errors import ASGIError
 from ..log import access_log
 from ..wire import handshake
+from .forwarded import Address
 from .request import Request, quoted
 from .response import Response, checked_headers
-from .scope import Address, shown
+from .scope import shown
 
 if TYPE_CHECKING:
     from ..websocket.session import WebSocket

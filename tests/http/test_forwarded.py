@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from asgiws.http.forwarded import Proxies
 from asgiws.http.request import Request, parse
-from asgiws.http.scope import Peer, Proxies, http_scope, websocket_scope
+from asgiws.http.scope import Peer, http_scope, websocket_scope
 
 from ..toolkit import raw_http
 from ..toolkit.raw_http import Client

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgiws.http.request import ChunkedBody, RequestRefused, SizedBody, parse
+from asgiws.errors import RequestRefused
+from asgiws.http.bodies import ChunkedBody, SizedBody
+from asgiws.http.request import parse
 
 
 def read_in_pieces(

@@ -11,24 +11,27 @@ import trustme
 
 from asgiws.errors import ConfigError
 from asgiws.options.config import Config
+from asgiws.options.tls import ssl_context
 
 
 class TestTLS:
     def test_no_certificate_no_tls(self) -> None:
-        assert Config("main:app").ssl_context() is None
+        assert ssl_context(Config("main:app")) is None
 
     def test_the_context_has_what_the_options_say(self) -> None:
         ca = trustme.CA()
         cert = ca.issue_cert("localhost")
         cert.private_key_and_cert_chain_pem.write_to_path("both.pem")
         ca.cert_pem.write_to_path("ca.pem")
-        context = Config(
-            "main:app",
-            ssl_certfile="both.pem",
-            ssl_ca_certs="ca.pem",
-            ssl_cert_reqs=ssl.CERT_REQUIRED,
-            ssl_ciphers="ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES256-GCM-SHA384",
-        ).ssl_context()
+        context = ssl_context(
+            Config(
+                "main:app",
+                ssl_certfile="both.pem",
+                ssl_ca_certs="ca.pem",
+                ssl_cert_reqs=ssl.CERT_REQUIRED,
+                ssl_ciphers="ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES256-GCM-SHA384",
+            )
+        )
         assert context is not None
         assert context.verify_mode is ssl.CERT_REQUIRED
         assert context.cert_store_stats()["x509_ca"] == 1
@@ -55,7 +58,7 @@ class TestTLS:
         lock("other.pem", "locked.pem", b"open sesame")
         config = Config("main:app", **{"ssl_certfile": "both.pem", **options})
         with pytest.raises(ConfigError, match=wanted):
-            config.ssl_context()
+            ssl_context(config)
 
     def test_a_locked_key_opens_with_its_password(self) -> None:
         cert = trustme.CA().issue_cert("localhost")
@@ -63,9 +66,9 @@ class TestTLS:
         cert.private_key_pem.write_to_path("key.pem")
         lock("key.pem", "locked.pem", b"open sesame")
         files = {"ssl_certfile": "cert.pem", "ssl_keyfile": "locked.pem"}
-        assert Config("main:app", **files, ssl_keyfile_password="open sesame").ssl_context()
+        assert ssl_context(Config("main:app", **files, ssl_keyfile_password="open sesame"))
         with pytest.raises(ConfigError, match=r"locked\.pem"):
-            Config("main:app", **files, ssl_keyfile_password="wrong").ssl_context()
+            ssl_context(Config("main:app", **files, ssl_keyfile_password="wrong"))
 
 
 def lock(source: str, target: str, password: bytes) -> None:

@@ -16,13 +16,13 @@ import pytest
 
 from asgiws.errors import BindError
 from asgiws.options.config import Config
-from asgiws.process.listener import StreamSocket, bound
+from asgiws.process.sockets import StreamSocket, bound
 
 from ..toolkit.apps import tell_address
 from ..toolkit.raw_http import Client
 from ..toolkit.running import running
 
-HERE = "asgiws.process.listener"
+HERE = "asgiws.process.sockets"
 
 
 def config(**options: Any) -> Config:
