@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -19,6 +21,15 @@ TEST_DEADLINE = 20.0  # seconds; for what never comes
 def pytest_configure(config: pytest.Config) -> None:
     if names := stale():
         pytest.exit(f"older than their sources: {', '.join(names)}; run: pip install -e . again", 4)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many processes share the tests: several for all of them, none for those that are named.
+
+    What measures has the machine to itself (``-m slow``).
+    """
+    everything = all(Path(arg).resolve() == Path(__file__).parent for arg in config.args)
+    return min(os.cpu_count() or 1, 4) if everything and "not slow" in config.option.markexpr else 0
 
 
 @pytest.hookimpl(tryfirst=True)
