@@ -4,8 +4,8 @@ from ._build import build, select
 
 select()
 
-from .config import Config  # noqa: E402
-from .server import Server, run  # noqa: E402
+from .options.config import Config  # noqa: E402
+from .process.server import Server, run  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = ["Config", "Server", "__version__", "build", "run"]

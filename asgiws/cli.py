@@ -20,12 +20,12 @@ from typing import Any, NoReturn
 import click
 
 from . import __version__, build
-from .config import OPTIONS, UVICORN_ONLY, uvicorn_only
 from .errors import StartupError
-from .importer import look_first_in
-from .options import SWITCH_WORDS, Option
-from .server import Server
-from .sources import load
+from .options.config import OPTIONS, UVICORN_ONLY, uvicorn_only
+from .options.kinds import SWITCH_WORDS, Option
+from .options.sources import load
+from .process.importer import look_first_in
+from .process.server import Server
 
 INTERRUPTED = 130  # as shells report the end by SIGINT
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from .errors import ConfigError
 
 if TYPE_CHECKING:
-    from .config import Config
+    from .options.config import Config
 
 TRACE = 5
 LEVELS = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import groupby
 from pathlib import Path
 
-from asgiws.config import OPTIONS
-from asgiws.options import Option
+from asgiws.options.config import OPTIONS
+from asgiws.options.kinds import Option
 
 PAGE = Path(__file__).with_name("options.md")
 BEGIN = "<!-- tables: written by docs/options_table.py -->\n"

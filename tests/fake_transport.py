@@ -190,11 +190,11 @@ class Session:
             "idle_timeout": None,
             "deflate_settings": deflate,
         }
-        self.group = package.group.Group(self.clock, **(options | limits))
+        self.group = package.websocket.limits.Group(self.clock, **(options | limits))
         agreed = package.wire.deflate.Agreed(True, True, 15, 15) if deflate is not None else None
         self.transport = Transport(tls)
         self.opening = Opening(self.transport)
-        self.websocket = package.websocket.WebSocket(self.group, self.opening, agreed)
+        self.websocket = package.websocket.session.WebSocket(self.group, self.opening, agreed)
         self._read = 0
 
     async def receive(self) -> dict[str, Any]:

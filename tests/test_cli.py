@@ -21,8 +21,8 @@ import uvicorn
 
 import asgiws
 from asgiws import cli
-from asgiws.config import OPTIONS, UVICORN_ONLY, Config
 from asgiws.errors import AppLoadError, BindError, LifespanError, StartupError
+from asgiws.options.config import OPTIONS, UVICORN_ONLY, Config
 
 ROOT = Path(__file__).parent.parent
 APP = """

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import trustme
 
-from asgiws.config import OPTIONS, UVICORN_ONLY, Config
 from asgiws.errors import ConfigError
-from asgiws.options import Option
-from asgiws.sources import load
+from asgiws.options.config import OPTIONS, UVICORN_ONLY, Config
+from asgiws.options.kinds import Option
+from asgiws.options.sources import load
 from asgiws.wire.deflate import LIBRARIES
 
 ROOT = Path(__file__).parent.parent

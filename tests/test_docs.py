@@ -20,7 +20,7 @@ from websockets.sync.client import connect
 
 import asgiws
 from asgiws._build import COMPILED_MODULES
-from asgiws.config import OPTIONS, UVICORN_ONLY
+from asgiws.options.config import OPTIONS, UVICORN_ONLY
 
 from .http_helpers import running
 
@@ -155,8 +155,8 @@ def test_the_architecture_names_every_module_and_no_other() -> None:
     named, compiled = set(), set()
     prefix = ""
     for line in block.splitlines()[1:]:
-        if line.startswith("  wire/"):
-            prefix = "wire."
+        if match := re.match(r"  (\w+)/", line):
+            prefix = f"{match[1]}."
         elif match := re.match(r" +(\w+)\.py ", line):
             named.add(prefix + match[1])
             if line.endswith("[compiled]"):

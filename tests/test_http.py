@@ -19,8 +19,8 @@ import pytest
 import trustme
 
 from asgiws.errors import ASGIError
-from asgiws.exchange import Exchange
-from asgiws.http import HTTPProtocol
+from asgiws.http.connection import HTTPProtocol
+from asgiws.http.exchange import Exchange
 
 from .http_helpers import DEADLINE, LOOPS, Client, Running, running
 

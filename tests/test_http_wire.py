@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgiws.errors import ASGIError
-from asgiws.request import ChunkedBody, RequestRefused, SizedBody, parse
-from asgiws.response import Response, error_response
+from asgiws.http.request import ChunkedBody, RequestRefused, SizedBody, parse
+from asgiws.http.response import Response, error_response
 
 
 def read_in_pieces(

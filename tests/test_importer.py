@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from asgiws.config import Config
 from asgiws.errors import AppLoadError, ConfigError
-from asgiws.importer import load_app, trimmed_traceback
 from asgiws.log import TRACE, error_log
+from asgiws.options.config import Config
+from asgiws.process.importer import load_app, trimmed_traceback
 
 GOOD = "async def app(scope, receive, send):\n    await send({'type': scope['type']})\n"
 

@@ -16,10 +16,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from asgiws.config import Config
 from asgiws.errors import LifespanError
-from asgiws.lifespan import Lifespan
-from asgiws.server import Server
+from asgiws.options.config import Config
+from asgiws.process.lifespan import Lifespan
+from asgiws.process.server import Server
 
 from .http_helpers import running
 

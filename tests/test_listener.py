@@ -17,15 +17,15 @@ from typing import Any
 
 import pytest
 
-from asgiws.config import Config
 from asgiws.errors import BindError
-from asgiws.listener import StreamSocket, bound
-from asgiws.server import Server
+from asgiws.options.config import Config
+from asgiws.process.listener import StreamSocket, bound
+from asgiws.process.server import Server
 
 from .http_helpers import LOOPS, Client, running
 from .served import Served
 
-HERE = "asgiws.listener"
+HERE = "asgiws.process.listener"
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgiws.config import Config
 from asgiws.errors import ConfigError
 from asgiws.log import LEVELS, TRACE, SafeFilter, access_log, configure, error_log, printable
+from asgiws.options.config import Config
 
 
 def config(**options: Any) -> Config:

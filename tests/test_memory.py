@@ -9,7 +9,7 @@ import sys
 
 PROGRAM = """
 import resource, sys
-from asgiws.memory import keep_for_the_next
+from asgiws.process.memory import keep_for_the_next
 kept = sys.argv[1] == "keep" and keep_for_the_next()
 
 def faults():

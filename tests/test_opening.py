@@ -21,8 +21,8 @@ from starlette.websockets import WebSocket
 from websockets.sync.client import connect
 
 from asgiws.errors import ASGIError, ClientDisconnected
-from asgiws.opening import Opening
-from asgiws.request import parse
+from asgiws.http.opening import Opening
+from asgiws.http.request import parse
 from asgiws.wire import handshake
 
 from .http_helpers import DEADLINE, LOOPS, Client, Running, running

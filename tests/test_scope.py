@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from asgiws.request import Request, parse
-from asgiws.scope import Peer, Proxies, http_scope, peer_of, websocket_scope
+from asgiws.http.request import Request, parse
+from asgiws.http.scope import Peer, Proxies, http_scope, peer_of, websocket_scope
 
 from .http_helpers import Client, running
 

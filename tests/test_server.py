@@ -17,9 +17,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 import asgiws
-from asgiws.config import Config
 from asgiws.errors import AppLoadError, BindError, ConfigError, LifespanError
-from asgiws.server import Server
+from asgiws.options.config import Config
+from asgiws.process.server import Server
 
 from .http_helpers import LOOPS, running
 

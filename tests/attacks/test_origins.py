@@ -11,7 +11,7 @@ import trustme
 
 from asgiws import Config
 from asgiws.errors import ConfigError
-from asgiws.origin import Origins
+from asgiws.wire.origin import Origins
 
 from ..http_helpers import Client, running
 from ..raw_websocket import upgrade

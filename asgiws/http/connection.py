@@ -24,17 +24,17 @@ import struct
 from contextvars import copy_context
 from typing import Any, Final
 
+from ..log import access_log
+from ..transport.progress import waiting
+from ..websocket.session import WebSocket
+from ..wire import deflate, handshake
+from ..wire.errors import HandshakeRefused
 from .exchange import Exchange
-from .log import access_log
 from .opening import Opening
-from .progress import waiting
 from .request import Request, RequestRefused, SizedBody, head_size, parse, quoted
 from .response import Response, error_response
 from .scope import Address, http_scope, peer_of, shown, websocket_scope
-from .websocket import WebSocket
-from .wire import deflate, handshake
-from .wire.errors import HandshakeRefused
-from .worker import Worker
+from .serving import Worker
 
 # What the next bytes are.
 HEAD: Final = 0  # the head of a request; nothing is in progress

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from .errors import ASGIError, LifespanError
+from ..errors import ASGIError, LifespanError
+from ..http.serving import ASGIApp, Event
+from ..log import error_log
 from .importer import trimmed_traceback
-from .log import error_log
-from .worker import ASGIApp, Event
 
 LAST_SECONDS = 1.0  # for an application that has failed to start, and has said so
 

@@ -28,23 +28,23 @@ from typing import Any, Final
 try:
     import cython
 except ImportError:
-    from .wire import _nocython as cython
+    from ..wire import _nocython as cython
 
-from .errors import ASGIError, ClientDisconnected
-from .events import close_arguments, expected, tells_of_disconnect, unencodable
-from .group import Group
-from .log import error_log
-from .outbox import CORK_BYTES, Outbox
-from .wire import deflate
-from .wire.errors import (
+from ..errors import ASGIError, ClientDisconnected
+from ..log import error_log
+from ..transport.outbox import CORK_BYTES, Outbox
+from ..wire import deflate
+from ..wire.errors import (
     ABNORMAL_CLOSURE,
     GOING_AWAY,
     INTERNAL_ERROR,
     NORMAL_CLOSURE,
     SERVICE_RESTART,
 )
-from .wire.frames import FIN, PING, frame, header, text_frame
-from .wire.protocol import CLOSED, FAILED, Protocol
+from ..wire.frames import FIN, PING, frame, header, text_frame
+from ..wire.protocol import CLOSED, FAILED, Protocol
+from .events import close_arguments, expected, tells_of_disconnect, unencodable
+from .limits import Group
 
 Event = dict[str, Any]
 

@@ -1,5 +1,5 @@
 # The header of http.py.
-from asgiws.exchange cimport Exchange
+from asgiws.http.exchange cimport Exchange
 
 cdef class HTTPProtocol:
     cdef object __weakref__

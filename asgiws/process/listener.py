@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
 
-from .config import Config
-from .errors import BindError
-from .log import error_log
+from ..errors import BindError
+from ..log import error_log
+from ..options.config import Config
 
 # The system knows the family, or a name has an address in it, but no interface has.
 NOT_HERE = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}

@@ -1,5 +1,5 @@
 # The header of exchange.py.
-from asgiws.response cimport Response
+from asgiws.http.response cimport Response
 
 cdef class Exchange:
     cdef public object client, request

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from .log import TRACE, error_log
+from ..log import TRACE, error_log
 
 _calls = itertools.count(1)
 

@@ -1,7 +1,7 @@
 # The header of websocket.py.
 cimport cython
-from asgiws.group cimport Group
-from asgiws.outbox cimport Outbox
+from asgiws.websocket.limits cimport Group
+from asgiws.transport.outbox cimport Outbox
 from asgiws.wire.frames cimport frame, header, text_frame
 from asgiws.wire.protocol cimport Protocol
 

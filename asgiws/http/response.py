@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from http import HTTPStatus
 from typing import Any, Final
 
-from .errors import ASGIError
+from ..errors import ASGIError
 
 Headers = list[tuple[bytes, bytes]]
 DefaultHeaders = Callable[[Collection[bytes]], bytes]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from .errors import ASGIError
-from .log import error_log
+from ..errors import ASGIError
+from ..log import error_log
 from .request import Request
 from .response import Response
 from .scope import Address
-from .worker import Event
+from .serving import Event
 
 if TYPE_CHECKING:
-    from .http import HTTPProtocol
+    from .connection import HTTPProtocol
 
 BODY_MARK: Final = 65_536  # bytes of a body that wait for the application
 

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import ConfigError
-from .log import printable
-from .origin import Origins
+from ..errors import ConfigError
+from ..log import printable
+from ..wire.origin import Origins
 
 PREFIX = "ASGIWS_"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from .wire import deflate
+from ..wire import deflate
 
 if TYPE_CHECKING:
-    from .outbox import Outbox
-    from .websocket import WebSocket
+    from ..transport.outbox import Outbox
+    from .session import WebSocket
 
 
 BUFFER_BYTES = 262_144

@@ -14,9 +14,9 @@ from typing import Any, Final
 try:
     import cython
 except ImportError:
-    from .wire import _nocython as cython
+    from ..wire import _nocython as cython
 
-from .group import Group
+from ..websocket.limits import Group
 from .progress import waiting
 
 CORK_BYTES: Final = 65_536

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..errors import ConfigError
 from .config import BY_NAME, OPTIONS, Config, Contradiction, find
-from .errors import ConfigError
-from .options import PREFIX, Option, clip, convert
+from .kinds import PREFIX, Option, clip, convert
 
 # Variables that are no options: which file to read, and which build to run.
 CONFIG_VARIABLE = PREFIX + "CONFIG"

@@ -22,16 +22,16 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-from ._build import build
-from .config import Config
-from .errors import ConfigError, StartupError
-from .http import HTTPProtocol
+from .._build import build
+from ..errors import ConfigError, StartupError
+from ..http.connection import HTTPProtocol
+from ..http.serving import Worker
+from ..log import configure, error_log
+from ..options.config import Config
 from .importer import load_app
 from .lifespan import Lifespan
 from .listener import Listener, bound
-from .log import configure, error_log
 from .memory import keep_for_the_next
-from .worker import Worker
 
 CANCEL_SECONDS = 1.0  # for what was cancelled at the graceful timeout
 WATCHDOG_SECONDS = 5.0  # for an event loop that is blocked, beyond all other deadlines

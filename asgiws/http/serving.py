@@ -10,13 +10,13 @@ from email.utils import formatdate
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .group import Group
-from .origin import Origins
+from ..websocket.limits import Group
+from ..wire.deflate import Settings
+from ..wire.origin import Origins
 from .scope import Proxies
-from .wire.deflate import Settings
 
 if TYPE_CHECKING:
-    from .config import Config
+    from ..options.config import Config
 
 Scope = dict[str, Any]
 Event = dict[str, Any]

@@ -1,6 +1,6 @@
 # The header of outbox.py.
 cimport cython
-from asgiws.group cimport Group
+from asgiws.websocket.limits cimport Group
 
 cdef class Outbox:
     cdef public object transport

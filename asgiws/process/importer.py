@@ -17,14 +17,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .errors import AppLoadError, ConfigError
-from .log import TRACE, error_log, printable
+from ..errors import AppLoadError, ConfigError
+from ..log import TRACE, error_log, printable
 from .trace import traced
 
 if TYPE_CHECKING:
-    from .config import Config
+    from ..options.config import Config
 
-_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 def load_app(config: Config) -> Any:

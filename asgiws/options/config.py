@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
-from .errors import ConfigError
-from .log import LEVELS
-from .options import (
+from ..errors import ConfigError
+from ..log import LEVELS
+from ..wire.deflate import LIBRARIES
+from .kinds import (
     Option,
     addresses,
     application,
@@ -36,7 +37,6 @@ from .options import (
     text,
     whole,
 )
-from .wire.deflate import LIBRARIES
 
 APPLICATION = "Application"
 LISTENING = "Listening"

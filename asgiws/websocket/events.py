@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .errors import ASGIError, ClientDisconnected
-from .log import error_log
-from .wire.errors import NORMAL_CLOSURE, may_be_sent
+from ..errors import ASGIError, ClientDisconnected
+from ..log import error_log
+from ..wire.errors import NORMAL_CLOSURE, may_be_sent
 
 Event = dict[str, Any]
 

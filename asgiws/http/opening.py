@@ -9,16 +9,16 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from .errors import ASGIError
-from .log import access_log
+from ..errors import ASGIError
+from ..log import access_log
+from ..wire import handshake
 from .request import Request, quoted
 from .response import Response, checked_headers
 from .scope import Address, shown
-from .wire import handshake
 
 if TYPE_CHECKING:
-    from .http import HTTPProtocol
-    from .websocket import WebSocket
+    from ..websocket.session import WebSocket
+    from .connection import HTTPProtocol
 
 # Of a 101 these are the server's to write.
 _RESERVED: Final = {

@@ -1,0 +1,1 @@
+"""One WebSocket as the application sees it, and what all WebSockets of an event loop share."""
