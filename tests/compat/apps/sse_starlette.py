@@ -53,7 +53,7 @@ async def quiet(request: Request) -> Response:
         finally:
             running -= 1
 
-    return EventSourceResponse(events())
+    return EventSourceResponse(events(), ping=3600)
 
 
 async def how_many(request: Request) -> Response:
