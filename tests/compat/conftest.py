@@ -16,7 +16,7 @@ from ..served import Served
 
 # A server in use that is asked to end must do so long before any deadline of its own.
 END = 8.0
-DEADLINES = ("--timeout-graceful-shutdown", "60", "--ws-close-timeout", "60")
+LONG = ("--timeout-graceful-shutdown=60", "--ws-close-timeout=60", "--timeout-keep-alive=60")
 
 
 def serve(framework: str) -> Iterator[Served]:
@@ -45,7 +45,7 @@ class InUse(Served):
 
     def __init__(self, application: str, **environment: str) -> None:
         module = f"tests.compat.apps.{application}:app"
-        super().__init__("asgiws", module, "--port", "0", *DEADLINES, deadline=60, **environment)
+        super().__init__("asgiws", module, "--port", "0", *LONG, deadline=60, **environment)
 
     def end(self) -> None:
         """SIGTERM ends it at once, though clients are connected, without a word of an error."""
