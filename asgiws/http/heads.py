@@ -76,5 +76,5 @@ def _coding_status(head: bytes) -> int:
     501 where the body's length can be told, because chunked is the last coding.
     """
     codings = tokens(_CODINGS.findall(head))
-    final = codings[-1] == b"chunked" and codings.count(b"chunked") == 1
+    final = codings[-1:] == [b"chunked"] and codings.count(b"chunked") == 1
     return 501 if final and not _LENGTHS.search(head) else 400
