@@ -169,8 +169,6 @@ async def own_task(scope: Any, receive: Any, send: Any) -> None:
     await answer(send)
 
 
-async def exits(scope: Any, receive: Any, send: Any) -> None:
-    raise SystemExit(7)
 
 
 PATHS = {
@@ -179,7 +177,6 @@ PATHS = {
     "/blocks-when-cancelled": blocks_when_cancelled,
     "/echo": echo,
     "/executor": executor,
-    "/exits": exits,
     "/hangs": hangs,
     "/ignores": ignores_the_end,
     "/own-task": own_task,
