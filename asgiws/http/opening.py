@@ -7,7 +7,7 @@ session's line in the access log.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ASGIError
 from ..log import access_log
@@ -21,17 +21,6 @@ from .scope import shown
 if TYPE_CHECKING:
     from ..websocket.session import WebSocket
     from .connection import HTTPProtocol
-
-# Of a 101 these are the server's to write.
-_RESERVED: Final = {
-    b"connection",
-    b"content-length",
-    b"sec-websocket-accept",
-    b"sec-websocket-extensions",
-    b"sec-websocket-protocol",
-    b"transfer-encoding",
-    b"upgrade",
-}
 
 
 class Opening:
@@ -85,10 +74,10 @@ class Opening:
             )
         pairs = checked_headers(headers)
         given = {name for name, _ in pairs}
-        if not _RESERVED.isdisjoint(given):
+        if not handshake.OWN_HEADERS.isdisjoint(given):
             raise ASGIError(
                 f"websocket.accept: expected no header that is the server's to write, "
-                f"got {sorted(_RESERVED & given)!r}"
+                f"got {sorted(handshake.OWN_HEADERS & given)!r}"
             )
         worker = self._worker
         head = handshake.response(request, subprotocol, self._extensions, pairs)
