@@ -39,7 +39,9 @@ TESTS = {
     "filling": ["wire/test_protocol.py", *SESSION, "wire/test_frames.py"],
     "frames": ["wire/test_frames.py", "wire/test_protocol.py", *SESSION],
     "masking": ["wire/test_frames.py", "wire/test_protocol.py"],
+    "grammar": ["wire/test_grammar.py"],
     "handshake": ["wire/test_handshake.py"],
+    "host": ["wire/test_host.py", "wire/test_origin.py"],
     "protocol": ["wire/test_protocol.py", *SESSION],
     "utf8": ["wire/test_utf8.py"],
 }
