@@ -291,13 +291,6 @@ def test_a_peer_that_never_reads_does_not_keep_the_server_alive(loop: str) -> No
     assert_clean(served)
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_an_application_that_exits_ends_the_process_with_its_status(loop: str) -> None:
-    with serve("--loop", loop) as served, Client(served) as client:
-        client.send(GET % b"/exits")
-        assert served.wait_for_end() == 7
-
-
 def test_half_a_request_and_a_silent_connection_do_not_delay_the_end() -> None:
     with serve() as served, Client(served) as half, Client(served), Client(served) as first:
         half.send(b"GET / HT")
