@@ -23,6 +23,7 @@ from ..http.connection import HTTPProtocol
 from ..http.serving import Worker
 from ..log import configure, error_log
 from ..options.config import Config
+from ..options.tls import ssl_context
 from .descriptors import fill_standard_descriptors
 from .importer import load_app
 from .lifespan import Lifespan
@@ -141,7 +142,7 @@ class Server:
         stop = self._stop
         if self._stop_requested:
             return
-        tls = config.ssl_context()
+        tls = ssl_context(config)
         lifespan = Lifespan(app, config.lifespan)
         worker = self.worker = Worker(config, app, loop, lifespan.state)
         patience = 0.0

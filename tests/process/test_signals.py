@@ -13,8 +13,9 @@ import time
 
 import pytest
 
-from ..http_helpers import LOOPS, Client
-from ..served import ROOT, Served
+from ..toolkit.raw_http import Client
+from ..toolkit.running import LOOPS
+from ..toolkit.served import ROOT, Served
 
 APP = "tests.process.end_apps:app"
 DEADLINE = 20.0
@@ -25,7 +26,7 @@ def serve(*options: str, **environment: str) -> Served:
 
 
 def get(served: Served, path: str) -> bytes:
-    with Client(served) as client:  # type: ignore[arg-type]
+    with Client(served) as client:
         reply = client.get(path)
         assert reply.status == 200
         return reply.body
@@ -118,7 +119,7 @@ def test_what_was_printed_and_nobody_reads_does_not_keep_the_process() -> None:
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_second_signal_ends_a_server_whose_main_thread_is_in_c_code(loop: str) -> None:
-    with serve("--loop", loop) as served, Client(served) as client:  # type: ignore[arg-type]
+    with serve("--loop", loop) as served, Client(served) as client:
         client.send(b"GET /c-code HTTP/1.1\r\nHost: localhost\r\n\r\n")
         served.wait_for_line("app: blocks")
         served.process.send_signal(signal.SIGTERM)
@@ -131,7 +132,7 @@ def test_a_second_signal_ends_a_server_whose_main_thread_is_in_c_code(loop: str)
 def test_a_server_whose_main_thread_is_in_c_code_is_ended_by_the_watchdog(loop: str) -> None:
     with (
         serve("--loop", loop, "--timeout-graceful-shutdown", "0") as served,
-        Client(served) as client,  # type: ignore[arg-type]
+        Client(served) as client,
     ):
         client.send(b"GET /c-code HTTP/1.1\r\nHost: localhost\r\n\r\n")
         served.wait_for_line("app: blocks")
