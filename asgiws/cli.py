@@ -24,6 +24,7 @@ from .errors import StartupError
 from .options.config import OPTIONS, UVICORN_ONLY, uvicorn_only
 from .options.kinds import SWITCH_WORDS, Option, asks_for_nothing
 from .options.sources import load
+from .process.descriptors import fill_standard_descriptors
 from .process.importer import look_first_in
 from .process.server import Server
 
@@ -197,6 +198,7 @@ command = ServeCommand(
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The program: ``argv`` without its name, by default the process's."""
+    fill_standard_descriptors()
     try:
         command.main(args=None if argv is None else list(argv), prog_name="asgiws")
     finally:
