@@ -26,6 +26,7 @@ from typing import Any, Final
 
 from ..errors import RequestRefused
 from ..log import access_log
+from ..text import quoted
 from ..transport.progress import waiting
 from ..websocket.session import WebSocket
 from ..wire import deflate, handshake
@@ -35,7 +36,7 @@ from .exchange import Exchange
 from .forwarded import Address
 from .heads import head_size
 from .opening import Opening
-from .request import Request, parse, quoted
+from .request import Request, parse
 from .response import Response, error_response
 from .scope import http_scope, peer_of, shown, websocket_scope
 from .serving import Worker

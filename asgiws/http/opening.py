@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ASGIError
 from ..log import access_log
+from ..text import quoted
 from ..wire import handshake
 from .forwarded import Address
-from .request import Request, quoted
+from .request import Request
 from .response import Response, checked_headers
 from .scope import shown
 

@@ -49,11 +49,6 @@ def parse(head: bytes) -> Request:
     return _check(*read_head(head))
 
 
-def quoted(target: bytes) -> str:
-    """A target, or what was sent in its place, for a log that puts it between quotes."""
-    return target.decode("latin-1").replace('"', "%22")
-
-
 def _check(method: bytes, target: bytes, version: bytes, headers: Headers) -> Request:
     if version[:2] != b"1.":
         raise RequestRefused(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")

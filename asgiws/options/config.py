@@ -17,13 +17,13 @@ from typing import Any, Self
 
 from ..errors import ConfigError
 from ..log import LEVELS
+from ..text import clip
 from ..wire.deflate import LIBRARIES
 from .kinds import (
     Option,
     addresses,
     application,
     choice,
-    clip,
     convert,
     directory,
     file,

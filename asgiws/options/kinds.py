@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
-from ..log import printable
+from ..text import clip, printable
 from ..wire.grammar import holds_controls, is_token
 from ..wire.origin import Origins
 
@@ -364,9 +364,3 @@ def convert(
         else:
             problem = f"{name}: {error}"
         raise ConfigError(f"{clip(where)}: {printable(problem)}") from None
-
-
-def clip(text: str) -> str:
-    """Words of a user's, fit for one line of a message."""
-    text = printable(text)
-    return text if len(text) <= 160 else text[:157] + "..."

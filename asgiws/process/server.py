@@ -102,12 +102,13 @@ class Server:
         threads = set(threading.enumerate())
         status = 0
         try:
-            configure(self.config)
+            config = self.config
+            configure(config.log_level, config.log_config, config.access_log, config.use_colors)
             keep_for_the_next()
-            app = load_app(self.config)
-            loop = _new_event_loop(self.config.loop)
+            app = self._load_app()
+            loop = _new_event_loop(config.loop)
             asyncio.set_event_loop(loop)
-            patience = 2 * self.config.timeout_graceful_shutdown + CANCEL_SECONDS + WATCHDOG_SECONDS
+            patience = 2 * config.timeout_graceful_shutdown + CANCEL_SECONDS + WATCHDOG_SECONDS
             with signals(self.shutdown, patience):
                 try:
                     loop.run_until_complete(self._serve(app))
@@ -125,7 +126,13 @@ class Server:
         Installs no signal handlers and no logging settings. A cancelled call shuts
         down without waiting for requests in progress.
         """
-        await self._serve(load_app(self.config))
+        await self._serve(self._load_app())
+
+    def _load_app(self) -> Any:
+        config = self.config
+        return load_app(
+            config.app, app_dir=config.app_dir, factory=config.factory, env_file=config.env_file
+        )
 
     async def _serve(self, app: Any) -> None:
         config = self.config
@@ -138,7 +145,10 @@ class Server:
         worker = self.worker = Worker(config, app, loop, lifespan.state)
         patience = 0.0
         try:
-            with bound(config) as sockets, ExitStack() as listening:
+            with (
+                bound(config.host, config.port, config.uds, config.fd) as sockets,
+                ExitStack() as listening,
+            ):
                 self._addresses = [sock.getsockname() for sock in sockets]
                 if not await _unless(stop, lifespan.startup()):
                     lifespan.cancel()

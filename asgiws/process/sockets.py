@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from ..errors import BindError
-from ..options.config import Config
 
 # The system knows the family, or a name has an address in it, but no interface has.
 NOT_HERE = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
@@ -37,26 +36,28 @@ class StreamSocket(socket.socket):
 
 
 @contextmanager
-def bound(config: Config) -> Iterator[list[socket.socket]]:
-    """The sockets that ``--fd``, ``--uds`` or ``--host`` and ``--port`` ask for, not listening yet.
+def bound(
+    host: str = "127.0.0.1", port: int = 0, uds: str | None = None, fd: int | None = None
+) -> Iterator[list[socket.socket]]:
+    """The sockets that ``fd``, ``uds`` or ``host`` and ``port`` ask for, not listening yet.
 
     Closes them at the end, and removes the file of a Unix socket. Raises BindError.
     """
-    if config.fd is not None:
-        sockets = [_adopt(config.fd)]
-    elif config.uds is not None:
-        sockets = [_bind_unix(config.uds)]
+    if fd is not None:
+        sockets = [_adopt(fd)]
+    elif uds is not None:
+        sockets = [_bind_unix(uds)]
     else:
-        sockets = _bind_tcp(config.host, config.port)
-    file = None if config.uds is None else _identity(config.uds)
+        sockets = _bind_tcp(host, port)
+    file = None if uds is None else _identity(uds)
     try:
         yield sockets
     finally:
         for sock in sockets:
             sock.close()
         # Another server may have taken the path since.
-        if config.uds is not None and file == _identity(config.uds):
-            os.unlink(config.uds)
+        if uds is not None and file == _identity(uds):
+            os.unlink(uds)
 
 
 def _adopt(fd: int) -> socket.socket:

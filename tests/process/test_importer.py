@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from asgiws.errors import AppLoadError, ConfigError
-from asgiws.options.config import Config
 from asgiws.process.importer import load_app, trimmed_traceback
 
 GOOD = "async def app(scope, receive, send):\n    await send({'type': scope['type']})\n"
@@ -45,7 +44,7 @@ def write(name: str, text: str) -> None:
 
 
 def load(app: Any, **options: Any) -> Any:
-    return load_app(Config(app, **options))
+    return load_app(app, **options)
 
 
 def refused(app: Any, **options: Any) -> AppLoadError:

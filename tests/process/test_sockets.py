@@ -37,7 +37,7 @@ def short_path() -> Iterator[str]:
 
 
 def test_port_0_picks_a_free_port() -> None:
-    with bound(config()) as (first,), bound(config()) as (second,):
+    with bound() as (first,), bound() as (second,):
         ports = {first.getsockname()[1], second.getsockname()[1]}
         assert len(ports) == 2
         assert 0 not in ports
@@ -51,7 +51,7 @@ def test_localhost_is_listened_on_in_every_family_with_one_port(
         (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0)),
     ]
     monkeypatch.setattr(f"{HERE}.socket.getaddrinfo", lambda *_a, **_k: [*both, both[0]])
-    with bound(config(host="localhost")) as sockets:
+    with bound(host="localhost") as sockets:
         addresses = [sock.getsockname() for sock in sockets]
         assert [address[0] for address in addresses] == ["127.0.0.1", "::1"]
         assert addresses[0][1] == addresses[1][1] != 0
@@ -74,25 +74,25 @@ def test_a_family_that_this_machine_lacks_is_left_out(
             super().bind(address)
 
     monkeypatch.setattr(f"{HERE}.StreamSocket", Socket)
-    with bound(config(host="localhost")) as sockets:
+    with bound(host="localhost") as sockets:
         assert [sock.family for sock in sockets] == [socket.AF_INET]
     found.pop()
     with (
         pytest.raises(BindError, match="cannot listen on localhost"),
-        bound(config(host="localhost")),
+        bound(host="localhost"),
     ):
         pass
 
 
 def test_an_address_of_another_machine_is_an_error() -> None:
     message = r"cannot listen on 192\.0\.2\.1 port 0"
-    with pytest.raises(BindError, match=message), bound(config(host="192.0.2.1")):
+    with pytest.raises(BindError, match=message), bound(host="192.0.2.1"):
         pass
 
 
 def test_a_name_without_an_address_is_an_error() -> None:
     message = r"cannot listen on no\.such\.invalid"
-    with pytest.raises(BindError, match=message), bound(config(host="no.such.invalid")):
+    with pytest.raises(BindError, match=message), bound(host="no.such.invalid"):
         pass
 
 
@@ -106,7 +106,7 @@ def test_a_port_in_use_is_an_error_and_leaves_no_socket_behind(
             (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)),
         ]
         monkeypatch.setattr(f"{HERE}.socket.getaddrinfo", lambda *_a, **_k: found)
-        taking = bound(config(host="localhost", port=port))
+        taking = bound(host="localhost", port=port)
         message = f"port {port}: Address already in use"
         with pytest.raises(BindError, match=message), taking:
             pass
@@ -148,7 +148,7 @@ def test_a_unix_socket_in_use_is_left_alone(full: bool) -> None:
                     client.connect(path)
                 except BlockingIOError:
                     break
-            with pytest.raises(BindError, match="Address already in use"), bound(config(uds=path)):
+            with pytest.raises(BindError, match="Address already in use"), bound(uds=path):
                 pass
         assert os.path.exists(path)
 
@@ -156,14 +156,14 @@ def test_a_unix_socket_in_use_is_left_alone(full: bool) -> None:
 def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("data")
-    with pytest.raises(BindError, match="Address already in use"), bound(config(uds=str(precious))):
+    with pytest.raises(BindError, match="Address already in use"), bound(uds=str(precious)):
         pass
     assert precious.read_text() == "data"
 
 
 def test_a_unix_socket_that_another_server_has_replaced_is_left_alone() -> None:
     with short_path() as path, socket.socket(socket.AF_UNIX) as other:
-        with bound(config(uds=path)):
+        with bound(uds=path):
             os.unlink(path)
             other.bind(path)
         assert os.path.exists(path)
@@ -171,7 +171,7 @@ def test_a_unix_socket_that_another_server_has_replaced_is_left_alone() -> None:
 
 def test_a_directory_that_is_missing_is_an_error() -> None:
     with short_path() as path:
-        missing = bound(config(uds=f"{path}/missing/socket"))
+        missing = bound(uds=f"{path}/missing/socket")
         with pytest.raises(BindError, match="No such file or directory"), missing:
             pass
 
@@ -197,10 +197,10 @@ def test_a_unix_socket_that_was_handed_over_keeps_its_file() -> None:
 def test_a_descriptor_that_is_no_stream_socket_is_an_error(tmp_path: Path) -> None:
     with open(tmp_path / "file", "w") as file:
         fd = file.fileno()
-        with pytest.raises(BindError, match=f"--fd {fd} is no socket"), bound(config(fd=fd)):
+        with pytest.raises(BindError, match=f"--fd {fd} is no socket"), bound(fd=fd):
             pass
     with socket.socket(type=socket.SOCK_DGRAM) as datagrams:
         fd = datagrams.detach()
         message = f"--fd {fd} is no stream socket"
-        with pytest.raises(BindError, match=message), bound(config(fd=fd)):
+        with pytest.raises(BindError, match=message), bound(fd=fd):
             pass

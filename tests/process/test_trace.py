@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from asgiws.log import TRACE, error_log
-from asgiws.options.config import Config
 from asgiws.process.importer import load_app
 
 
@@ -41,7 +40,7 @@ async def call(app: Any, scope_type: str = "http") -> list[Any]:
 
 
 async def test_every_event_is_logged_without_its_payload(log: Any) -> None:
-    sent = await call(load_app(Config(secretive)))
+    sent = await call(load_app(secretive))
     assert sent == [{"type": "websocket.send", "text": "secret"}]
     assert "starts {'type': 'http'}" in log.text
     assert "receive {'type': 'http.request', 'body': '<6 bytes>'}" in log.text
@@ -52,9 +51,9 @@ async def test_every_event_is_logged_without_its_payload(log: Any) -> None:
 
 async def test_what_the_application_raises_is_logged_and_raised(log: Any) -> None:
     with pytest.raises(RuntimeError):
-        await call(load_app(Config(secretive)), "lifespan")
+        await call(load_app(secretive), "lifespan")
     assert "raised RuntimeError('oh')" in log.text
 
 
 def test_below_that_level_nothing_stands_in_between() -> None:
-    assert load_app(Config(secretive)) is secretive
+    assert load_app(secretive) is secretive
