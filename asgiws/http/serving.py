@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..websocket.limits import Group
 from ..wire.deflate import Settings
 from ..wire.origin import Origins
-from .scope import Proxies
+from .forwarded import Proxies
 
 if TYPE_CHECKING:
     from ..options.config import Config

@@ -12,7 +12,7 @@ import pytest
 from selenium.webdriver import Chrome
 
 from ..browser.chromium import Window, chromium
-from ..served import Served
+from ..toolkit.served import Served
 
 # A server in use that is asked to end must do so long before any deadline of its own.
 END = 8.0

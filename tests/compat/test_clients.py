@@ -13,7 +13,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from ..served import Served
+from ..toolkit.served import Served
 
 pytestmark = pytest.mark.slow
 
