@@ -36,6 +36,7 @@ TEXTS = {
     "server_header": "false",
     "date_header": "no",
     "timeout_request_head": "2.5",
+    "timeout_request_body": "2.5",
     "timeout_keep_alive": "0",
     "h11_max_incomplete_event_size": "1000",
     "ws_max_size": "1",
