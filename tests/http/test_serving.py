@@ -25,6 +25,7 @@ def eagerly(server: Running) -> Iterator[None]:
     """
     serving = server.server.serving
     assert serving is not None
+
     class Stepped:
         """A coroutine that has taken its first step already."""
 
@@ -117,9 +118,7 @@ def test_a_cancellation_by_the_server_is_no_error(
     assert not [record for record in log if record.levelno >= logging.ERROR]
 
 
-def test_an_eager_task_factory_serves_request_after_request(
-    loop: str, package: ModuleType
-) -> None:
+def test_an_eager_task_factory_serves_request_after_request(loop: str, package: ModuleType) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "websocket":
             await receive()

@@ -169,8 +169,6 @@ async def own_task(scope: Any, receive: Any, send: Any) -> None:
     await answer(send)
 
 
-
-
 PATHS = {
     "/anyio": anyio_worker,
     "/background": background,
