@@ -223,7 +223,7 @@ def test_the_first_disconnect_comes_inside_of_a_cancelled_scope(
         await receive()
         recorder.note(await is_disconnected())
         recorder.note("waits")
-        while not await is_disconnected():
+        while not await is_disconnected():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         recorder.note("disconnected")
         ticks = 0
