@@ -217,6 +217,46 @@ def test_silent_connections_do_not_keep_a_server_long(loop: str, package: Module
     server.stop()
 
 
+def test_a_client_that_leaves_its_pool_alone_does_not_keep_a_server_long(
+    loop: str, package: ModuleType
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": EVENTS})
+        await until_disconnect(receive)
+
+    server = Running(app, loop, package, timeout_graceful_shutdown=30.0)
+    with Client(server) as client:
+        client.send(GET)
+        assert client.read_head().status == 200
+        began = time.monotonic()
+        server.stop()  # the client sends no FIN
+        assert time.monotonic() - began < 1.5
+
+
+def test_an_application_that_ends_when_it_is_told_to_is_no_error(
+    loop: str, package: ModuleType, log: list[logging.LogRecord], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "asgiws.access")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/begun":
+            await send({"type": "http.response.start", "status": 200, "headers": EVENTS})
+        await until_disconnect(receive)
+
+    with running(app, loop, package) as server:
+        for path in ("/begun", "/quiet"):
+            with Client(server) as client:
+                client.send(request("Host: a", target=path))
+                if path == "/begun":
+                    assert client.read_head().status == 200
+                client.finish()
+                assert client.rest() in (b"", b"0\r\n\r\n")
+        server.wait_until(lambda: not server.server.serving.connections)
+    assert not errors(log)
+    lines = [it.getMessage()[-3:] for it in caplog.records if it.name == "asgiws.access"]
+    assert lines == ["200", "499"]
+
+
 # What comes early, late or not at all.
 
 
@@ -249,11 +289,13 @@ def test_a_body_that_does_not_come_is_answered_408(
         await until_disconnect(receive)
         recorder.note("told")
 
-    with serving(app, loop, package, secured, timeout_request_body=0.3) as (server, context):
-        with Client(server, tls=context) as client:
-            client.send(head + b"5\r\nhe")
-            assert client.read().status == 408
-            assert recorder.next() == "told"
+    with (
+        serving(app, loop, package, secured, timeout_request_body=0.3) as (server, context),
+        Client(server, tls=context) as client,
+    ):
+        client.send(head + b"5\r\nhe")
+        assert client.read().status == 408
+        assert recorder.next() == "told"
 
 
 def test_a_body_that_does_not_come_cuts_a_response_that_has_begun(
@@ -346,11 +388,13 @@ def test_a_client_that_takes_nothing_of_the_last_response_is_cut_off(
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await respond(send, bytes(8_000_000))
 
-    with serving(app, loop, package, secured, timeout_write=0.5) as (server, context):
-        with Client(server, tls=context, receive_buffer=4096) as client:
-            client.send(request("Host: a", "Connection: close"))
-            server.wait_until(lambda: bool(server.server.serving.connections))
-            server.wait_until(lambda: not server.server.serving.connections)
+    with (
+        serving(app, loop, package, secured, timeout_write=0.5) as (server, context),
+        Client(server, tls=context, receive_buffer=4096) as client,
+    ):
+        client.send(request("Host: a", "Connection: close"))
+        server.wait_until(lambda: bool(server.server.serving.connections))
+        server.wait_until(lambda: not server.server.serving.connections)
 
 
 def test_a_session_is_over_when_tls_is_lost_in_the_iteration_of_the_accept(
