@@ -14,6 +14,7 @@ from ..asgi import ASGIApp, Receive, Scope, Send
 from ..websocket.limits import Group
 from ..wire.host import Hosts
 from ..wire.origin import Origins
+from .calling import call
 from .exchange import Exchange
 from .forwarded import Proxies
 
@@ -125,7 +126,9 @@ class Serving:
 
         With an eager task factory the application runs before this returns.
         """
-        task = self.loop.create_task(self._call(scope, receive, send), context=context)
+        task = self.loop.create_task(
+            call(self.app, scope, receive, send, self._cancelled), context=context
+        )
         self.tasks.add(task)
         task.add_done_callback(partial(self._ended, done), context=context)
         return task
@@ -139,19 +142,6 @@ class Serving:
         self.tasks.discard(task)
         self._cancelled.discard(task)
         done(task)
-
-    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # An application need not be a coroutine function: what it raises when it is
-        # called must end up in the task as well.
-        try:
-            await self.app(scope, receive, send)
-        except (SystemExit, KeyboardInterrupt) as exc:
-            # A task would let these out of the event loop, and end the server for all.
-            raise RuntimeError(f"the application raised {type(exc).__name__}") from exc
-        except asyncio.CancelledError as exc:
-            if asyncio.current_task() in self._cancelled:
-                raise
-            raise RuntimeError("the application was cancelled, and not by the server") from exc
 
     def flush_soon(self, exchange: Exchange) -> None:
         """Let the head of a response leave if the body does not come in this iteration."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import logging
 from collections.abc import Iterator
 from types import ModuleType
@@ -268,3 +269,24 @@ def test_nothing_is_raised_by_send_when_the_connection_is_cut(
     with running(app, loop, package) as server, Client(server) as client:
         client.send(GET)
         assert recorder.next() == "sent"
+
+
+def test_what_a_call_waits_for_can_be_shown(loop: str, package: ModuleType) -> None:
+    recorder = Recorder()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        recorder.note("called")
+        await receive()
+        await receive()
+        await respond(send, b"hello")
+
+    def shown() -> str:
+        (task,) = server.server.serving.tasks
+        text = io.StringIO()
+        task.print_stack(file=text)
+        return text.getvalue()
+
+    with running(app, loop, package) as server, Client(server) as client:
+        client.send(GET)
+        assert recorder.next() == "called"
+        assert "await app(scope, receive, send)" in server.call(shown)

@@ -1,0 +1,36 @@
+"""The coroutine of one call of the application.
+
+This module is never compiled: tools that show what a task does (``Task.print_stack``, dumps
+of all tasks) need a coroutine with a frame.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+from ..asgi import ASGIApp, Receive, Scope, Send
+
+
+async def call(
+    app: ASGIApp,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    cancelled: Collection[asyncio.Task[None]],
+) -> None:
+    """Call ``app``; whatever it raises, and why ever it ends, it fails alone.
+
+    ``cancelled`` holds the tasks that the server has cancelled itself.
+    """
+    # An application need not be a coroutine function: what it raises when it is
+    # called must end up in the task as well.
+    try:
+        await app(scope, receive, send)
+    except (SystemExit, KeyboardInterrupt) as exc:
+        # A task would let these out of the event loop, and end the server for all.
+        raise RuntimeError(f"the application raised {type(exc).__name__}") from exc
+    except asyncio.CancelledError as exc:
+        if asyncio.current_task() in cancelled:
+            raise
+        raise RuntimeError("the application was cancelled, and not by the server") from exc
