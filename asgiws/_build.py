@@ -34,6 +34,7 @@ COMPILED_MODULES = (
     "http.bodies",
     "http.request",
     "http.response",
+    "http.access",
     "http.exchange",
     "http.opening",
     "http.connection",

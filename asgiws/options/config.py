@@ -128,6 +128,14 @@ class Config:
     timeout_request_head: float = option(
         10.0, HTTP, seconds(), "How long a request's head, or a TLS handshake, may take to arrive."
     )
+    # nginx waits as long for the next bytes of a body.
+    timeout_request_body: float | None = option(
+        60.0,
+        HTTP,
+        seconds(none=True),
+        "How long a client may send nothing of a body that is wanted before 408; "
+        "none waits for ever.",
+    )
     timeout_keep_alive: float = option(
         5.0, HTTP, seconds(zero=True), "How long a connection may be idle between two requests."
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from ..asgi import ASGIApp, Event
 from ..errors import ASGIError, LifespanError
-from ..http.serving import ASGIApp, Event
 from ..log import error_log
 from .importer import trimmed_traceback
 

@@ -1,9 +1,10 @@
 """One worker process: event loop, listening sockets, signals, start and end.
 
 The order of a start: load the application, bind, lifespan.startup, listen. The
-order of an end: stop listening; tell every WebSocket (1012) and let HTTP requests
-finish; after the graceful timeout cancel what is left, and abandon what will not
-be cancelled; lifespan.shutdown; the process ends, whatever threads remain.
+order of an end: accept what waits in the backlog and stop listening; tell every
+WebSocket (1012) and let HTTP requests finish; after the graceful timeout cancel what
+is left, and abandon what will not be cancelled; lifespan.shutdown; the process ends,
+whatever threads remain.
 """
 
 from __future__ import annotations
@@ -12,18 +13,21 @@ import asyncio
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
 from .._build import build
 from ..errors import ConfigError, StartupError
 from ..http.connection import HTTPProtocol
-from ..http.serving import Worker
+from ..http.forwarded import Proxies
+from ..http.serving import DefaultHeaders, Limits, Serving
 from ..log import configure, error_log
 from ..options.config import Config
 from ..options.tls import ssl_context
+from ..websocket.limits import Group
+from ..wire.deflate import Settings
+from ..wire.origin import Origins
 from .descriptors import fill_standard_descriptors
 from .importer import load_app
 from .lifespan import Lifespan
@@ -60,7 +64,7 @@ class Server:
         self._stop = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_requested = False
-        self.worker: Worker | None = None
+        self.serving: Serving | None = None
 
     @property
     def started(self) -> bool:
@@ -144,42 +148,44 @@ class Server:
             return
         tls = ssl_context(config)
         lifespan = Lifespan(app, config.lifespan)
-        worker = self.worker = Worker(config, app, loop, lifespan.state)
+        serving = self.serving = _serving(config, app, loop, lifespan.state)
+        listeners: list[Listener] = []
         patience = 0.0
         try:
-            with (
-                bound(config.host, config.port, config.uds, config.fd) as sockets,
-                ExitStack() as listening,
-            ):
+            with bound(config.host, config.port, config.uds, config.fd) as sockets:
                 self._addresses = [sock.getsockname() for sock in sockets]
                 if not await _unless(stop, lifespan.startup()):
                     lifespan.cancel()
                     return
-                for sock in sockets:
-                    listening.enter_context(self._listen(worker, sock, tls))
-                self._started.set()
-                for url in self.urls:
-                    error_log.info("Serving on %s with asgiws, %s (Ctrl-C to stop)", url, build())
-                await stop.wait()
-                patience = config.timeout_graceful_shutdown
+                try:
+                    for sock in sockets:
+                        listeners.append(self._listen(serving, sock, tls))
+                    self._started.set()
+                    for url in self.urls:
+                        error_log.info(
+                            "Serving on %s with asgiws, %s (Ctrl-C to stop)", url, build()
+                        )
+                    await stop.wait()
+                    patience = config.timeout_graceful_shutdown
+                finally:
+                    for listener in listeners:
+                        listener.stop()
         finally:
-            await self._drain(worker, patience)
+            await self._drain(serving, listeners, patience)
             await lifespan.shutdown(max(patience, CANCEL_SECONDS))
             if self.started:
                 error_log.info("Stopped")
 
-    @contextmanager
     def _listen(
-        self, worker: Worker, sock: socket.socket, tls: ssl.SSLContext | None
-    ) -> Iterator[None]:
-        """Accept on ``sock`` while the block runs."""
+        self, serving: Serving, sock: socket.socket, tls: ssl.SSLContext | None
+    ) -> Listener:
+        """Accept on ``sock`` from now on."""
         listener = Listener(
-            worker.loop,
+            serving.loop,
             sock,
-            partial(HTTPProtocol, worker),
+            partial(HTTPProtocol, serving),
             tls,
             self.config.timeout_request_head,
-            self.config.ws_close_timeout,
         )
         try:
             listener.start(self.config.backlog)
@@ -187,38 +193,94 @@ class Server:
             raise ConfigError(
                 "--loop: this event loop cannot watch sockets; use a selector event loop"
             ) from None
-        try:
-            yield
-        finally:
-            listener.close()
+        return listener
 
-    async def _drain(self, worker: Worker, patience: float) -> None:
+    async def _drain(self, serving: Serving, listeners: list[Listener], patience: float) -> None:
         """Let go of what is alive: ask, wait, cancel, abandon."""
-        if not worker.connections and not worker.tasks:
+        serving.draining = True
+
+        def alive() -> int:
+            return len(serving.connections) + sum(listener.opening for listener in listeners)
+
+        def over() -> bool:
+            return not serving.tasks and not alive()
+
+        if over():
             return
         error_log.info(
             "Waiting for %d connections and %d calls of the application to end",
-            len(worker.connections),
-            len(worker.tasks),
+            alive(),
+            len(serving.tasks),
         )
-        worker.draining = True
-        for connection in tuple(worker.connections):
-            connection.shutdown()
-        if await _ended(worker, patience):
+        for connection in tuple(serving.connections):
+            try:
+                connection.shutdown()
+            except Exception:
+                # The others are told all the same.
+                error_log.exception("A connection does not end as it should: cutting it off")
+                _abort(connection)
+        if await _within(patience, over):
             return
-        left = tuple(worker.tasks)
+        left = tuple(serving.tasks)
         if left:
             error_log.warning(
                 "Cancelling %d calls of the application after %g s", len(left), patience
             )
         for task in left:
-            task.cancel()
-        for connection in tuple(worker.connections):
-            connection.abort()
-        if not await _ended(worker, CANCEL_SECONDS):
-            error_log.error("Abandoning %d calls of the application that go on", len(worker.tasks))
-            for task in worker.tasks:
+            serving.cancel(task)
+        for connection in tuple(serving.connections):
+            _abort(connection)
+        for listener in listeners:
+            listener.abort()
+        if not await _within(CANCEL_SECONDS, over) and serving.tasks:
+            error_log.error("Abandoning %d calls of the application that go on", len(serving.tasks))
+            for task in serving.tasks:
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is said
+
+
+def _serving(
+    config: Config, app: Any, loop: asyncio.AbstractEventLoop, state: dict[str, Any]
+) -> Serving:
+    """What all connections of one loop share, as ``config`` says."""
+    websockets = Group(
+        loop,
+        max_size=config.ws_max_size,
+        max_queue=config.ws_max_queue,
+        ping_interval=config.ws_ping_interval,
+        ping_timeout=config.ws_ping_timeout,
+        close_timeout=config.ws_close_timeout,
+        accept_timeout=config.ws_accept_timeout,
+        write_timeout=config.timeout_write,
+        idle_timeout=config.ws_idle_timeout,
+        deflate_settings=Settings(
+            window_bits=config.ws_deflate_window_bits,
+            mem_level=config.ws_deflate_mem_level,
+            level=config.ws_deflate_level,
+            context_takeover=config.ws_deflate_context_takeover,
+            min_size=config.ws_deflate_min_size,
+            library=config.ws_deflate_library,
+        )
+        if config.ws_per_message_deflate
+        else None,
+    )
+    return Serving(
+        app,
+        loop,
+        state,
+        Limits(
+            max_head=config.h11_max_incomplete_event_size,
+            request_head=config.timeout_request_head,
+            request_body=config.timeout_request_body,
+            keep_alive=config.timeout_keep_alive,
+            write=config.timeout_write,
+            concurrency=config.limit_concurrency,
+            root_path=config.root_path,
+        ),
+        websockets,
+        Origins(config.ws_origins.split(",")),
+        Proxies(config.forwarded_allow_ips) if config.proxy_headers else None,
+        DefaultHeaders(config.headers, config.date_header, config.server_header),
+    )
 
 
 def _new_event_loop(name: str) -> asyncio.AbstractEventLoop:
@@ -248,15 +310,22 @@ async def _unless(stop: asyncio.Event, call: Any) -> bool:
         stopped.cancel()
 
 
-async def _ended(worker: Worker, patience: float) -> bool:
-    """Wait until nothing is alive in ``worker``, ``patience`` seconds at most."""
+def _abort(connection: Any) -> None:
+    try:
+        connection.abort()
+    except Exception:
+        error_log.exception("A connection cannot be cut off")
+
+
+async def _within(patience: float, over: Callable[[], bool]) -> bool:
+    """Wait until it is ``over``, ``patience`` seconds at most; whether it is."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + patience
-    while worker.connections or worker.tasks:
+    while not over():
         # Without patience, too, who is told may react.
         await asyncio.sleep(POLL_SECONDS)
         if loop.time() >= deadline:
-            return not (worker.connections or worker.tasks)
+            return over()
     return True
 
 

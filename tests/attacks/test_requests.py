@@ -233,7 +233,7 @@ def test_no_peer_writes_controls_or_lines_into_the_log(
     with Client(victim) as client:
         client.send(upgrade("Sec-WebSocket-Protocol: \x9b"))
         assert client.read().status == 400
-    victim.wait_until(lambda: not victim.server.worker.connections)
+    victim.wait_until(lambda: not victim.server.serving.connections)
     messages = [record.getMessage() for record in caplog.records]
     assert sum(message.count('"') == 2 for message in messages) >= 6
     for message in messages:
@@ -364,7 +364,7 @@ def test_error_paths_leave_no_references_and_the_log_stays_quiet(
         gc.collect()
         return sum(type(thing).__name__ in kinds for thing in gc.get_objects())
 
-    victim.wait_until(lambda: not victim.server.worker.connections)
+    victim.wait_until(lambda: not victim.server.serving.connections)
     before = alive()
     for sent in (
         b"GET / HTTP/1.1\r\n\r\n",
@@ -380,9 +380,9 @@ def test_error_paths_leave_no_references_and_the_log_stays_quiet(
                 client.send(sent)
                 client.finish()
                 client.rest()
-    victim.wait_until(lambda: not victim.server.worker.connections)
-    victim.wait_until(lambda: not victim.server.worker.tasks)
-    assert victim.server.worker.websockets.members == set()
+    victim.wait_until(lambda: not victim.server.serving.connections)
+    victim.wait_until(lambda: not victim.server.serving.tasks)
+    assert victim.server.serving.websockets.members == set()
     deadline = time.monotonic() + DEADLINE
     while alive() > before:
         assert time.monotonic() < deadline

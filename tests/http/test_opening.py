@@ -509,14 +509,14 @@ def test_a_client_that_leaves_before_the_answer_is_noticed(loop: str, way: str) 
         getattr(client, way)()
         assert app.next() == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
         assert app.next() == "done"
-        server.wait_until(lambda: not server.server.worker.connections)
+        server.wait_until(lambda: not server.server.serving.connections)
 
 
 def test_an_open_websocket_lets_go_of_its_http_connection(loop: str) -> None:
     connections: list[weakref.ref[Any]] = []
 
     async def note_and_echo(app: App, scope: Any, receive: Any, send: Any) -> None:
-        connections.extend(map(weakref.ref, server.server.worker.connections))
+        connections.extend(map(weakref.ref, server.server.serving.connections))
         await echo(app, scope, receive, send)
 
     with (
@@ -624,7 +624,7 @@ def test_a_session_has_one_line_in_the_access_log(
         with Client(server) as client:
             client.send(upgrade(sec_websocket_key="x"))
             assert client.read().status == 400
-        server.wait_until(lambda: not server.server.worker.connections)
+        server.wait_until(lambda: not server.server.serving.connections)
     lines = [r.getMessage() for r in caplog.records if r.name == "asgiws.access"]
     assert len(lines) == 3
     assert re.fullmatch(

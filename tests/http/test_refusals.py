@@ -298,4 +298,4 @@ def test_a_client_that_never_closes_is_cut_off_after_a_while() -> None:
         client.send(request())
         assert client.read().status == 400
         assert client.rest() == b""  # the FIN, and we do not answer it
-        server.wait_until(lambda: not server.server.worker.connections)
+        server.wait_until(lambda: not server.server.serving.connections)

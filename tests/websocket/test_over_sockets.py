@@ -333,7 +333,7 @@ def test_an_application_that_ends_with_the_disconnect_is_not_logged_whatever_wra
         for path in ("/", "/group", "/framework"):
             with open_websocket(server, path):
                 pass
-            server.wait_until(lambda: not server.server.worker.tasks)
+            server.wait_until(lambda: not server.server.serving.tasks)
     assert errors(caplog) == []
 
 
@@ -1099,7 +1099,7 @@ def test_starlettes_denials_iterations_and_failures(
         assert seen.next() == "iteration ended"
         with open_websocket(server, "/careless") as websocket:
             assert websocket.recv(DEADLINE) == "tick"
-        server.wait_until(lambda: not server.server.worker.tasks)
+        server.wait_until(lambda: not server.server.serving.tasks)
         assert errors(caplog) == []
         with open_websocket(server, "/broken") as websocket:
             assert closed(websocket) == (1011, "")
