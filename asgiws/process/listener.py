@@ -69,10 +69,14 @@ class Listener:
 
     def stop(self) -> None:
         """Accept those that wait in the backlog, then nothing more; setting up goes on."""
-        self._loop.remove_reader(self._sock.fileno())
+        self._rest()
         self._accept(self._backlog + 1)  # as many as Linux lets wait
+        self._rest()
+
+    def _rest(self) -> None:
         if self._pause is not None:
             self._pause.cancel()
+        self._loop.remove_reader(self._sock.fileno())
 
     def abort(self) -> None:
         """End what is still being set up, as its peer can: uvloop never tells of the end of
