@@ -72,6 +72,7 @@ NEVER: Final = float("inf")
 FIRST_REQUEST_SECONDS: Final = 0.5  # for one that a new connection was opened for
 ARRIVED_SECONDS: Final = 0.05  # to read what has come by then
 STREAM_SECONDS: Final = 0.5  # for a stream that is no event stream to move
+LAST_LINGER_SECONDS: Final = 0.3  # for the FIN of a client that was not speaking
 NOTICE_SECONDS: Final = 0.5  # for an application to ask, and be told, that its stream has ended
 
 _RESET: Final = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)  # SO_LINGER: close with RST
@@ -498,10 +499,11 @@ class HTTPProtocol:
         self._leave()
         self._state = CLOSING
         self._buffer.clear()
+        soon = self.serving.draining and not speaking
         self._ending = Ending(
             self._transport,
             self.loop.time(),
-            LINGER_SECONDS,
+            LAST_LINGER_SECONDS if soon else LINGER_SECONDS,
             self.serving.limits.write,
             speaking=speaking,
             silent=silent,

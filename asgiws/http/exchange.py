@@ -183,7 +183,12 @@ class Exchange:
         answered = response.complete or self._stream.lost
         begun = response.begun
         if not answered:
-            self._stream.app_failed()
+            if self.told and exc is None:
+                # The client has left, and the application has done as it was told.
+                answered = True
+                self._stream.close()
+            else:
+                self._stream.app_failed()
         if exc is not None:
             error_log.error("Exception in ASGI application", exc_info=exc)
         elif not answered and not cancelled:

@@ -60,6 +60,8 @@ def read_head(head: bytes) -> RawHead:
     try:
         event = connection.next_event()
     except h11.RemoteProtocolError as exc:
+        # h11's own frame holds the error that holds the frame, and everything below it.
+        exc.__traceback__ = None
         status = exc.error_status_hint
         reason = str(exc).partition(": b")[0]  # not what the client sent, which h11 quotes
         raise RequestRefused(_coding_status(head) if status == 501 else status, reason) from None

@@ -1,77 +1,136 @@
-"""The end of a connection: the FIN, and the deadline that cuts it off (RFC 6455 section 7)."""
+"""The lingering close: numbers go in, a verdict comes out."""
 
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import pytest
 
-from ..toolkit.client_frames import (
-    client_frame,
-    close_frame,
-)
-from ..toolkit.fake_transport import (
-    CLOSE_1000,
-    Session,
-)
+
+class Transport:
+    """What an ending asks of a transport, noted down; ``unwritten`` waits in it."""
+
+    def __init__(self, tls: bool = False) -> None:
+        self.tls = tls
+        self.unwritten = 0
+        self.calls: list[str] = []
+
+    def can_write_eof(self) -> bool:
+        return not self.tls
+
+    def write_eof(self) -> None:
+        self.calls.append("write_eof")
+
+    def resume_reading(self) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return self.unwritten
+
+    def get_extra_info(self, _name: str) -> Any:
+        return None
+
+    def is_closing(self) -> bool:
+        return bool({"close", "abort"} & set(self.calls))
+
+    def close(self) -> None:
+        assert not self.is_closing(), "asyncio's TLS transport does not survive a second close()"
+        self.calls.append("close")
+
+    def abort(self) -> None:
+        self.calls.append("abort")
 
 
-class TestClosing:
-    async def test_over_tls_there_is_no_half_close(self, package: ModuleType) -> None:
-        session = Session(package, tls=True)
-        await session.accept()
-        session.feed(close_frame(1000))
-        assert session.sent() == [CLOSE_1000]
-        assert session.transport.calls == ["close"]
+def begin(package: ModuleType, transport: Transport, **options: Any) -> Any:
+    return package.transport.ending.Ending(transport, 0.0, 2.0, 60.0, **options)
 
-    @pytest.mark.parametrize("who", ["we", "the peer", "failed"])
-    async def test_a_peer_that_does_not_finish_is_cut_off_at_the_deadline(
-        self, package: ModuleType, who: str
-    ) -> None:
-        session = Session(package, close_timeout=10.0)
-        await session.accept()
-        if who == "we":
-            await session.close()
-        else:
-            session.feed(close_frame(1000) if who == "the peer" else client_frame(3))
-        session.clock.advance(8.9)
-        session.feed(b"x" * 1000)  # noise does not extend it
-        assert "abort" not in session.transport.calls
-        session.clock.advance(2.1)
-        assert session.transport.calls[-1] == "abort"
-        session.lost()
-        calls = list(session.transport.calls)
-        session.clock.advance(100)
-        assert session.transport.calls == calls
 
-    async def test_a_deadline_that_runs_is_not_set_back(self, package: ModuleType) -> None:
-        session = Session(package, close_timeout=10.0)
-        await session.accept()
-        await session.close()
-        session.clock.advance(7)
-        session.feed(close_frame(1000))
-        assert session.transport.calls == ["write_eof"]
-        session.clock.advance(4)
-        assert session.transport.calls == ["write_eof", "abort"]
+@pytest.mark.parametrize(("tls", "how"), [(False, "write_eof"), (True, "close")])
+def test_a_peer_that_does_nothing_is_cut_off(tls: bool, how: str, package: ModuleType) -> None:
+    transport = Transport(tls)
+    ending = begin(package, transport)
+    assert transport.calls == [how]
+    assert ending.interval == 2.0
+    assert ending.look(1.5) == 0.5
+    assert ending.look(2.0) == 0.0
+    assert transport.calls == [how, "abort"]
+    assert ending.look(3.0) == 0.0
 
-    async def test_abort_cuts_the_connection(self, package: ModuleType) -> None:
-        session = Session(package)
-        session.websocket.abort()
-        await session.accept()
-        session.websocket.abort()
-        assert session.transport.calls == ["abort"]
-        session.lost()
-        session.websocket.abort()
-        assert session.transport.calls == ["abort"]
 
-    async def test_a_peer_that_has_reset_takes_no_fin(
-        self, package: ModuleType, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def write_eof() -> None:
-            raise OSError("Transport endpoint is not connected")
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_peer_that_reads_is_waited_for_and_one_that_stops_is_not(
+    tls: bool, package: ModuleType
+) -> None:
+    transport = Transport(tls)
+    transport.unwritten = 1_000_000
+    ending = begin(package, transport)
+    now = 0.0
+    for _ in range(100):
+        now += 2.0
+        transport.unwritten -= 1000
+        assert ending.look(now) == 2.0
+    while ending.look(now):
+        now += 2.0
+    assert now == 200.0 + 60.0
+    assert transport.calls[-1] == "abort"
 
-        session = Session(package)
-        await session.accept()
-        monkeypatch.setattr(session.transport, "write_eof", write_eof)
-        session.feed(close_frame(1000))
-        assert session.transport.calls == ["abort"]
+
+def test_a_peer_that_speaks_is_waited_for_but_not_without_end(package: ModuleType) -> None:
+    ending_module = package.transport.ending
+    transport = Transport()
+    ending = begin(package, transport)
+    now = 0.0
+    while True:
+        now += 1.0
+        ending.heard()
+        if not ending.look(now):
+            break
+    assert ending_module.SPEAKING_SECONDS <= now <= ending_module.SPEAKING_SECONDS + 3.0
+
+
+def test_tls_is_held_open_while_the_peer_speaks(package: ModuleType) -> None:
+    transport = Transport(tls=True)
+    ending = begin(package, transport, speaking=True)
+    assert transport.calls == []
+    ending.heard()
+    assert ending.look(2.0) == 2.0
+    assert transport.calls == []
+    assert ending.look(4.0) == 2.0
+    assert transport.calls == ["close"]
+    assert ending.look(6.0) == 0.0
+    assert transport.calls == ["close", "abort"]
+
+
+def test_tls_that_the_peer_has_closed_meanwhile_is_not_closed_again(package: ModuleType) -> None:
+    transport = Transport(tls=True)
+    ending = begin(package, transport, speaking=True)
+    transport.calls.append("close")  # asyncio does, when the peer's close_notify comes
+    assert ending.look(2.0) == 2.0
+    assert transport.calls == ["close"]
+
+
+def test_a_silent_peer_is_closed_at_once(package: ModuleType) -> None:
+    transport = Transport()
+    begin(package, transport, silent=True)
+    assert transport.calls == ["close"]
+
+
+@pytest.mark.parametrize("error", [OSError, RuntimeError])
+def test_a_connection_that_is_reset_already_is_cut(
+    error: type[Exception], package: ModuleType
+) -> None:
+    class Reset(Transport):
+        def write_eof(self) -> None:
+            raise error
+
+    transport = Reset()
+    assert begin(package, transport).look(0.0) == 0.0
+    assert transport.calls == ["abort"]
+
+
+def test_without_a_limit_a_peer_that_reads_nothing_is_waited_for(package: ModuleType) -> None:
+    transport = Transport()
+    transport.unwritten = 1
+    ending = package.transport.ending.Ending(transport, 0.0, 2.0, None)
+    assert ending.look(1e9) == 2.0
