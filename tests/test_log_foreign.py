@@ -295,3 +295,40 @@ class TestSettingsForUvicorn:
     ) -> None:
         configure(config=self.settings(*names))
         assert capsys.readouterr().err == ""
+
+
+def test_a_filter_for_uvicorns_records_sees_every_line_of_a_server(
+    package: Any, kept: Kept
+) -> None:
+    async def accepting(scope: Any, receive: Any, send: Any) -> None:
+        event = await receive()
+        if event["type"] == "websocket.connect" and scope["path"] == "/accepted":
+            await send({"type": "websocket.accept"})
+        elif event["type"] == "websocket.connect":
+            await send({"type": "websocket.close"})
+        else:
+            await send({"type": "http.response.start", "status": 204})
+            await send({"type": "http.response.body"})
+
+    with running(accepting, package=package) as server:
+        with Client(server) as client:
+            assert client.get("/health").status == 204
+        with Client(server) as client:
+            client.send(UPGRADE)
+            assert client.read().status == 403
+        with Client(server) as client:
+            client.send(UPGRADE.replace(b"GET /", b"GET /accepted"))
+            assert client.read().status == 101
+        with Client(server) as client:
+            client.send(b"nonsense\r\n\r\n")
+            assert client.read().status == 400
+    lines = sorted((record.args[1:] for record in kept.records if record.args), key=str)
+    assert lines == [
+        ("", "nonsense", "", 400),
+        ("GET", "/health", "1.1", 204),
+        ("WebSocket", "/", "1.1", 403),
+        ("WebSocket", "/accepted", "1.1", 101),
+    ]
+    (session,) = [record for record in kept.records if "/accepted" in record.getMessage()]
+    assert " close=" in session.getMessage()
+    assert session.closed_by in ("client", "server")  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ then, and asyncio's call the exception handler for every attempt.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
@@ -23,7 +24,7 @@ ACCEPTS_AT_ONCE = 64
 
 
 class Listener:
-    """Accepts on one listening socket until ``close``."""
+    """Accepts on one listening socket until ``stop``."""
 
     def __init__(
         self,
@@ -45,12 +46,14 @@ class Listener:
                 "ssl_shutdown_timeout": TLS_SHUTDOWN_SECONDS,
             }
         self._opening: dict[asyncio.Task[None], socket.socket] = {}
+        self._backlog = 0
         self._pause: asyncio.TimerHandle | None = None
         self._exhausted = False
 
     def start(self, backlog: int) -> None:
         """Accept from now on; raises BindError if another server was faster."""
         self._sock.setblocking(False)
+        self._backlog = backlog
         try:
             self._sock.listen(backlog)
         except OSError as exc:
@@ -59,16 +62,35 @@ class Listener:
             ) from None
         self._loop.add_reader(self._sock.fileno(), self._on_readable)
 
-    def close(self) -> None:
-        """Accept nothing more; connections that are not set up yet are dropped."""
+    @property
+    def opening(self) -> int:
+        """How many connections are accepted and not set up yet: most do the TLS handshake."""
+        return len(self._opening)
+
+    def stop(self) -> None:
+        """Accept those that wait in the backlog, then nothing more; setting up goes on."""
+        self._rest()
+        self._accept(self._backlog + 1)  # as many as Linux lets wait
+        self._rest()
+
+    def _rest(self) -> None:
         if self._pause is not None:
             self._pause.cancel()
         self._loop.remove_reader(self._sock.fileno())
-        for task in self._opening:
-            task.cancel()
+
+    def abort(self) -> None:
+        """End what is still being set up, as its peer can: uvloop never tells of the end of
+        a connection whose setting up was cancelled.
+        """
+        for sock in self._opening.values():
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def _on_readable(self) -> None:
-        for _ in range(ACCEPTS_AT_ONCE):
+        self._accept(ACCEPTS_AT_ONCE)
+
+    def _accept(self, most: int) -> None:
+        for _ in range(most):
             try:
                 sock, address = self._sock.accept()
             except (BlockingIOError, InterruptedError):

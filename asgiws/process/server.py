@@ -1,9 +1,10 @@
 """One worker process: event loop, listening sockets, signals, start and end.
 
 The order of a start: load the application, bind, lifespan.startup, listen. The
-order of an end: stop listening; tell every WebSocket (1012) and let HTTP requests
-finish; after the graceful timeout cancel what is left, and abandon what will not
-be cancelled; lifespan.shutdown; the process ends, whatever threads remain.
+order of an end: accept what waits in the backlog and stop listening; tell every
+WebSocket (1012) and let HTTP requests finish; after the graceful timeout cancel what
+is left, and abandon what will not be cancelled; lifespan.shutdown; the process ends,
+whatever threads remain.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ import asyncio
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -150,34 +150,37 @@ class Server:
         tls = ssl_context(config)
         lifespan = Lifespan(app, config.lifespan)
         serving = self.serving = _serving(config, app, loop, lifespan.state)
+        listeners: list[Listener] = []
         patience = 0.0
         try:
-            with (
-                bound(config.host, config.port, config.uds, config.fd) as sockets,
-                ExitStack() as listening,
-            ):
+            with bound(config.host, config.port, config.uds, config.fd) as sockets:
                 self._addresses = [sock.getsockname() for sock in sockets]
                 if not await _unless(stop, lifespan.startup()):
                     lifespan.cancel()
                     return
-                for sock in sockets:
-                    listening.enter_context(self._listen(serving, sock, tls))
-                self._started.set()
-                for url in self.urls:
-                    error_log.info("Serving on %s with asgiws, %s (Ctrl-C to stop)", url, build())
-                await stop.wait()
-                patience = config.timeout_graceful_shutdown
+                try:
+                    for sock in sockets:
+                        listeners.append(self._listen(serving, sock, tls))
+                    self._started.set()
+                    for url in self.urls:
+                        error_log.info(
+                            "Serving on %s with asgiws, %s (Ctrl-C to stop)", url, build()
+                        )
+                    await stop.wait()
+                    patience = config.timeout_graceful_shutdown
+                finally:
+                    for listener in listeners:
+                        listener.stop()
         finally:
-            await self._drain(serving, patience)
+            await self._drain(serving, listeners, patience)
             await lifespan.shutdown(max(patience, CANCEL_SECONDS))
             if self.started:
                 error_log.info("Stopped")
 
-    @contextmanager
     def _listen(
         self, serving: Serving, sock: socket.socket, tls: ssl.SSLContext | None
-    ) -> Iterator[None]:
-        """Accept on ``sock`` while the block runs."""
+    ) -> Listener:
+        """Accept on ``sock`` from now on."""
         listener = Listener(
             serving.loop,
             sock,
@@ -191,24 +194,33 @@ class Server:
             raise ConfigError(
                 "--loop: this event loop cannot watch sockets; use a selector event loop"
             ) from None
-        try:
-            yield
-        finally:
-            listener.close()
+        return listener
 
-    async def _drain(self, serving: Serving, patience: float) -> None:
+    async def _drain(self, serving: Serving, listeners: list[Listener], patience: float) -> None:
         """Let go of what is alive: ask, wait, cancel, abandon."""
-        if not serving.connections and not serving.tasks:
+        serving.draining = True
+
+        def alive() -> int:
+            return len(serving.connections) + sum(listener.opening for listener in listeners)
+
+        def over() -> bool:
+            return not serving.tasks and not alive()
+
+        if over():
             return
         error_log.info(
             "Waiting for %d connections and %d calls of the application to end",
-            len(serving.connections),
+            alive(),
             len(serving.tasks),
         )
-        serving.draining = True
         for connection in tuple(serving.connections):
-            connection.shutdown()
-        if await _ended(serving, patience):
+            try:
+                connection.shutdown()
+            except Exception:
+                # The others are told all the same.
+                error_log.exception("A connection does not end as it should: cutting it off")
+                _abort(connection)
+        if await _within(patience, over):
             return
         left = tuple(serving.tasks)
         if left:
@@ -218,8 +230,10 @@ class Server:
         for task in left:
             serving.cancel(task)
         for connection in tuple(serving.connections):
-            connection.abort()
-        if not await _ended(serving, CANCEL_SECONDS):
+            _abort(connection)
+        for listener in listeners:
+            listener.abort()
+        if not await _within(CANCEL_SECONDS, over) and serving.tasks:
             error_log.error("Abandoning %d calls of the application that go on", len(serving.tasks))
             for task in serving.tasks:
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is said
@@ -299,15 +313,22 @@ async def _unless(stop: asyncio.Event, call: Any) -> bool:
         stopped.cancel()
 
 
-async def _ended(serving: Serving, patience: float) -> bool:
-    """Wait until nothing is alive in ``serving``, ``patience`` seconds at most."""
+def _abort(connection: Any) -> None:
+    try:
+        connection.abort()
+    except Exception:
+        error_log.exception("A connection cannot be cut off")
+
+
+async def _within(patience: float, over: Callable[[], bool]) -> bool:
+    """Wait until it is ``over``, ``patience`` seconds at most; whether it is."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + patience
-    while serving.connections or serving.tasks:
+    while not over():
         # Without patience, too, who is told may react.
         await asyncio.sleep(POLL_SECONDS)
         if loop.time() >= deadline:
-            return not (serving.connections or serving.tasks)
+            return over()
     return True
 
 

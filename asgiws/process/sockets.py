@@ -7,7 +7,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 from ..errors import BindError
@@ -43,21 +43,16 @@ def bound(
 
     Closes them at the end, and removes the file of a Unix socket. Raises BindError.
     """
-    if fd is not None:
-        sockets = [_adopt(fd)]
-    elif uds is not None:
-        sockets = [_bind_unix(uds)]
-    else:
-        sockets = _bind_tcp(host, port)
-    file = None if uds is None else _identity(uds)
+    if uds is not None:
+        with _bound_unix(uds) as sock:
+            yield [sock]
+        return
+    sockets = _bind_tcp(host, port) if fd is None else [_adopt(fd)]
     try:
         yield sockets
     finally:
         for sock in sockets:
             sock.close()
-        # Another server may have taken the path since.
-        if uds is not None and file == _identity(uds):
-            os.unlink(uds)
 
 
 def _adopt(fd: int) -> socket.socket:
@@ -111,16 +106,54 @@ def _bind(family: int, kind: int, protocol: int, address: tuple[object, ...]) ->
     return sock
 
 
-def _bind_unix(path: str) -> socket.socket:
+@contextmanager
+def _bound_unix(path: str) -> Iterator[socket.socket]:
+    """A socket bound to ``path``, which is ours as long as the block runs."""
     sock = StreamSocket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        _remove_stale(path)
-        sock.bind(path)
-        os.chmod(path, 0o666)  # as other servers do: a proxy of another user must connect
-    except OSError as exc:
-        sock.close()
-        raise BindError(f"cannot listen on --uds {path}: {exc.strerror or exc}") from None
-    return sock
+    with ExitStack() as held:
+        held.callback(sock.close)
+        try:
+            held.enter_context(_locked(f"{path}.lock"))
+            _remove_stale(path)
+            sock.bind(path)
+            os.chmod(path, 0o666)  # as other servers do: a proxy of another user must connect
+        except OSError as exc:
+            raise BindError(f"cannot listen on --uds {path}: {exc.strerror or exc}") from None
+        file = _identity(path)
+        try:
+            yield sock
+        finally:
+            sock.close()
+            # Another server may have taken the path since.
+            if file == _identity(path):
+                os.unlink(path)
+
+
+@contextmanager
+def _locked(path: str) -> Iterator[None]:
+    """Hold the lock in the file ``path``, which is removed afterwards; raises OSError.
+
+    A socket that is bound and does not listen yet refuses connections as a stale one
+    does. So a server that starts is known by this lock; it goes with its process.
+    """
+    import fcntl
+
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) from None
+            if _identity(path) != _identity(fd):
+                continue  # removed by who held it before
+            try:
+                yield
+            finally:
+                os.unlink(path)
+            return
+        finally:
+            os.close(fd)
 
 
 def _remove_stale(path: str) -> None:
@@ -140,10 +173,10 @@ def _remove_stale(path: str) -> None:
             pass  # in use, and its backlog is full
 
 
-def _identity(path: str) -> tuple[int, int] | None:
-    """Which file stands at ``path``."""
+def _identity(path: str | int) -> tuple[int, int] | None:
+    """Which file stands at ``path``, or is open as that descriptor."""
     try:
-        found = os.lstat(path)
+        found = os.fstat(path) if isinstance(path, int) else os.lstat(path)
     except OSError:
         return None
     return found.st_dev, found.st_ino

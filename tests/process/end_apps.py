@@ -43,6 +43,9 @@ async def lifespan(receive: Any, send: Any) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, say, "usr1")
     elif how == "own sigterm":
         signal.signal(signal.SIGTERM, lambda *_: say("own sigterm"))
+    elif how == "slow":
+        say("waits")
+        await asyncio.sleep(FOR_EVER)
     elif how == "exit":
         sys.exit("no such database")
     await send({"type": "lifespan.startup.complete"})

@@ -48,11 +48,11 @@ class Served:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
-            url = self.wait_for_line(r"https?://[^\s/]+:(\d+)")
+            url = self.wait_for_line(r"Serving on unix:|https?://[^\s/]+:(\d+)")
         except BaseException:
             self.kill()
             raise
-        self.port = int(url[1])
+        self.port = int(url[1] or 0)
 
     def _read(self) -> None:
         assert self.process.stdout is not None
