@@ -10,12 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import hypothesis
 import pytest
 
 from .toolkit.builds import BUILDS, LIBRARIES, deflating_with, stale
 from .toolkit.running import LOOPS, NewLoop
 
 TEST_DEADLINE = 20.0  # seconds; for what never comes
+
+# A busy machine may take its time with an example.
+hypothesis.settings.register_profile("asgiws", deadline=None)
+hypothesis.settings.load_profile("asgiws")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -10,44 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from asgiws.errors import ConfigError
 from asgiws.log import LEVELS, TRACE, SafeFilter, access_log, configure, error_log
-from asgiws.text import printable
 
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-class TestPrintable:
-    @pytest.mark.parametrize(
-        ("text", "wanted"),
-        [
-            ("/path?q=1 é €", "/path?q=1 é €"),
-            ("\x1b[31mred", "\\x1b[31mred"),
-            ("a\r\nINFO: forged", "a\\x0d\\x0aINFO: forged"),
-            ("\x00\x7f\x80\x9b", "\\x00\\x7f\\x80\\x9b"),
-            ("\u2028\u2029\u202e\u2066", "\\u2028\\u2029\\u202e\\u2066"),
-            ("\ud800", "\\ud800"),
-            (b"/\xff\x1b", "/ÿ\\x1b"),
-        ],
-    )
-    def test_controls_are_escaped_and_the_rest_is_kept(
-        self, text: str | bytes, wanted: str
-    ) -> None:
-        assert printable(text) == wanted
-
-    @given(st.text() | st.binary())
-    def test_the_result_is_one_line_that_any_stream_takes(self, text: str | bytes) -> None:
-        result = printable(text)
-        assert len(result.splitlines()) <= 1
-        assert all(ord(char) >= 0x20 and not 0x7F <= ord(char) < 0xA0 for char in result)
-        assert result.encode("utf-8").decode("utf-8") == result
-        assert printable(result) == result
 
 
 class TestStreams:
@@ -172,12 +142,16 @@ SETTINGS = {
     },
     "loggers": {"asgiws": {"handlers": ["h"], "level": "WARNING", "propagate": False}},
 }
+
+
 AS_TOML = """
 version = 1
 formatters.f.format = "%(levelname)s|%(name)s|%(message)s"
 handlers.h = {class = "logging.StreamHandler", formatter = "f", stream = "ext://sys.stderr"}
 loggers.asgiws = {handlers = ["h"], level = "WARNING", propagate = false}
 """
+
+
 AS_INI = """
 [loggers]
 keys = root, asgiws

@@ -23,6 +23,7 @@ from asgiws.log import (
 )
 
 from .toolkit.raw_http import Client
+from .toolkit.raw_websocket import upgrade
 from .toolkit.running import LOOPS, running
 
 REQUEST = ("127.0.0.1:1", "GET", "/health", "1.1", 200)
@@ -145,12 +146,6 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"hello"})
 
 
-UPGRADE = (
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
-
-
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("how", SPOILED)
 def test_a_connection_goes_on_whatever_its_log_does(
@@ -165,7 +160,7 @@ def test_a_connection_goes_on_whatever_its_log_does(
             assert client.get("/raises").status == 500
             assert client.rest() == b""
         with Client(server) as client:
-            client.send(UPGRADE)
+            client.send(upgrade())
             assert client.read().status == 403
         with Client(server) as client:
             client.send(b"nonsense\r\n\r\n")

@@ -144,23 +144,19 @@ class WireDeflated(Wire):
 
 
 TestWire = Wire.TestCase
-TestWire.settings = settings(
-    max_examples=60, stateful_step_count=20, deadline=None, derandomize=True
-)
+TestWire.settings = settings(max_examples=60, stateful_step_count=20, derandomize=True)
 TestWireDeflated = WireDeflated.TestCase
-TestWireDeflated.settings = settings(
-    max_examples=60, stateful_step_count=20, deadline=None, derandomize=True
-)
+TestWireDeflated.settings = settings(max_examples=60, stateful_step_count=20, derandomize=True)
 
 
 @pytest.mark.slow
 class TestLong(Wire.TestCase):  # type: ignore[misc,name-defined]
-    settings = settings(max_examples=500, stateful_step_count=50, deadline=None)
+    settings = settings(max_examples=500, stateful_step_count=50)
 
 
 @pytest.mark.slow
 class TestLongDeflated(WireDeflated.TestCase):  # type: ignore[misc,name-defined]
-    settings = settings(max_examples=500, stateful_step_count=50, deadline=None)
+    settings = settings(max_examples=500, stateful_step_count=50)
 
 
 def test_the_model_is_no_copy_of_the_code() -> None:

@@ -378,7 +378,7 @@ def test_a_response_at_full_speed_lets_others_run(loop: str) -> None:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200})
-        for _ in range(100_000):
+        for _ in range(20_000):
             await send({"type": "http.response.body", "body": b"x" * 10, "more_body": True})
         await send({"type": "http.response.body"})
 
@@ -390,7 +390,7 @@ def test_a_response_at_full_speed_lets_others_run(loop: str) -> None:
 
     with running(app, loop) as server, Client(server) as client:
         ticker = server.call(lambda: asyncio.ensure_future(tick()))
-        assert len(client.get().body) == 1_000_000
+        assert len(client.get().body) == 200_000
         server.call(ticker.cancel)
     assert ticks > 10
 

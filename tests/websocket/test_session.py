@@ -377,12 +377,12 @@ class TestAfterwards:
             await one.app(one.receive)
 
         clock = Clock()
-        for _ in range(20):
+        for _ in range(10):
             await session(clock)
         gc.collect()
         tracemalloc.start()
         try:
-            for _ in range(100):
+            for _ in range(40):
                 await session(clock)
             clock.advance(2)
             gc.collect()
