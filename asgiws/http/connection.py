@@ -214,6 +214,9 @@ class HTTPProtocol:
         if worker.draining or worker.full():
             self._log_request(self._peer.client, request, 503)
             self._respond(request.method, 503)
+        elif worker.hosts is not None and not worker.hosts.allow(request.headers):
+            self._log_request(self._peer.client, request, 421)
+            self._respond(request.method, 421, "there is no such host here")
         elif request.upgrade and handshake.requested(
             request.method, request.http_version.encode(), request.headers
         ):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..websocket.limits import Group
 from ..wire.deflate import Settings
+from ..wire.host import ANY, Hosts
 from ..wire.origin import Origins
 from .forwarded import Proxies
 
@@ -65,6 +66,9 @@ class Worker:
             if config.ws_per_message_deflate
             else None,
         )
+        # None where every host is allowed, as it mostly is.
+        hosts = config.allowed_hosts.split(",")
+        self.hosts = None if ANY in hosts else Hosts(hosts)
         self.origins = Origins(config.ws_origins.split(","))
         self.proxies = Proxies(config.forwarded_allow_ips) if config.proxy_headers else None
         self._headers: dict[bytes, bytes] = {}
