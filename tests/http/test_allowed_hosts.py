@@ -53,13 +53,18 @@ def test_another_host_gets_421_and_the_application_never_hears_of_it(
     loop: str, sent: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = App()
-    with running(app, loop, allowed_hosts=ALLOWED, ws_origins="same-host") as server:
-        with caplog.at_level(logging.INFO, "asgiws.access"), Client(server) as client:
-            client.send(sent + request("Host: localhost", target="/behind"))
-            reply = client.read()
-            assert (reply.status, reply.headers["connection"]) == (421, "close")
-            assert client.rest() == b""
-        assert [record.getMessage()[-4:] for record in caplog.records] == [" 421"]
+    options = {"allowed_hosts": ALLOWED, "ws_origins": "same-host"}
+    with (
+        caplog.at_level(logging.INFO, "asgiws.access"),
+        running(app, loop, **options) as server,
+        Client(server) as client,
+    ):
+        client.send(sent + request("Host: localhost", target="/behind"))
+        reply = client.read()
+        assert (reply.status, reply.headers["connection"]) == (421, "close")
+        assert client.rest() == b""
+    access = [record for record in caplog.records if record.name == "asgiws.access"]
+    assert [record.getMessage()[-4:] for record in access] == [" 421"]
     assert app.calls == 0
 
 
