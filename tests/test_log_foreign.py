@@ -309,10 +309,10 @@ def test_a_filter_for_uvicorns_records_sees_every_line_of_a_server(
         with Client(server) as client:
             assert client.get("/health").status == 204
         with Client(server) as client:
-            client.send(UPGRADE)
+            client.send(upgrade())
             assert client.read().status == 403
         with Client(server) as client:
-            client.send(UPGRADE.replace(b"GET /", b"GET /accepted"))
+            client.send(upgrade().replace(b"GET /", b"GET /accepted"))
             assert client.read().status == 101
         with Client(server) as client:
             client.send(b"nonsense\r\n\r\n")
