@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from ..log import access_log
 from ..transport.progress import waiting
-from ..websocket.session import WebSocket
+from ..websocket.session import Session
 from ..wire import deflate, handshake
 from ..wire.errors import HandshakeRefused
 from .exchange import Exchange
@@ -89,7 +89,7 @@ class HTTPProtocol:
         self._peer = peer_of(peername, sockname, False, worker.proxies)
         self._state = HEAD
         self._exchange: Exchange | None = None
-        self._websocket: WebSocket | None = None
+        self._websocket: Session | None = None
         # In.
         self._buffer = bytearray()
         self._searched = 0  # no head ends in so many first bytes of the buffer
@@ -233,10 +233,10 @@ class HTTPProtocol:
     def _open(self, request: Request) -> None:
         """Give a request to open a WebSocket to the application (RFC 6455 section 4.2)."""
         worker = self.worker
-        group = worker.websockets
+        pulse = worker.websockets
         try:
             checked = handshake.check(request.headers)
-            answer = checked.offers and deflate.negotiate(checked.offers, group.deflate)
+            answer = checked.offers and deflate.negotiate(checked.offers, pulse.limits.deflate)
         except HandshakeRefused as exc:
             self._log_request(self._peer.client, request, exc.status)
             self._respond(request.method, exc.status, exc.reason, list(exc.headers))
@@ -250,7 +250,7 @@ class HTTPProtocol:
             self._respond(request.method, 403, "pages of this Origin may not open WebSockets here")
             return
         opening = Opening(self, request, checked, extensions, scope["client"])
-        self._websocket = websocket = WebSocket(group, opening, agreed)
+        self._websocket = websocket = Session(pulse, opening, agreed)
         self._state = OPENING
         worker.start(
             scope, websocket.receive, websocket.send, self._context.copy(), websocket.app_done

@@ -1,6 +1,6 @@
 """One opening handshake on an HTTP connection: what the application decides, carried out.
 
-A ``WebSocket`` asks it while it is CONNECTING. It also keeps the few words for the
+A ``Session`` asks it while it is CONNECTING. It also keeps the few words for the
 session's line in the access log.
 """
 
@@ -17,7 +17,7 @@ from .response import Response, checked_headers
 from .scope import Address, shown
 
 if TYPE_CHECKING:
-    from ..websocket.session import WebSocket
+    from ..websocket.session import Session
     from .connection import HTTPProtocol
 
 # Of a 101 these are the server's to write.
@@ -65,7 +65,7 @@ class Opening:
         self._response: Response | None = None
         self._since = 0.0
 
-    def accept(self, websocket: WebSocket, subprotocol: str | None, headers: Any) -> None:
+    def accept(self, websocket: Session, subprotocol: str | None, headers: Any) -> None:
         """Write the 101 and hand the transport to ``websocket``.
 
         Raises ASGIError, before a byte is written, for a subprotocol that was not
@@ -135,7 +135,7 @@ class Opening:
         else:
             await connection.drained()
 
-    def ended(self, websocket: WebSocket) -> None:
+    def ended(self, websocket: Session) -> None:
         """The session is over: the worker forgets it, the access log gets its line."""
         self._worker.connections.discard(websocket)
         if not access_log.isEnabledFor(logging.INFO):

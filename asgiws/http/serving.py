@@ -10,7 +10,8 @@ from email.utils import formatdate
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..websocket.limits import Group
+from ..websocket.limits import Limits
+from ..websocket.pulse import Pulse
 from ..wire.deflate import Settings
 from ..wire.origin import Origins
 from .scope import Proxies
@@ -44,8 +45,7 @@ class Worker:
         self.connections: set[Any] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.draining = False
-        self.websockets = Group(
-            loop,
+        limits = Limits(
             max_size=config.ws_max_size,
             max_queue=config.ws_max_queue,
             ping_interval=config.ws_ping_interval,
@@ -54,7 +54,7 @@ class Worker:
             accept_timeout=config.ws_accept_timeout,
             write_timeout=config.timeout_write,
             idle_timeout=config.ws_idle_timeout,
-            deflate_settings=Settings(
+            deflate=Settings(
                 window_bits=config.ws_deflate_window_bits,
                 mem_level=config.ws_deflate_mem_level,
                 level=config.ws_deflate_level,
@@ -65,6 +65,7 @@ class Worker:
             if config.ws_per_message_deflate
             else None,
         )
+        self.websockets = Pulse(loop, limits)
         self.origins = Origins(config.ws_origins.split(","))
         self.proxies = Proxies(config.forwarded_allow_ips) if config.proxy_headers else None
         self._headers: dict[bytes, bytes] = {}
