@@ -73,7 +73,7 @@ def test_nothing_below_the_command_line_imports_it(name: str) -> None:
         assert "__main__" not in GRAPH[name]
 
 
-@pytest.mark.parametrize("name", ["errors", "log", "websocket.events", "websocket.limits", "websocket.session"])
+@pytest.mark.parametrize("name", ["errors", "log", "websocket.events", "transport.outbox", "websocket.limits", "websocket.pulse", "websocket.session"])
 def test_a_websocket_knows_neither_http_nor_the_server(name: str) -> None:
     above = {name for name in GRAPH if name.split(".")[0] in ("cli", "http", "options", "process")}
     reached, todo = set(), [name]
