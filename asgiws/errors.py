@@ -42,6 +42,18 @@ class LifespanError(StartupError):
     exit_code = 5
 
 
+class RequestRefused(Exception):
+    """A request that is answered ``status`` by the server itself; then the connection closes.
+
+    ``reason`` is a short sentence for the response's body.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+
+
 class ClientDisconnected(OSError):
     """Raised by ``send`` once the client is gone (ASGI 2.4, "Send"). Never logged as an error."""
 

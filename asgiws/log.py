@@ -3,7 +3,11 @@
 ``asgiws.error`` carries what the server has to say (stderr), ``asgiws.access`` one
 line per HTTP request and one per WebSocket session (stdout). Both carry a filter
 that escapes control characters before any handler sees the record, so it holds
-whatever ``--log-config`` puts behind them.
+whatever ``--log-config`` puts behind them. And neither raises into its caller,
+whatever stands behind it: a connection goes on, be its line logged or not.
+
+A record of the access log has the arguments that uvicorn's has, for the filters and
+formatters that are written for those: client, method, path, HTTP version, status.
 """
 
 from __future__ import annotations
@@ -14,16 +18,15 @@ import json
 import logging
 import logging.config
 import os
-import re
 import sys
 import tomllib
+import traceback
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO, cast
 
 from .errors import ConfigError
-
-if TYPE_CHECKING:
-    from .options.config import Config
+from .text import printable, printable_lines
 
 TRACE = 5
 LEVELS = {
@@ -36,15 +39,62 @@ LEVELS = {
 }
 SILENT = logging.CRITICAL + 1
 
-error_log = logging.getLogger("asgiws.error")
-access_log = logging.getLogger("asgiws.access")
+# The arguments of all three are (client, method, path, HTTP version, status).
+REQUEST_LINE = '%s - "%s %s HTTP/%s" %d'
+SESSION_LINE = '%s - "%s %s%.0s" %d'  # the method is "WebSocket"
+MALFORMED_LINE = '%s - "%.0s%s%.0s" %d'  # in place of a path, what was sent
 
-# C0, DEL, C1; then what reorders or breaks a line without being a control:
-# bidirectional marks, embeddings and isolates, the line and paragraph
-# separators. Lone surrogates cannot be encoded, so no stream takes them.
-_UNSAFE = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
-_ONE_LINE = re.compile(f"[{_UNSAFE}]")
-_MANY_LINES = re.compile(f"(?![\n\t])[{_UNSAFE}]")
+
+class GuardedLogger(logging.Logger):
+    """A logger from which no ``Exception`` comes, whatever a filter, handler or formatter does.
+
+    The first failure is told on stderr, the others are not: each line would bring one.
+    """
+
+    told = False
+
+    def _log(
+        self,
+        level: int,
+        msg: object,
+        args: Any,
+        exc_info: Any = None,
+        extra: Any = None,
+        stack_info: bool = False,
+        stacklevel: int = 1,
+    ) -> None:
+        try:
+            # One frame more between the caller and the record.
+            super()._log(level, msg, args, exc_info, extra, stack_info, stacklevel + 1)
+        except Exception:
+            if not self.told:
+                self.told = True
+                _tell(self.name)
+
+
+def _tell(name: str) -> None:
+    try:
+        text = printable_lines(traceback.format_exc())
+        sys.stderr.write(f"Logging to {name} failed; this is told once.\n{text}")
+    except Exception:
+        pass  # there is nowhere left to tell it
+
+
+def _guarded(name: str) -> GuardedLogger:
+    """The logger of that name, guarded also where somebody has asked for it before."""
+    logger: Any = logging.getLogger(name)
+    if not isinstance(logger, GuardedLogger):
+        kind = type(logger)
+        logger.__class__ = (
+            GuardedLogger
+            if kind is logging.Logger
+            else type(kind.__name__, (GuardedLogger, kind), {})
+        )
+    return cast(GuardedLogger, logger)
+
+
+error_log = _guarded("asgiws.error")
+access_log = _guarded("asgiws.access")
 
 _COLORS = {
     TRACE: "34",
@@ -56,36 +106,31 @@ _COLORS = {
 }
 
 
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-
-
-def printable(text: str | bytes) -> str:
-    """Text of a peer's, made safe for one line of a log: controls become ``\\xNN`` or ``\\uNNNN``.
-
-    Bytes are read as latin-1, so every byte has its own character.
-    """
-    if isinstance(text, bytes):
-        text = text.decode("latin-1")
-    return _ONE_LINE.sub(_escape, text)
-
-
 class SafeFilter(logging.Filter):
-    """Escapes the message of a record (one line) and its traceback (many lines), once for all."""
+    """Escapes the message of a record (one line) and its traceback (many lines), once for all.
+
+    Arguments are escaped one by one, and stay, where all of them are text or numbers.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg = printable(record.getMessage())
-        record.args = None
+        args = record.args
+        plain = type(args) is tuple and all(type(arg) in _PLAIN for arg in args)
+        if plain and type(record.msg) is str:
+            record.msg = printable(record.msg)
+            record.args = tuple([printable(arg) if type(arg) is str else arg for arg in args or ()])
+        else:
+            record.msg = printable(record.getMessage())
+            record.args = None
         if record.exc_info and record.exc_text is None:
             # A formatter that finds exc_text uses it as it stands.
             text = _traceback_formatter.formatException(record.exc_info)
-            record.exc_text = _MANY_LINES.sub(_escape, text)
+            record.exc_text = printable_lines(text)
         if record.stack_info:
-            record.stack_info = _MANY_LINES.sub(_escape, record.stack_info)
+            record.stack_info = printable_lines(record.stack_info)
         return True
 
 
+_PLAIN = (str, int, float)
 _traceback_formatter = logging.Formatter()
 
 for _logger in (error_log, access_log):
@@ -124,32 +169,30 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
         os.close(nowhere)
 
 
-def _colors(config: Config, stream: TextIO) -> bool:
-    if config.use_colors is not None:
-        return config.use_colors
-    return stream.isatty() and not os.environ.get("NO_COLOR")
+def _colors(wanted: bool | None, stream: TextIO | None) -> bool:
+    if wanted is not None:
+        return wanted
+    return stream is not None and stream.isatty() and not os.environ.get("NO_COLOR")
 
 
-def default_config(config: Config) -> dict[str, Any]:
+def _handler(formatter: str, stream: str) -> dict[str, Any]:
+    if getattr(sys, stream) is None:  # closed before the process was started
+        return {"class": "logging.NullHandler"}
+    return {"()": TerminalHandler, "formatter": formatter, "stream": f"ext://sys.{stream}"}
+
+
+def default_config(use_colors: bool | None = None) -> dict[str, Any]:
     """The ``logging.config`` dictionary used where ``--log-config`` gives none."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {
-            "error": {"()": LevelFormatter, "colors": _colors(config, sys.stderr)},
-            "access": {"()": LevelFormatter, "colors": _colors(config, sys.stdout)},
+            "error": {"()": LevelFormatter, "colors": _colors(use_colors, sys.stderr)},
+            "access": {"()": LevelFormatter, "colors": _colors(use_colors, sys.stdout)},
         },
         "handlers": {
-            "error": {
-                "()": TerminalHandler,
-                "formatter": "error",
-                "stream": "ext://sys.stderr",
-            },
-            "access": {
-                "()": TerminalHandler,
-                "formatter": "access",
-                "stream": "ext://sys.stdout",
-            },
+            "error": _handler("error", "stderr"),
+            "access": _handler("access", "stdout"),
         },
         "loggers": {
             "asgiws": {"handlers": ["error"], "level": "INFO", "propagate": False},
@@ -180,23 +223,55 @@ def _load(path: str) -> dict[str, Any] | configparser.RawConfigParser:
     return parser
 
 
+def _forgets_ours(names: Iterable[str]) -> str:
+    """What to say of settings that name uvicorn's loggers and none of ours; else nothing."""
+    named = sorted({name for name in names if name.split(".")[0] == "uvicorn"})
+    if not named or any(name.split(".")[0] == "asgiws" for name in names):
+        return ""
+    return (
+        f"{', '.join(named)} {'is' if len(named) == 1 else 'are'} not in use here: the loggers of "
+        "asgiws are asgiws.error and asgiws.access, under asgiws"
+    )
+
+
+def _loggers(settings: dict[str, Any] | configparser.RawConfigParser) -> list[str]:
+    """The names of the loggers that are set up."""
+    if isinstance(settings, dict):
+        return [str(name) for name in settings.get("loggers") or ()]
+    return [
+        settings.get(section, "qualname", fallback="")
+        for section in settings.sections()
+        if section.startswith("logger_")
+    ]
+
+
 def _table(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("the file does not hold a table of settings")
     return value
 
 
-def configure(config: Config) -> None:
-    """Set up both loggers as ``config`` says; ``ConfigError`` where ``--log-config`` is wrong."""
+def configure(
+    level: str | None = None,
+    config: str | dict[str, Any] | None = None,
+    access: bool = True,
+    use_colors: bool | None = None,
+) -> None:
+    """Set up both loggers; raises ConfigError where ``config`` is wrong.
+
+    ``level`` is one of LEVELS, ``config`` the file of ``--log-config`` or the dictionary
+    itself, ``access`` whether requests are logged, and ``use_colors`` None asks the terminal.
+    """
     logging.addLevelName(TRACE, "TRACE")
+    error_log.told = access_log.told = False
     access_log.setLevel(logging.NOTSET)
-    source = config.log_config
-    if source is None:
-        logging.config.dictConfig(default_config(config))
+    name = f"--log-config {config}" if isinstance(config, str) else "log_config"
+    advice = ""
+    if config is None:
+        logging.config.dictConfig(default_config(use_colors))
     else:
-        name = f"--log-config {source}" if isinstance(source, str) else "log_config"
         try:
-            settings = _load(source) if isinstance(source, str) else source
+            settings = _load(config) if isinstance(config, str) else config
             if isinstance(settings, configparser.RawConfigParser):
                 logging.config.fileConfig(settings, disable_existing_loggers=False)
             else:
@@ -209,8 +284,11 @@ def configure(config: Config) -> None:
             because = f" ({printable(str(cause))})" if cause is not None else ""
             problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise ConfigError(f"{name}: {printable(problem)}{because}") from error
-    if config.log_level is not None:
-        logging.getLogger("asgiws").setLevel(LEVELS[config.log_level])
-    if not config.access_log:
+        advice = _forgets_ours(_loggers(settings))
+    if level is not None:
+        logging.getLogger("asgiws").setLevel(LEVELS[level])
+    if not access:
         # The level tells callers too: a line that nobody wants is not even made.
         access_log.setLevel(SILENT)
+    if advice:
+        error_log.warning("%s: %s", name, advice)

@@ -2,18 +2,54 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import logging
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from .builds import BUILDS, LIBRARIES, deflating_with, stale
+from .toolkit.builds import BUILDS, LIBRARIES, deflating_with, stale
+from .toolkit.running import LOOPS, NewLoop
+
+TEST_DEADLINE = 20.0  # seconds; for what never comes
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if names := stale():
         pytest.exit(f"older than their sources: {', '.join(names)}; run: pip install -e . again", 4)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many processes share the tests: several for all of them, none for those that are named.
+
+    What measures has the machine to itself (``-m slow``).
+    """
+    everything = all(Path(arg).resolve() == Path(__file__).parent for arg in config.args)
+    return min(os.cpu_count() or 1, 4) if everything and "not slow" in config.option.markexpr else 0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run an ``async def test_...`` in an event loop of its own, within a deadline.
+
+    The loop is asyncio's, or what the test's ``new_loop`` makes.
+    """
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+
+    async def bounded() -> None:
+        async with asyncio.timeout(TEST_DEADLINE):
+            await pyfuncitem.obj(**arguments)
+
+    with asyncio.Runner(loop_factory=arguments.get("new_loop")) as runner:
+        runner.run(bounded())
+    return True
 
 
 def pytest_report_header() -> str:
@@ -33,6 +69,18 @@ def library(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
+@pytest.fixture(params=LOOPS)
+def loop(request: pytest.FixtureRequest) -> str:
+    """The name of each event loop."""
+    return str(request.param)
+
+
+@pytest.fixture
+def new_loop(loop: str) -> NewLoop:
+    """What makes such an event loop; an ``async def test_...`` that asks for it runs in one."""
+    return LOOPS[loop]
+
+
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
     """Whatever a test configures ends with it."""
@@ -43,3 +91,23 @@ def _logging_as_before() -> Iterator[None]:
     for log, handlers, level, propagate, disabled in before:
         log.handlers[:], log.propagate, log.disabled = handlers, propagate, disabled
         log.setLevel(level)
+
+
+@pytest.fixture
+def log() -> Iterator[list[logging.LogRecord]]:
+    """What goes to asgiws.error."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]
+    logger = logging.getLogger("asgiws.error")
+    level, logger.level = logger.level, logging.DEBUG
+    logger.addHandler(handler)
+    yield records
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+@pytest.fixture(params=["data_received", "get_buffer"])
+def buffered(request: pytest.FixtureRequest) -> bool:
+    """How the event loop hands on bytes: asyncio's way or uvloop's."""
+    return bool(request.param == "get_buffer")

@@ -26,15 +26,22 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
+SESSION = [
+    "websocket/test_session.py",
+    "websocket/test_states.py",
+    "websocket/test_inbox.py",
+    "transport/test_outbox.py",
+    "transport/test_ending.py",
+]
 TESTS = {
-    "deflate": ["test_deflate", "test_protocol"],
-    "errors": ["test_protocol", "test_handshake"],
-    "filling": ["test_protocol", "test_websocket", "test_frames"],
-    "frames": ["test_frames", "test_protocol", "test_websocket"],
-    "masking": ["test_frames", "test_protocol"],
-    "handshake": ["test_handshake"],
-    "protocol": ["test_protocol", "test_websocket"],
-    "utf8": ["test_utf8"],
+    "deflate": ["wire/test_deflate.py", "wire/test_protocol.py"],
+    "errors": ["wire/test_protocol.py", "wire/test_handshake.py"],
+    "filling": ["wire/test_protocol.py", *SESSION, "wire/test_frames.py"],
+    "frames": ["wire/test_frames.py", "wire/test_protocol.py", *SESSION],
+    "masking": ["wire/test_frames.py", "wire/test_protocol.py"],
+    "handshake": ["wire/test_handshake.py"],
+    "protocol": ["wire/test_protocol.py", *SESSION],
+    "utf8": ["wire/test_utf8.py"],
 }
 
 COMPARISONS: dict[type[ast.cmpop], list[type[ast.cmpop]]] = {
@@ -245,7 +252,7 @@ def survives(tree: Path, module: str) -> bool:
         del sys.modules[name]
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     sys.dont_write_bytecode = True
-    tests = [f"tests/{name}.py" for name in TESTS[module]]
+    tests = [f"tests/{name}" for name in TESTS[module]]
     options = ["-x", "-q", "-s", "-p", "no:cacheprovider"]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     os._exit(pytest.main([*options, *tests]))

@@ -25,7 +25,7 @@ from benchmarks.report import summarise
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.servers import SERVERS
 
-from .served import ROOT, Served
+from .toolkit.served import ROOT, Served
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ import asgiws
 from asgiws._build import COMPILED_MODULES
 from asgiws.options.config import OPTIONS, UVICORN_ONLY
 
-from .http_helpers import running
+from .toolkit.running import running
 
 ROOT = Path(__file__).parent.parent
 PAGES = [

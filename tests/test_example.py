@@ -14,7 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from .served import Served, serve_example
+from .toolkit.served import Served, serve_example
 
 DEADLINE = 10.0
 PICTURE = b"\x89PNG\r\n\x1a\n and the rest"

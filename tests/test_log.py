@@ -14,12 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgiws.errors import ConfigError
-from asgiws.log import LEVELS, TRACE, SafeFilter, access_log, configure, error_log, printable
-from asgiws.options.config import Config
-
-
-def config(**options: Any) -> Config:
-    return Config("main:app", **options)
+from asgiws.log import LEVELS, TRACE, SafeFilter, access_log, configure, error_log
+from asgiws.text import printable
 
 
 class Terminal(io.StringIO):
@@ -58,7 +54,7 @@ class TestStreams:
     def test_errors_go_to_stderr_and_access_lines_to_stdout(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        configure(config(use_colors=False))
+        configure(use_colors=False)
         error_log.info("Serving")
         access_log.info('%s - "%s" %d', "127.0.0.1:1", "GET / HTTP/1.1", 200)
         out, err = capsys.readouterr()
@@ -66,18 +62,18 @@ class TestStreams:
         assert out == 'INFO:     127.0.0.1:1 - "GET / HTTP/1.1" 200\n'
 
     def test_no_access_log_silences_it_wholly(self, capsys: pytest.CaptureFixture[str]) -> None:
-        configure(config(access_log=False))
+        configure(access=False)
         access_log.critical("a line")
         assert capsys.readouterr() == ("", "")
         assert not access_log.isEnabledFor(logging.INFO)
-        configure(config())
+        configure()
         assert access_log.isEnabledFor(logging.INFO)
 
     @pytest.mark.parametrize("level", LEVELS)
     def test_what_is_below_the_level_is_not_logged(
         self, level: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        configure(config(log_level=level))
+        configure(level=level)
         for name, number in LEVELS.items():
             error_log.log(number, "<%s>", name)
             access_log.log(number, "<%s>", name)
@@ -87,7 +83,7 @@ class TestStreams:
         assert [line.partition("<")[2].rstrip(">") for line in out.splitlines()] == wanted
 
     def test_the_level_of_every_event_has_a_name(self, capsys: pytest.CaptureFixture[str]) -> None:
-        configure(config(log_level="trace"))
+        configure(level="trace")
         error_log.log(TRACE, "event")
         assert capsys.readouterr().err == "TRACE:    event\n"
 
@@ -114,7 +110,7 @@ class TestColors:
         stream = Terminal() if terminal else io.StringIO()
         monkeypatch.setattr(sys, "stderr", stream)
         monkeypatch.setenv("NO_COLOR", no_color)
-        configure(config(use_colors=option))
+        configure(use_colors=option)
         error_log.warning("careful")
         plain = "WARNING:  careful\n"
         colored = "\x1b[33mWARNING\x1b[0m:  careful\n"
@@ -125,7 +121,7 @@ class TestColors:
         out, err = io.StringIO(), Terminal()
         monkeypatch.setattr(sys, "stdout", out)
         monkeypatch.setattr(sys, "stderr", err)
-        configure(config())
+        configure()
         error_log.info("one")
         access_log.info("two")
         assert "\x1b" in err.getvalue()
@@ -134,7 +130,7 @@ class TestColors:
 
 class TestPeers:
     def test_a_peer_cannot_write_to_the_terminal(self, capsys: pytest.CaptureFixture[str]) -> None:
-        configure(config(use_colors=False))
+        configure(use_colors=False)
         access_log.info('"%s"', "\x1b]0;owned\x07\n\u202eINFO: forged 100%d")
         error_log.warning("\x1b[2Jplain %")
         out, err = capsys.readouterr()
@@ -142,7 +138,7 @@ class TestPeers:
         assert err == "WARNING:  \\x1b[2Jplain %\n"
 
     def test_not_even_through_a_traceback(self, capsys: pytest.CaptureFixture[str]) -> None:
-        configure(config(use_colors=False))
+        configure(use_colors=False)
         try:
             raise ValueError("bad name \x1b[31m\r")
         except ValueError:
@@ -158,7 +154,7 @@ class TestPeers:
         stream = io.StringIO()
         handler = logging.StreamHandler(stream)
         handler.setFormatter(logging.Formatter("%(name)s %(message)s"))
-        configure(config())
+        configure()
         access_log.addHandler(handler)
         access_log.info("%s", "\x1b[0m")
         assert stream.getvalue() == "asgiws.access \\x1b[0m\n"
@@ -226,7 +222,7 @@ class TestLogConfig:
             path.write_text(content)
             source = str(path)
         elsewhere = logging.getLogger("elsewhere")
-        configure(config(log_config=source))
+        configure(config=source)
         error_log.warning("here\x1b")
         access_log.error("there")
         error_log.info("too low")
@@ -238,12 +234,12 @@ class TestLogConfig:
     def test_log_level_counts_beside_it_where_it_is_given(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        configure(config(log_config=SETTINGS, log_level="info"))
+        configure(config=SETTINGS, level="info")
         error_log.info("now")
         assert capsys.readouterr().err == "INFO|asgiws.error|now\n"
 
     def test_no_access_log_counts_beside_it(self, capsys: pytest.CaptureFixture[str]) -> None:
-        configure(config(log_config=SETTINGS, access_log=False))
+        configure(config=SETTINGS, access=False)
         access_log.critical("there")
         assert capsys.readouterr() == ("", "")
 
@@ -254,13 +250,13 @@ class TestLogConfig:
         path.write_text(json.dumps(SETTINGS))  # JSON is YAML
         monkeypatch.setitem(sys.modules, "yaml", None)
         with pytest.raises(ConfigError, match="needs PyYAML"):
-            configure(config(log_config=str(path)))
+            configure(config=str(path))
 
         class Yaml:
             safe_load = staticmethod(json.loads)
 
         monkeypatch.setitem(sys.modules, "yaml", Yaml)
-        configure(config(log_config=str(path)))
+        configure(config=str(path))
         error_log.warning("here")
         assert capsys.readouterr().err == "WARNING|asgiws.error|here\n"
 
@@ -286,7 +282,7 @@ class TestLogConfig:
         path = tmp_path / name
         path.write_text(content)
         with pytest.raises(ConfigError) as caught:
-            configure(config(log_config=str(path)))
+            configure(config=str(path))
         message = str(caught.value)
         assert message.startswith(f"--log-config {path}: ")
         assert wanted in message

@@ -18,8 +18,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from .http_helpers import DEADLINE, LOOPS, Client, Reply
-from .served import Served
+from .toolkit.raw_http import Client, Reply
+from .toolkit.running import DEADLINE, LOOPS
+from .toolkit.served import Served
 
 NO_TLS = ssl.create_default_context()  # made once: it takes longer than a request
 

@@ -24,16 +24,21 @@ import struct
 from contextvars import copy_context
 from typing import Any, Final
 
+from ..errors import RequestRefused
 from ..log import access_log
+from ..text import quoted
 from ..transport.progress import waiting
 from ..websocket.session import Session
 from ..wire import deflate, handshake
 from ..wire.errors import HandshakeRefused
+from .bodies import SizedBody
 from .exchange import Exchange
+from .forwarded import Address
+from .heads import head_size
 from .opening import Opening
-from .request import Request, RequestRefused, SizedBody, head_size, parse, quoted
+from .request import Request, parse
 from .response import Response, error_response
-from .scope import Address, http_scope, peer_of, shown, websocket_scope
+from .scope import http_scope, peer_of, shown, websocket_scope
 from .serving import Worker
 
 # What the next bytes are.

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import ASGIError
 from ..log import error_log
+from .forwarded import Address
 from .request import Request
 from .response import Response
-from .scope import Address
 from .serving import Event
 
 if TYPE_CHECKING:

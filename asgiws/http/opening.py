@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ASGIError
 from ..log import access_log
+from ..text import quoted
 from ..wire import handshake
-from .request import Request, quoted
+from .forwarded import Address
+from .request import Request
 from .response import Response, checked_headers
-from .scope import Address, shown
+from .scope import shown
 
 if TYPE_CHECKING:
     from ..websocket.session import Session

@@ -11,14 +11,10 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from ..errors import ASGIError
+from ..wire.grammar import TOKEN_CHARS, holds_controls, is_token, tokens
 
 Headers = list[tuple[bytes, bytes]]
 DefaultHeaders = Callable[[Collection[bytes]], bytes]
-
-_TOKEN_CHARS: Final = b"!#$%&'*+-.^_`|~0123456789" + bytes(
-    char for letter in range(26) for char in (65 + letter, 97 + letter)
-)
-_CONTROLS: Final = bytes(char for char in (*range(32), 127) if char != 9)
 
 _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
@@ -57,14 +53,14 @@ def checked_headers(headers: Any) -> Headers:
         raise ASGIError(
             f"expected headers to be pairs of bytes, (name, value), got {headers!r:.200}"
         ) from None
-    if joined.translate(None, _TOKEN_CHARS) or b"" in names:
-        wrong = [name for name in names if not name or name.translate(None, _TOKEN_CHARS)]
+    if joined.translate(None, TOKEN_CHARS) or b"" in names:
+        wrong = [name for name in names if not is_token(name)]
         raise ASGIError(
             f"expected a header's name to be a token (RFC 9110, 5.6.2), got {wrong[0]!r:.200}"
         )
-    if len(values.translate(None, _CONTROLS)) != len(values):
+    if holds_controls(values):
         for name, value in pairs:
-            if len(value.translate(None, _CONTROLS)) != len(value):
+            if holds_controls(value):
                 raise ASGIError(
                     f"expected {name.decode()} to hold no control characters, got {value!r:.200}"
                 )
@@ -73,8 +69,7 @@ def checked_headers(headers: Any) -> Headers:
 
 def _says_close(pairs: Headers) -> bool:
     """Whether the application's headers ask for the connection to be closed."""
-    values = [value.lower().replace(b" ", b"") for name, value in pairs if name == b"connection"]
-    return b"close" in b",".join(values).split(b",")
+    return b"close" in tokens([value for name, value in pairs if name == b"connection"])
 
 
 def _length(pairs: Headers) -> int:

@@ -14,7 +14,7 @@ from ..websocket.limits import Limits
 from ..websocket.pulse import Pulse
 from ..wire.deflate import Settings
 from ..wire.origin import Origins
-from .scope import Proxies
+from .forwarded import Proxies
 
 if TYPE_CHECKING:
     from ..options.config import Config

@@ -11,20 +11,19 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib.util
-import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
 from ..errors import ConfigError
 from ..log import LEVELS
+from ..text import clip
 from ..wire.deflate import LIBRARIES
 from .kinds import (
     Option,
     addresses,
     application,
     choice,
-    clip,
     convert,
     directory,
     file,
@@ -312,37 +311,6 @@ class Config:
             object.__setattr__(self, declared.name, value)
         for names, message in contradictions(self):
             raise Contradiction(message, names)
-
-    def ssl_context(self) -> ssl.SSLContext | None:
-        """What TLS needs, or None for plain TCP; ``ConfigError`` where a file does not fit."""
-        if self.ssl_certfile is None:
-            return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        password = self.ssl_keyfile_password or ""
-        try:
-            # A password function that always answers keeps OpenSSL from asking the terminal.
-            context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, lambda: password)
-        except (OSError, ValueError) as error:
-            key = f", --ssl-keyfile {self.ssl_keyfile}" if self.ssl_keyfile else ""
-            raise ConfigError(
-                f"--ssl-certfile {self.ssl_certfile}{key}: no certificate with its key in PEM, "
-                f"or not the right --ssl-keyfile-password ({error})"
-            ) from error
-        context.verify_mode = ssl.VerifyMode(self.ssl_cert_reqs)
-        if self.ssl_ca_certs is not None:
-            try:
-                context.load_verify_locations(self.ssl_ca_certs)
-            except OSError as error:
-                raise ConfigError(
-                    f"--ssl-ca-certs {self.ssl_ca_certs}: no certificates in PEM ({error})"
-                ) from error
-        if self.ssl_ciphers is not None:
-            try:
-                context.set_ciphers(self.ssl_ciphers)
-            except ssl.SSLError as error:
-                raise ConfigError(f"--ssl-ciphers {self.ssl_ciphers}: {error}") from error
-        context.set_alpn_protocols(["http/1.1"])
-        return context
 
 
 class Contradiction(ConfigError):

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
-from ..log import printable
+from ..text import clip, printable
+from ..wire.grammar import holds_controls, is_token
 from ..wire.origin import Origins
 
 PREFIX = "ASGIWS_"
@@ -222,7 +223,6 @@ def origins() -> Kind:
     return Kind(expects, "ORIGINS", check)
 
 
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # The server writes these itself, to suit each message (RFC 9112, 6 and 9).
 _FRAMING = (b"connection", b"content-length", b"transfer-encoding", b"upgrade")
 
@@ -242,9 +242,9 @@ def header_lines() -> Kind:
         except (TypeError, UnicodeEncodeError):
             raise Unfit("must consist of latin-1 characters (RFC 9110, 5.5)") from None
         name, value = name.strip().lower(), value.strip(b" \t")
-        if not _TOKEN.fullmatch(name):
+        if not is_token(name):
             raise Unfit(f"{printable(name)!r} is no header name (RFC 9110, 5.1)")
-        if re.search(rb"[\x00-\x08\x0a-\x1f\x7f]", value):
+        if holds_controls(value):
             raise Unfit(f"the value of {name.decode()} holds a control character")
         if name in _FRAMING:
             raise Unfit(f"{name.decode()} is the server's to write")
@@ -364,9 +364,3 @@ def convert(
         else:
             problem = f"{name}: {error}"
         raise ConfigError(f"{clip(where)}: {printable(problem)}") from None
-
-
-def clip(text: str) -> str:
-    """Words of a user's, fit for one line of a message."""
-    text = printable(text)
-    return text if len(text) <= 160 else text[:157] + "..."

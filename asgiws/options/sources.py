@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..text import clip
 from .config import BY_NAME, OPTIONS, Config, Contradiction, find
-from .kinds import PREFIX, Option, clip, convert
+from .kinds import PREFIX, Option, convert
 
 # Variables that are no options: which file to read, and which build to run.
 CONFIG_VARIABLE = PREFIX + "CONFIG"

@@ -15,28 +15,30 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import AppLoadError, ConfigError
-from ..log import TRACE, error_log, printable
+from ..log import TRACE, error_log
+from ..text import printable
 from .trace import traced
-
-if TYPE_CHECKING:
-    from ..options.config import Config
 
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
-def load_app(config: Config) -> Any:
-    """The ASGI application that ``config`` names. Raises AppLoadError, or ConfigError."""
-    if config.env_file is not None:
-        _load_environment(config.env_file)
-    app = config.app
+def load_app(
+    app: Any, *, app_dir: str = "", factory: bool = False, env_file: str | None = None
+) -> Any:
+    """The ASGI application that ``app`` is, names or makes. Raises AppLoadError, or ConfigError.
+
+    The arguments are the options of the same names.
+    """
+    if env_file is not None:
+        _load_environment(env_file)
     name = "the application"
     if isinstance(app, str):
         name = printable(app)
-        app = _import(app, look_first_in(config.app_dir))
-    if config.factory:
+        app = _import(app, look_first_in(app_dir))
+    if factory:
         app = _call_factory(app, name)
     elif _is_factory(app):
         error_log.warning("%s is a factory: calling it (say so with --factory)", name)

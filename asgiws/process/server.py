@@ -9,17 +9,12 @@ be cancelled; lifespan.shutdown; the process ends, whatever threads remain.
 from __future__ import annotations
 
 import asyncio
-import atexit
-import os
-import signal
 import socket
 import ssl
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from types import FrameType
 from typing import Any
 
 from .._build import build
@@ -28,14 +23,16 @@ from ..http.connection import HTTPProtocol
 from ..http.serving import Worker
 from ..log import configure, error_log
 from ..options.config import Config
+from ..options.tls import ssl_context
 from .importer import load_app
 from .lifespan import Lifespan
-from .listener import Listener, bound
+from .listener import Listener
 from .memory import keep_for_the_next
+from .signals import let_threads_go, signals
+from .sockets import bound
 
 CANCEL_SECONDS = 1.0  # for what was cancelled at the graceful timeout
 WATCHDOG_SECONDS = 5.0  # for an event loop that is blocked, beyond all other deadlines
-HINT_SECONDS = 0.2  # a shutdown that takes longer says how to end it at once
 POLL_SECONDS = 0.02
 
 
@@ -105,12 +102,14 @@ class Server:
         threads = set(threading.enumerate())
         status = 0
         try:
-            configure(self.config)
+            config = self.config
+            configure(config.log_level, config.log_config, config.access_log, config.use_colors)
             keep_for_the_next()
-            app = load_app(self.config)
-            loop = _new_event_loop(self.config.loop)
+            app = self._load_app()
+            loop = _new_event_loop(config.loop)
             asyncio.set_event_loop(loop)
-            with self._signals():
+            patience = 2 * config.timeout_graceful_shutdown + CANCEL_SECONDS + WATCHDOG_SECONDS
+            with signals(self.shutdown, patience):
                 try:
                     loop.run_until_complete(self._serve(app))
                 finally:
@@ -119,7 +118,7 @@ class Server:
             status = exc.exit_code
             raise
         finally:
-            _let_threads_go(threads, status)
+            let_threads_go(threads, status)
 
     async def serve(self) -> None:
         """Serve until ``shutdown()``, in the running loop; raises StartupError.
@@ -127,7 +126,13 @@ class Server:
         Installs no signal handlers and no logging settings. A cancelled call shuts
         down without waiting for requests in progress.
         """
-        await self._serve(load_app(self.config))
+        await self._serve(self._load_app())
+
+    def _load_app(self) -> Any:
+        config = self.config
+        return load_app(
+            config.app, app_dir=config.app_dir, factory=config.factory, env_file=config.env_file
+        )
 
     async def _serve(self, app: Any) -> None:
         config = self.config
@@ -135,12 +140,15 @@ class Server:
         stop = self._event("_stop")
         if self._stop_requested:
             return
-        tls = config.ssl_context()
+        tls = ssl_context(config)
         lifespan = Lifespan(app, config.lifespan)
         worker = self.worker = Worker(config, app, loop, lifespan.state)
         patience = 0.0
         try:
-            with bound(config) as sockets, ExitStack() as listening:
+            with (
+                bound(config.host, config.port, config.uds, config.fd) as sockets,
+                ExitStack() as listening,
+            ):
                 self._addresses = [sock.getsockname() for sock in sockets]
                 if not await _unless(stop, lifespan.startup()):
                     lifespan.cancel()
@@ -217,47 +225,6 @@ class Server:
             setattr(self, name, event)
         return event
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM begin the shutdown, the second one ends the process.
-
-        ``signal.signal`` and not the loop's handlers: those wait for a loop that the
-        application may be blocking. Outside of the main thread there are no signals.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        requested = threading.Event()
-        finished = threading.Event()
-        patience = 2 * self.config.timeout_graceful_shutdown + CANCEL_SECONDS + WATCHDOG_SECONDS
-
-        def handle(number: int, _frame: FrameType | None) -> None:
-            if requested.is_set():
-                _leave(128 + number)
-            requested.set()
-            self.shutdown()
-
-        def watch() -> None:
-            requested.wait()
-            if not finished.wait(HINT_SECONDS):
-                # Not by the handler: it may have interrupted another line of the log.
-                error_log.info("Stopping; once more Ctrl-C ends the process at once")
-            if not finished.wait(patience):
-                error_log.error("The event loop is blocked: ending the process")
-                _leave(1)
-
-        threading.Thread(target=watch, name="asgiws-watchdog", daemon=True).start()
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        previous = {number: signal.signal(number, handle) for number in numbers}
-        try:
-            yield
-        finally:
-            finished.set()
-            requested.set()
-            for number, handler in previous.items():
-                if handler is not None:  # one that Python did not install
-                    signal.signal(number, handler)
-
 
 def _new_event_loop(name: str) -> asyncio.AbstractEventLoop:
     if name != "asyncio":
@@ -311,37 +278,3 @@ def _close(loop: asyncio.AbstractEventLoop) -> None:
         pass
     asyncio.set_event_loop(None)
     loop.close()
-
-
-def _let_threads_go(before: set[threading.Thread], status: int) -> None:
-    """See to it that no thread of the application keeps the process alive.
-
-    The interpreter waits for all threads that are not daemons, and the threads of
-    executors and AnyIO's workers are none. If one that was not there ``before`` is
-    still alive when the main thread ends, the process ends with ``status``.
-    """
-    left = [
-        thread
-        for thread in threading.enumerate()
-        if thread not in before and thread.is_alive() and not thread.daemon
-    ]
-
-    def leave() -> None:
-        if any(thread.is_alive() for thread in left):
-            atexit._run_exitfuncs()
-            _leave(status)
-
-    if left:
-        # What is registered here runs before the interpreter waits for threads, and,
-        # as the last, before concurrent.futures waits for its own. atexit runs after.
-        threading._register_atexit(leave)  # type: ignore[attr-defined]
-
-
-def _leave(status: int) -> None:
-    """End the process at once, with what was printed."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError, AttributeError):
-            pass
-    os._exit(status)

@@ -24,10 +24,18 @@ def waiting(transport: Any) -> int:
     While nothing is written, any change means that the peer has taken some.
     """
     size: int = transport.get_write_buffer_size()
-    sock = transport.get_extra_info("socket") if size and TIOCOUTQ else None
-    if sock is not None:
-        try:
-            size += struct.unpack("i", ioctl(sock.fileno(), TIOCOUTQ, b"\0\0\0\0"))[0]
-        except OSError:
-            pass  # no such socket, or a closed one: it will be noticed elsewhere
-    return size
+    return size + unacknowledged(transport) if size else 0
+
+
+def unacknowledged(transport: Any) -> int:
+    """How many bytes the kernel holds that the peer has not acknowledged; 0 if it does not tell."""
+    if not TIOCOUTQ:
+        return 0
+    try:
+        sock = transport.get_extra_info("socket")
+        if sock is None:
+            return 0
+        answer: int = struct.unpack("i", ioctl(sock.fileno(), TIOCOUTQ, b"\0\0\0\0"))[0]
+    except (OSError, RuntimeError, ValueError):
+        return 0  # no such socket, or a closed one: it will be noticed elsewhere
+    return answer

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from .errors import INVALID_DATA, MESSAGE_TOO_BIG, HandshakeRefused, ProtocolError
+from .grammar import TOKEN, is_token
 
 #: What deflates and inflates, by name. All have zlib's functions, and each an error of its own.
 LIBRARIES: Final = {"zlib": zlib}
@@ -20,11 +21,9 @@ with suppress(ImportError):
 _TAIL: Final = b"\x00\x00\xff\xff"  # section 7.2.1
 _SLICE: Final = 262_144  # bytes inflated at once, so that a bomb's are never joined
 
-_TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 # Either a separator, a token, or a quoted string that is a token once unquoted
 # (RFC 6455 section 9.1). Alternatives that cannot overlap: linear time.
-_LEXEME: Final = re.compile(rf'[ \t]*(?:([,;=])|({_TOKEN})|"((?:[^"\\]|\\.)*)")[ \t]*')
-_IS_TOKEN: Final = re.compile(_TOKEN)
+_LEXEME: Final = re.compile(rf'[ \t]*(?:([,;=])|({TOKEN})|"((?:[^"\\]|\\.)*)")[ \t]*')
 _BITS: Final = {str(bits): bits for bits in range(8, 16)}
 
 # Two bytes can end a stream, and each end costs a copy of what follows in the piece.
@@ -110,7 +109,7 @@ def _lexemes(field: bytes) -> Iterator[tuple[str, str]]:
             yield "token", token
         else:
             value = re.sub(r"\\(.)", r"\1", quoted)
-            if not _IS_TOKEN.fullmatch(value):
+            if not is_token(value.encode()):
                 raise ValueError(field)
             yield "quoted", value
         pos = match.end()

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from .errors import HandshakeRefused
+from .grammar import elements, is_token, tokens
 
 Headers = Sequence[tuple[bytes, bytes]]  # lower-cased names, in order
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
-_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
 
 
@@ -37,7 +37,7 @@ def requested(method: bytes, http_version: bytes, headers: Headers) -> bool:
     return (
         method == b"GET"
         and http_version == b"1.1"
-        and any(name == b"upgrade" and b"websocket" in _tokens((value,)) for name, value in headers)
+        and any(name == b"upgrade" and b"websocket" in tokens((value,)) for name, value in headers)
     )
 
 
@@ -50,7 +50,7 @@ def check(headers: Headers) -> Request:
     fields: dict[bytes, list[bytes]] = {}
     for name, value in headers:
         fields.setdefault(name, []).append(value)
-    if b"upgrade" not in _tokens(fields.get(b"connection", ())):
+    if b"upgrade" not in tokens(fields.get(b"connection", ())):
         raise HandshakeRefused(400, 'the Connection header must contain "Upgrade"')
     versions = fields.get(b"sec-websocket-version", [])
     if versions != [b"13"]:
@@ -99,15 +99,9 @@ def response(
     return b"".join(parts)
 
 
-def _tokens(values: Iterable[bytes]) -> list[bytes]:
-    """The lower-cased elements of comma-separated lists."""
-    return [item.strip(b" \t").lower() for value in values for item in value.split(b",")]
-
-
 def _subprotocols(values: Iterable[bytes]) -> list[str]:
     """The offered subprotocols: tokens, each once (section 4.1, item 10)."""
-    offered = [item.strip(b" \t") for value in values for item in value.split(b",")]
-    offered = [item for item in offered if item]  # empty list elements are ignored
-    if len(set(offered)) != len(offered) or not all(map(_TOKEN.fullmatch, offered)):
+    offered = elements(values)
+    if len(set(offered)) != len(offered) or not all(map(is_token, offered)):
         raise HandshakeRefused(400, "Sec-WebSocket-Protocol must be a list of distinct tokens")
     return [item.decode("ascii") for item in offered]

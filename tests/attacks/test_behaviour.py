@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from ..builds import BUILDS
-from ..client_frames import CLOSE, PING, PONG, TEXT, client_frame, close_frame
-from ..http_helpers import DEADLINE, LOOPS, Client, running
-from ..raw_websocket import RawWebSocket, upgrade
+from ..toolkit.builds import BUILDS
+from ..toolkit.client_frames import CLOSE, PING, PONG, TEXT, client_frame, close_frame
+from ..toolkit.raw_http import Client
+from ..toolkit.raw_websocket import RawWebSocket, upgrade
+from ..toolkit.running import DEADLINE, LOOPS, running
 
 BYE = struct.pack("!H", 4242) + b"bye"
 
@@ -168,7 +169,7 @@ def test_the_last_message_before_a_close_arrives(serve: Any) -> None:
         (upgrade(sec_websocket_key="not a key"), 400),
         (upgrade(sec_websocket_version="99"), 426),
         (upgrade("Content-Length: 5") + b"hello", 400),
-        (upgrade(without="Host"), 400),
+        (upgrade(host=None), 400),
         (upgrade("Host: other"), 400),
         (upgrade(method="POST"), 200),
         (upgrade(version="1.0"), 200),

@@ -16,10 +16,19 @@ from typing import Any
 
 import pytest
 
-from ..builds import BUILDS
-from ..client_frames import BINARY, CLOSE, CONT, PING, TEXT, client_frame, close_frame, deflated
-from ..http_helpers import LOOPS, Running, running
-from ..raw_websocket import DEFLATE, RawWebSocket
+from ..toolkit.builds import BUILDS
+from ..toolkit.client_frames import (
+    BINARY,
+    CLOSE,
+    CONT,
+    PING,
+    TEXT,
+    client_frame,
+    close_frame,
+    deflated,
+)
+from ..toolkit.raw_websocket import DEFLATE, RawWebSocket
+from ..toolkit.running import LOOPS, Running, running
 
 LIMIT = 1 << 20
 EURO = "€".encode()

@@ -13,8 +13,9 @@ from asgiws import Config
 from asgiws.errors import ConfigError
 from asgiws.wire.origin import Origins
 
-from ..http_helpers import Client, running
-from ..raw_websocket import upgrade
+from ..toolkit.raw_http import Client
+from ..toolkit.raw_websocket import upgrade
+from ..toolkit.running import running
 
 EVIL = (
     "https://example.com.evil",

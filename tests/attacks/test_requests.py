@@ -20,9 +20,10 @@ import pytest
 import asgiws
 from asgiws.errors import ASGIError
 
-from ..client_frames import TEXT, client_frame, close_frame
-from ..http_helpers import DEADLINE, LOOPS, Client, running
-from ..raw_websocket import ACCEPT, RawWebSocket, upgrade
+from ..toolkit.client_frames import TEXT, client_frame, close_frame
+from ..toolkit.raw_http import Client
+from ..toolkit.raw_websocket import ACCEPT, RawWebSocket, upgrade
+from ..toolkit.running import DEADLINE, LOOPS, running
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
 FRAME = client_frame(TEXT, b"hello")

@@ -21,10 +21,11 @@ from typing import Any
 import pytest
 import trustme
 
-from ..builds import BUILDS
-from ..client_frames import BINARY, CLOSE, CONT, PING, PONG, TEXT, client_frame, close_frame
-from ..http_helpers import DEADLINE, LOOPS, Client, running
-from ..raw_websocket import RawWebSocket, upgrade
+from ..toolkit.builds import BUILDS
+from ..toolkit.client_frames import BINARY, CLOSE, CONT, PING, PONG, TEXT, client_frame, close_frame
+from ..toolkit.raw_http import Client
+from ..toolkit.raw_websocket import RawWebSocket, upgrade
+from ..toolkit.running import DEADLINE, LOOPS, running
 
 SHORT = 0.2  # seconds, where a deadline of an option is tried
 QUIET = {"ws_ping_interval": None, "ws_ping_timeout": None}

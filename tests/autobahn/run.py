@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..served import ROOT, Served
+from ..toolkit.served import ROOT, Served
 from .cuts import CuttingProxy
 from .suite import WORK, Suite, Unavailable
 

@@ -30,6 +30,7 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 )
 DEADLINE = 20.0  # seconds for anything the page is expected to show
 
@@ -60,16 +61,14 @@ def chromium(profile: Path) -> Iterator[Chrome]:
         driver.quit()
 
 
-class Visitor:
-    """One person with the chat open in a window of their own."""
+class Window:
+    """One window of the browser, and what is seen in it."""
 
-    def __init__(self, driver: Chrome, url: str, name: str) -> None:
+    def __init__(self, driver: Chrome, url: str) -> None:
         self.driver = driver
         driver.switch_to.new_window("window")
         self.window = driver.current_window_handle
         driver.get(url)
-        self.find("#name").send_keys(name + Keys.ENTER)
-        self.see("#state", "online")
 
     def find(self, selector: str) -> WebElement:
         self.driver.switch_to.window(self.window)
@@ -101,6 +100,19 @@ class Visitor:
         self.driver.switch_to.window(self.window)
         return [found.text for found in self.driver.find_elements(By.CSS_SELECTOR, selector)]
 
+    def reload(self) -> None:
+        self.driver.switch_to.window(self.window)
+        self.driver.refresh()
+
+
+class Visitor(Window):
+    """One person with the chat open in a window of their own."""
+
+    def __init__(self, driver: Chrome, url: str, name: str) -> None:
+        super().__init__(driver, url)
+        self.find("#name").send_keys(name + Keys.ENTER)
+        self.see("#state", "online")
+
     def say(self, text: str) -> None:
         self.find("#text").send_keys(text + Keys.ENTER)
 
@@ -120,10 +132,6 @@ class Visitor:
     def go_to(self, room: str) -> None:
         self.see(f'#rooms a[href="#{room}"]').click()
         self.see(f'#rooms a[href="#{room}"][aria-current="page"]')
-
-    def reload(self) -> None:
-        self.driver.switch_to.window(self.window)
-        self.driver.refresh()
 
 
 def complaints(driver: Chrome) -> list[str]:

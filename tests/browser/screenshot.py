@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from ..served import ROOT, serve_example
+from ..toolkit.served import ROOT, serve_example
 from .chromium import Visitor, chromium, png
 
 TARGET = ROOT / "docs" / "images" / "chat.png"

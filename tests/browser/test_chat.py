@@ -9,7 +9,7 @@ import httpx
 import pytest
 from selenium.webdriver import Chrome
 
-from ..served import Served, serve_example
+from ..toolkit.served import Served, serve_example
 from .chromium import Visitor, chromium, complaints, png
 
 pytestmark = pytest.mark.slow

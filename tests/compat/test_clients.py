@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import subprocess
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from ..served import Served
+from ..toolkit.served import Served
 
 pytestmark = pytest.mark.slow
 
@@ -151,16 +150,12 @@ def test_picows(server: Served) -> None:
     asyncio.run(asyncio.wait_for(use(), TIMEOUT))
 
 
-def test_ws_of_node(server: Served, tmp_path: Path) -> None:
-    """A missing Node.js is a failure, never a skip."""
-    npm, node = shutil.which("npm"), shutil.which("node")
-    assert npm, "npm is not installed, and this test needs it: apt-get install npm"
-    assert node
-    script = shutil.copy(Path(__file__).with_name("node_client.js"), tmp_path)
-    install = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(tmp_path), NODE_WS]
-    subprocess.run(install, check=True, timeout=120, cwd=tmp_path)
+def test_ws_of_node(server: Served, node: Callable[..., list[str]]) -> None:
     done = subprocess.run(
-        [node, script, server.ws_url], check=True, timeout=60, stdout=subprocess.PIPE
+        [*node("node_client.js", NODE_WS), server.ws_url],
+        check=True,
+        timeout=60,
+        stdout=subprocess.PIPE,
     )
     seen = json.loads(done.stdout)
     back = [True, True, True, True, "fragmented", "are you there?"]

@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.http11 import Response
 from websockets.sync.client import ClientConnection, connect
 
-from ..served import Served
+from ..toolkit.served import Served
 from .conftest import serve
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from contextlib import aclosing
 import httpx
 import pytest
 
-from ..served import Served
+from ..toolkit.served import Served
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from ..served import Served
+from ..toolkit.served import Served
 
 pytestmark = pytest.mark.slow
 

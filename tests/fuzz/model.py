@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from ..client_frames import BINARY, CLOSE, CONT, PING, PONG, TEXT, deflated, mask
+from ..toolkit.client_frames import BINARY, CLOSE, CONT, PING, PONG, TEXT, deflated, mask
 
 Message = str | bytes
 

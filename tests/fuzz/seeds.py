@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..client_frames import (
+from ..toolkit.client_frames import (
     BINARY,
     CLOSE,
     CONT,

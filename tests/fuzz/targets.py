@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..builds import BUILDS, builds_with_libraries
-from ..client_frames import split
+from ..toolkit.builds import BUILDS, builds_with_libraries
+from ..toolkit.client_frames import split
 from .model import may_go_on
 from .test_machine import Subject
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ..builds import BUILDS, builds_with_libraries
-from ..client_frames import CLOSE, TEXT, split
+from ..toolkit.builds import BUILDS, builds_with_libraries
+from ..toolkit.client_frames import CLOSE, TEXT, split
 from .model import Frame, Model, bad_frames, close_frames, good_frames, may_go_on, packed_frames
 from .referees import Verdict, websockets_reads, wsproto_reads
 from .test_machine import Subject

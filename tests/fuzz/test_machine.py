@@ -11,8 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from ..builds import BUILDS, LIBRARIES, deflating_with
-from ..client_frames import server_frames
+from ..toolkit.builds import BUILDS, LIBRARIES, deflating_with
+from ..toolkit.client_frames import server_frames
 from .model import Frame, Message, Model, bad_frames, close_frames, good_frames, packed_frames
 
 MAX_SIZE = 600

@@ -22,10 +22,11 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage
 
-from ..client_frames import BINARY, CONT, TEXT, client_frame, close_frame, deflated
-from ..http_helpers import LOOPS, Client
-from ..raw_websocket import DEFLATE, RawWebSocket, upgrade
-from ..served import Served
+from ..toolkit.client_frames import BINARY, CONT, TEXT, client_frame, close_frame, deflated
+from ..toolkit.raw_http import Client
+from ..toolkit.raw_websocket import DEFLATE, RawWebSocket, upgrade
+from ..toolkit.running import LOOPS
+from ..toolkit.served import Served
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ...served import ROOT
+from ...toolkit.served import ROOT
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,129 @@
+"""One lingering close, of HTTP and of WebSocket, of plain TCP and of TLS.
+
+A socket that is closed with unread input is reset, and the reset may overtake what was
+written last. So a FIN is sent, and what still arrives is dropped until the peer's own
+FIN. How long that may take, an ``Ending`` judges by what moves: a peer that reads, or
+that is still sending what it had begun, is waited for; one that does neither is cut off.
+
+TLS cannot be closed one way. ``close()`` sends a close_notify behind all that waits, and
+the connection ends when the peer's has come; but what the peer sends after it makes
+asyncio reset the connection. So while the peer speaks the transport is left open. The
+event loop's own deadline for the end of TLS counts from the ``close()`` whatever moves:
+it is set out of reach (TLS_SHUTDOWN_SECONDS), and this one is in its place.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from .progress import unacknowledged
+
+TLS_SHUTDOWN_SECONDS: Final = 3600.0
+
+# So long a peer's bytes prolong the end, all in all; nginx allows the same.
+SPEAKING_SECONDS: Final = 30.0
+
+# What has been done to the transport.
+HELD: Final = 0  # nothing yet: TLS, and the peer speaks
+CLOSING: Final = 1  # it will send a FIN, or a close_notify, behind what waits
+CUT: Final = 2
+
+
+class Ending:
+    """The end of one connection whose last bytes are written to ``transport``.
+
+    The owner drops what still comes (``heard`` may be called for it), and calls ``look``
+    when it is due. The transport calls the protocol's ``connection_lost`` as ever.
+    """
+
+    __slots__ = (
+        "_heard",
+        "_patience",
+        "_since",
+        "_speaks_until",
+        "_state",
+        "_stuck",
+        "_transport",
+        "_unread",
+    )
+
+    def __init__(
+        self,
+        transport: Any,
+        now: float,
+        patience: float,
+        stuck: float | None,
+        *,
+        speaking: bool = False,
+        silent: bool = False,
+    ) -> None:
+        """Begin it at the time ``now``.
+
+        ``patience``: seconds without a movement after which the peer is cut off. ``stuck``:
+        the same while bytes wait for the peer, None for no end. ``speaking``: the peer is
+        in the middle of sending something. ``silent``: nothing more can come from it, a
+        FIN has or it was asked for nothing, and there is nothing to linger for.
+        """
+        self._transport = transport
+        self._patience = patience
+        self._stuck = float("inf") if stuck is None else stuck
+        self._heard = False
+        self._since = now
+        self._speaks_until = now + SPEAKING_SECONDS
+        self._state = CLOSING
+        if silent:
+            self._close()
+        elif transport.can_write_eof():
+            try:
+                transport.write_eof()
+                transport.resume_reading()
+            except (OSError, RuntimeError):
+                self._cut()  # the peer has reset the connection, and it is not noticed yet
+        else:
+            transport.resume_reading()
+            if speaking:
+                self._state = HELD
+            else:
+                self._close()
+        self._unread = self._measure()
+
+    def heard(self) -> None:
+        """Bytes have come, and were dropped: the peer is still at it."""
+        self._heard = True
+
+    def look(self, now: float) -> float:
+        """Judge; the seconds after which to look again, or 0.0: the connection has been cut."""
+        if self._state == CUT:
+            return 0.0
+        unread = self._measure()
+        if unread != self._unread or (self._heard and now < self._speaks_until):
+            self._unread = unread
+            self._since = now
+        self._heard = False
+        waits = self._transport.get_write_buffer_size() > 0
+        if not waits and not self._transport.can_write_eof():
+            # What TLS has encrypted may wait below it, where nobody can look.
+            waits = unread[1] > 0
+        left = self._since + (self._stuck if waits else self._patience) - now
+        if left > 0.0:
+            return min(left, self._patience)
+        if self._state == HELD and not waits:
+            self._state = CLOSING
+            self._close()
+            self._since = now
+            return self._patience
+        self._cut()
+        return 0.0
+
+    def _measure(self) -> tuple[int, int]:
+        """What the peer has not taken, in the transport and in the kernel."""
+        return self._transport.get_write_buffer_size(), unacknowledged(self._transport)
+
+    def _close(self) -> None:
+        # asyncio's TLS transport does not survive a second close().
+        if not self._transport.is_closing():
+            self._transport.close()
+
+    def _cut(self) -> None:
+        self._state = CUT
+        self._transport.abort()

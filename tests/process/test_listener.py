@@ -1,0 +1,118 @@
+"""Binding, accepting, and running out of descriptors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import select
+import socket
+from typing import Any
+
+import pytest
+
+from asgiws.errors import BindError
+from asgiws.options.config import Config
+from asgiws.process.server import Server
+
+from ..toolkit.apps import tell_address
+from ..toolkit.raw_http import Client
+from ..toolkit.running import LOOPS, running
+from ..toolkit.served import Served
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def test_both_families_are_served() -> None:
+    server = Server(Config(tell_address, host="localhost", port=0, lifespan="off"))
+
+    async def session() -> list[bytes]:
+        serving = asyncio.ensure_future(server.serve())
+        await server.wait_started()
+        answers = []
+        for address in server.addresses:
+            reader, writer = await asyncio.open_connection(*address[:2])
+            writer.write(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            answers.append(await reader.read())
+            writer.close()
+            await writer.wait_closed()
+        server.shutdown()
+        await serving
+        return answers
+
+    answers = asyncio.run(asyncio.wait_for(session(), 5))
+    assert answers
+    assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
+
+
+def test_two_servers_that_start_at_once_on_one_port_do_not_both_serve() -> None:
+    """Both can bind while neither listens; the second one to listen is told."""
+    rival = socket.socket()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        rival.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        rival.bind(server.addresses[0])
+        rival.listen()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    server = Server(Config(app, port=0, lifespan="on"))
+    with rival, pytest.raises(BindError, match="Address already in use"):
+        asyncio.run(asyncio.wait_for(server.serve(), 5))
+
+
+def test_the_port_of_a_server_that_has_ended_can_be_taken_at_once() -> None:
+    with running(tell_address) as server:
+        with Client(server) as client:
+            assert client.get().status == 200
+        port = server.port
+    with running(tell_address, port=port) as server, Client(server) as client:
+        assert client.get().status == 200
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_server_without_descriptors_keeps_its_clients_and_accepts_again(loop: str) -> None:
+    limit = 40
+    options = ("--port", "0", "--loop", loop, "--timeout-keep-alive", "60", "--lifespan", "off")
+    with Served(
+        "asgiws",
+        "tests.toolkit.apps:tell_address",
+        *options,
+        preexec=lambda: few_descriptors(limit),
+    ) as served:
+        with contextlib.ExitStack() as stack:
+            clients = set()
+            for _ in range(2 * limit):
+                client = stack.enter_context(contextlib.closing(socket.socket()))
+                client.settimeout(10)
+                client.connect(("127.0.0.1", served.port))
+                client.sendall(REQUEST)
+                clients.add(client)
+            served.wait_for_line("Cannot accept connections for now: Too many open files")
+            accepted = set(select.select(list(clients), [], [], 10)[0])
+            assert 0 < len(accepted) < limit
+            for client in accepted:
+                assert client.recv(65536).startswith(b"HTTP/1.1 200")
+                client.sendall(REQUEST)
+            for client in accepted:  # they are kept
+                assert client.recv(65536).startswith(b"HTTP/1.1 200")
+            while clients:
+                for client in accepted:
+                    client.close()
+                clients -= accepted
+                if clients:  # nobody was dropped
+                    accepted = set(select.select(list(clients), [], [], 10)[0])
+                    assert accepted
+                    for client in accepted:
+                        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+            served.wait_for_line("All connections that waited are accepted")
+        assert served.stop() == 0
+    output = "".join(served.output)
+    assert output.count("Cannot accept") == 1, output
+    assert "Traceback" not in output, output
+
+
+def few_descriptors(limit: int) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))

@@ -1,0 +1,333 @@
+"""The opening handshake, server's side (RFC 6455 section 4), in both builds."""
+
+from __future__ import annotations
+
+import base64
+import string
+import time
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ..toolkit.builds import BUILDS
+
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+
+Headers = list[tuple[bytes, bytes]]
+
+GOOD: Headers = [
+    (b"host", b"server.example.com"),
+    (b"upgrade", b"websocket"),
+    (b"connection", b"Upgrade"),
+    (b"sec-websocket-key", KEY),
+    (b"origin", b"http://example.com"),
+    (b"sec-websocket-version", b"13"),
+]
+
+
+def but(name: bytes, *values: bytes) -> Headers:
+    """A good request's headers, with the fields ``name`` replaced by ``values``."""
+    return [pair for pair in GOOD if pair[0] != name] + [(name, value) for value in values]
+
+
+def refusal(package: ModuleType, headers: Headers) -> Any:
+    assert package.wire.handshake.requested(b"GET", b"1.1", headers)
+    with pytest.raises(package.wire.errors.HandshakeRefused) as caught:
+        package.wire.handshake.check(headers)
+    assert caught.value.reason
+    if caught.value.status != 426:
+        assert caught.value.headers == ()
+    return caught.value
+
+
+class TestRequested:
+    """Which requests ask for a WebSocket; all others are plain HTTP."""
+
+    def test_an_upgrade_to_websocket_does(self, package: ModuleType) -> None:
+        assert package.wire.handshake.requested(b"GET", b"1.1", GOOD)
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            (b"WebSocket",),
+            (b"WEBSOCKET",),
+            (b"h2c, websocket",),
+            (b"websocket , h2c",),
+            (b"h2c\t,\twebsocket\t",),
+            (b"h2c", b"websocket"),
+            (b", ,websocket",),
+        ],
+    )
+    def test_the_token_counts_in_any_case_and_list(
+        self, package: ModuleType, values: tuple[bytes, ...]
+    ) -> None:
+        assert package.wire.handshake.requested(b"GET", b"1.1", but(b"upgrade", *values))
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            (),
+            (b"",),
+            (b"notwebsocket",),
+            (b"websocket2",),
+            (b"websockets",),
+            (b"websocket/13",),
+            (b"web socket",),
+            (b"h2c websocket",),
+            (b'"websocket"',),
+            (b"h2c",),
+            (b"TLS/1.0, HTTP/2.0",),
+            (b"websocke\xfe",),
+        ],
+    )
+    def test_other_protocols_are_plain_http(
+        self, package: ModuleType, values: tuple[bytes, ...]
+    ) -> None:
+        assert not package.wire.handshake.requested(b"GET", b"1.1", but(b"upgrade", *values))
+
+    @pytest.mark.parametrize("method", [b"POST", b"HEAD", b"OPTIONS", b"CONNECT", b"get", b"PUT"])
+    def test_other_methods_are_plain_http(self, package: ModuleType, method: bytes) -> None:
+        assert not package.wire.handshake.requested(method, b"1.1", GOOD)
+
+    @pytest.mark.parametrize("version", [b"1.0", b"0.9", b"2.0", b"1.2", b""])
+    def test_other_versions_of_http_ignore_upgrade(
+        self, package: ModuleType, version: bytes
+    ) -> None:
+        assert not package.wire.handshake.requested(b"GET", version, GOOD)
+
+
+class TestCheck:
+    """Section 4.2.1."""
+
+    def test_a_good_request(self, package: ModuleType) -> None:
+        request = package.wire.handshake.check(GOOD)
+        assert request == (KEY, [], [])
+        assert request._fields == ("key", "subprotocols", "offers")
+
+    @pytest.mark.parametrize(
+        "values",
+        [(b"upgrade",), (b"keep-alive, UPGRADE",), (b"keep-alive", b"Upgrade"), (b" Upgrade\t,",)],
+    )
+    def test_connection_is_a_list_of_tokens(
+        self, package: ModuleType, values: tuple[bytes, ...]
+    ) -> None:
+        assert package.wire.handshake.check(but(b"connection", *values)).key == KEY
+
+    @pytest.mark.parametrize(
+        "values",
+        [(), (b"",), (b"close",), (b"upgrades",), (b"keep-alive upgrade",), (b"no-upgrade",)],
+    )
+    def test_connection_must_name_upgrade(
+        self, package: ModuleType, values: tuple[bytes, ...]
+    ) -> None:
+        assert refusal(package, but(b"connection", *values)).status == 400
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            (),
+            (b"",),
+            (b"8",),
+            (b"99",),
+            (b"013",),
+            (b"13.0",),
+            (b"13, 8",),
+            (b"8, 13",),
+            (b"8", b"13"),
+            (b"13", b"13"),
+            (b"\xb1\xb3",),
+            (b"-13",),
+        ],
+    )
+    def test_another_version_is_answered_with_ours(
+        self, package: ModuleType, values: tuple[bytes, ...]
+    ) -> None:
+        # Section 4.2.2: "an appropriate HTTP error code (such as 426 Upgrade Required) and
+        # a |Sec-WebSocket-Version| header field".
+        refused = refusal(package, but(b"sec-websocket-version", *values))
+        assert refused.status == 426
+        assert refused.headers == ((b"sec-websocket-version", b"13"),)
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            (),
+            (b"",),
+            (KEY, KEY),
+            (KEY[:-1],),
+            (KEY[:-2],),
+            (KEY + b"=",),
+            (KEY + b"\n",),
+            (b" " + KEY,),
+            (KEY[:-4] + b"!Q==",),
+            (KEY.replace(b"Z", b"-"),),
+            (KEY.replace(b"Z", b"\xe9"),),
+            (base64.b64encode(b"x" * 15),),
+            (base64.b64encode(b"x" * 17),),
+            (base64.b64encode(b"x" * 18),),
+            (b"=" * 24,),
+            (b"A" * 24,),
+            (b"A" * 10_000,),
+        ],
+    )
+    def test_the_key_is_16_bytes_in_base64_and_there_once(
+        self, package: ModuleType, values: tuple[bytes, ...]
+    ) -> None:
+        assert refusal(package, but(b"sec-websocket-key", *values)).status == 400
+
+    @pytest.mark.parametrize("name", [b"content-length", b"transfer-encoding"])
+    @pytest.mark.parametrize("value", [b"1", b"5", b"00001", b"chunked", b"10", b"-0", b"0, 1"])
+    def test_a_body_is_refused(self, package: ModuleType, name: bytes, value: bytes) -> None:
+        assert refusal(package, [*GOOD, (name, value)]).status == 400
+
+    def test_any_transfer_encoding_is_a_body(self, package: ModuleType) -> None:
+        for value in b"", b"identity", b"0":
+            assert refusal(package, [*GOOD, (b"transfer-encoding", value)]).status == 400
+
+    def test_a_second_length_is_seen_too(self, package: ModuleType) -> None:
+        headers = [*GOOD, (b"content-length", b"0"), (b"content-length", b"7")]
+        assert refusal(package, headers).status == 400
+
+    def test_a_content_length_of_nothing_is_no_body(self, package: ModuleType) -> None:
+        for value in b"0", b"00":
+            headers = [*GOOD, (b"content-length", value)]
+            assert package.wire.handshake.check(headers).key == KEY
+
+    @pytest.mark.parametrize(
+        ("values", "offered"),
+        [
+            ((b"chat",), ["chat"]),
+            ((b"chat, superchat",), ["chat", "superchat"]),
+            ((b"b", b"a"), ["b", "a"]),
+            ((b"c,b", b"a"), ["c", "b", "a"]),
+            ((b"\tchat ,  superchat\t",), ["chat", "superchat"]),
+            ((b"chat,, ,superchat,",), ["chat", "superchat"]),
+            ((b"",), []),
+            ((b"Chat, chat",), ["Chat", "chat"]),
+            ((b"graphql-transport-ws", b"v12.stomp"), ["graphql-transport-ws", "v12.stomp"]),
+            ((b"!#$%&'*+-.^_`|~09azAZ",), ["!#$%&'*+-.^_`|~09azAZ"]),
+        ],
+    )
+    def test_subprotocols_in_the_clients_order(
+        self, package: ModuleType, values: tuple[bytes, ...], offered: list[str]
+    ) -> None:
+        request = package.wire.handshake.check(but(b"sec-websocket-protocol", *values))
+        assert request.subprotocols == offered
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            (b"chat, chat",),
+            (b"chat", b"chat"),
+            (b"two words",),
+            (b'"chat"',),
+            (b"chat;q=1",),
+            (b"ch\xe4t",),
+            (b"a/b",),
+            (b"\xff",),
+            (b"chat\x00",),
+            (b"chat\x7f",),
+            (b"http://example.com/",),
+            (b"good, (bad)",),
+        ],
+    )
+    def test_subprotocols_are_distinct_tokens(
+        self, package: ModuleType, values: tuple[bytes, ...]
+    ) -> None:
+        # Section 4.1, item 10: "The elements that comprise this value MUST be non-empty
+        # strings with characters in the range U+0021 to U+007E not including separator
+        # characters [...] and MUST all be unique strings."
+        assert refusal(package, but(b"sec-websocket-protocol", *values)).status == 400
+
+    def test_every_byte_of_a_subprotocol_is_judged(self, package: ModuleType) -> None:
+        tokens = (string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode()
+        for octet in range(256):
+            if octet in b", \t":
+                continue
+            headers = but(b"sec-websocket-protocol", b"a%cb" % octet)
+            if octet in tokens:
+                assert package.wire.handshake.check(headers).subprotocols == [f"a{octet:c}b"]
+            else:
+                assert refusal(package, headers).status == 400
+
+    def test_offers_are_handed_on_in_order(self, package: ModuleType) -> None:
+        values = b"permessage-deflate; client_max_window_bits", b"x, \xff", b""
+        request = package.wire.handshake.check(but(b"sec-websocket-extensions", *values))
+        assert request.offers == list(values)
+
+    def test_10_000_headers_take_linear_time(self, package: ModuleType) -> None:
+        headers = [*GOOD, *((b"sec-websocket-protocol", b"p%d" % i) for i in range(10_000))]
+        headers += [(b"sec-websocket-extensions", b"x; y=%d" % i) for i in range(10_000)]
+        start = time.process_time()
+        request = package.wire.handshake.check(headers)
+        assert (len(request.subprotocols), len(request.offers)) == (10_000, 10_000)
+        assert time.process_time() - start < 1
+
+
+class TestResponse:
+    """Section 4.2.2."""
+
+    @pytest.mark.parametrize(
+        ("key", "accept"),
+        [
+            (KEY, b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+            (b"xqBt3ImNzJbYqRINxEFlkg==", b"K7DJLdLooIwIG/MOpvWFB3y3FE8="),
+        ],
+    )
+    def test_the_accept_value(self, package: ModuleType, key: bytes, accept: bytes) -> None:
+        assert package.wire.handshake.accept_key(key) == accept
+
+    def test_the_least_response(self, package: ModuleType) -> None:
+        request = package.wire.handshake.check(GOOD)
+        assert package.wire.handshake.response(request, None, None, ()) == (
+            b"HTTP/1.1 101 Switching Protocols\r\n"
+            b"upgrade: websocket\r\n"
+            b"connection: Upgrade\r\n"
+            b"sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+            b"\r\n"
+        )
+
+    def test_everything_that_may_stand_in_a_response(self, package: ModuleType) -> None:
+        request = package.wire.handshake.check(GOOD)
+        headers = [(b"set-cookie", b"a=1"), (b"X-Case", b"Kept"), (b"set-cookie", b"b=2")]
+        answer = package.wire.handshake.response(request, "chat", b"permessage-deflate", headers)
+        lines = answer.split(b"\r\n")
+        assert lines[0] == b"HTTP/1.1 101 Switching Protocols"
+        assert lines[4:] == [
+            b"sec-websocket-protocol: chat",
+            b"sec-websocket-extensions: permessage-deflate",
+            b"set-cookie: a=1",
+            b"X-Case: Kept",
+            b"set-cookie: b=2",
+            b"",
+            b"",
+        ]
+
+
+names = st.sampled_from([name for name, _ in GOOD]) | st.sampled_from(
+    [
+        b"content-length",
+        b"transfer-encoding",
+        b"sec-websocket-protocol",
+        b"sec-websocket-extensions",
+    ]
+)
+values = st.binary(max_size=30) | st.sampled_from([value for _, value in GOOD])
+
+
+@given(st.lists(st.tuples(names, values), max_size=4), st.lists(names, max_size=2))
+def test_any_headers_are_accepted_or_refused_alike_in_both_builds(
+    more: Headers, less: list[bytes]
+) -> None:
+    headers = [pair for pair in GOOD if pair[0] not in less] + more
+    verdicts = []
+    for package in BUILDS.values():
+        package.wire.handshake.requested(b"GET", b"1.1", headers)
+        try:
+            verdicts.append(tuple(package.wire.handshake.check(headers)))
+        except package.wire.errors.HandshakeRefused as exc:
+            verdicts.append((exc.status, exc.reason))
+    assert all(verdict == verdicts[0] for verdict in verdicts)
