@@ -17,7 +17,7 @@ cdef class Session:
     cdef Inbox _inbox
     cdef Outbox _out
     cdef Watch _watch
-    cdef object _loop, _opening, _agreed, _deflator, _transport
+    cdef object _loop, _opening, _agreed, _deflator, _ending, _transport
     cdef int _app, _reading
     cdef bint _connect_due, _filling
     cdef Py_ssize_t _budget, _budget_bytes, _sent

@@ -31,6 +31,7 @@ except ImportError:
 
 from ..errors import ASGIError, ClientDisconnected
 from ..log import error_log
+from ..transport.ending import Ending
 from ..transport.outbox import CORK_BYTES, Outbox
 from ..transport.progress import waiting
 from ..wire import deflate
@@ -119,6 +120,7 @@ class Session:
         "_connect_due",
         "_deflator",
         "_deflator_used",
+        "_ending",
         "_filling",
         "_inbox",
         "_loop",
@@ -175,6 +177,7 @@ class Session:
         self._budget_bytes = BUDGET_BYTES
         # Deadlines.
         self._watch = Watch()
+        self._ending: Ending | None = None
         if limits.accept_timeout:
             self._watch.due = pulse.time() + limits.accept_timeout
             pulse.add(self)
@@ -372,13 +375,9 @@ class Session:
             self._transport.abort()
 
     def app_done(self, task: asyncio.Task[Any]) -> None:
-        """The application has returned, raised or been cancelled: answer the peer for it.
-
-        What it has raised is the task's exception, or its result where a task cannot
-        carry it (SystemExit and KeyboardInterrupt would end the event loop).
-        """
+        """The application has returned, raised or been cancelled: answer the peer for it."""
         cancelled = task.cancelled()
-        error = None if cancelled else task.exception() or task.result()
+        error = None if cancelled else task.exception()
         if self.link > FAILING and tells_of_disconnect(error):
             error = None
         app = self._app
@@ -393,9 +392,7 @@ class Session:
             self._end(REFUSED, ABNORMAL_CLOSURE, "", "server")
         if error is not None:
             error_log.error("Exception in ASGI application", exc_info=error)
-        elif unsettled and cancelled:
-            error_log.error("the application was cancelled, and not by the server")
-        elif unsettled and app in (CONNECTING, DENYING):
+        elif unsettled and not cancelled and app in (CONNECTING, DENYING):
             error_log.error(
                 "the application returned without %s",
                 "an answer to websocket.connect"
@@ -663,28 +660,27 @@ class Session:
             self._linger()
 
     def _linger(self) -> None:
-        """Close the TCP connection without losing what we wrote last (section 7.1.1).
-
-        Closing a socket with unread input resets the connection, and the reset may
-        overtake the close frame: send a FIN, read and drop until the peer's, or
-        until the deadline.
-        """
-        if self._watch.due == NEVER:
-            self._end_within(self._pulse.limits.close_timeout)
-        if self._transport.can_write_eof():
-            try:
-                self._transport.write_eof()
-            except OSError:  # asyncio's raises if the peer has reset the connection
-                self._transport.abort()
-        else:
-            self._transport.close()
+        """Close the TCP connection without losing what we wrote last (section 7.1.1)."""
+        now = self._pulse.time()
+        seconds = self._pulse.limits.close_timeout
+        self._ending = Ending(
+            self._transport,
+            now,
+            min(seconds, self._watch.due - now),  # a deadline that runs is not set back
+            seconds,
+            # In the middle of what it sends, perhaps.
+            speaking=self._protocol.state == WIRE_FAILED,
+        )
 
     # Deadlines.
 
     def on_tick(self) -> None:
         """Look at all deadlines."""
         pulse: Pulse = self._pulse
-        if self._watch.due != NEVER:
+        if self._ending is not None:
+            if self._transport is not None:
+                self._ending.look(pulse.fair)
+        elif self._watch.due != NEVER:
             unread = 0 if self._transport is None else waiting(self._transport)
             if self._watch.overdue(unread, pulse.step, pulse.fair):
                 self._watch.due = NEVER

@@ -141,7 +141,7 @@ class TestDisconnectCodes:
         assert session.websocket.closed_by == by
         (frame,) = session.sent()
         expected = b"" if code == 1005 else code.to_bytes(2, "big")
-        assert frame == (0x88, expected + (reason.encode() if by == "server" else b""))
+        assert frame == (0x88, expected + reason.encode())
         assert session.transport.calls == ["write_eof"]
         with pytest.raises(package.errors.ClientDisconnected):
             await session.text("late")

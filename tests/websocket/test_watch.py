@@ -94,7 +94,9 @@ class TestKeepalive:
         session = Session(package, max_queue=2, ping_interval=5.0, ping_timeout=5.0)
         await session.accept()
         session.feed(client_frame(TEXT, b"x") * 3)  # parsing has stopped, reading has not
-        session.clock.advance(100)
+        for _ in range(30):
+            session.clock.advance(3)
+            session.feed(client_frame(PONG))  # it is heard, though nobody parses it
         while session.transport.reading:
             session.feed(client_frame(BINARY, bytes(5000)))
         session.clock.advance(100)
