@@ -82,7 +82,9 @@ from .watch import PING as TIME_TO_PING
 Event = dict[str, Any]
 
 BACKLOG_BYTES: Final = 65_536
-DEFLATOR_SECONDS: Final = 30.0  # a deflator (32 or 160 KiB) that had nothing to do for so long is freed
+DEFLATOR_SECONDS: Final = (
+    30.0  # a deflator (32 or 160 KiB) that had nothing to do for so long is freed
+)
 
 # How long the answers to what came before a protocol error may keep the failure waiting.
 FAILING_SECONDS: Final = 2.0
@@ -573,9 +575,7 @@ class Session:
 
     # Closing.
 
-    def _end(
-        self, event: cython.int, code: cython.Py_ssize_t, reason: str, by: str
-    ) -> None:
+    def _end(self, event: cython.int, code: cython.Py_ssize_t, reason: str, by: str) -> None:
         """Something has happened to the link.
 
         From CLOSING on nothing can be sent any more, and the application is told why: the
@@ -703,11 +703,13 @@ class Session:
     def _judge(self) -> None:
         """Ping, and end the connection with a peer that does not do its part."""
         pulse: Pulse = self._pulse
+        waits: cython.bint = not self._out.is_empty()
         verdict: cython.int = self._watch.judge(
             pulse.limits,
             pulse.now,
             pulse.fair,
-            -1 if self._out.is_empty() else self._out.taken(),
+            waits,
+            self._out.taken() if waits else 0,
             self.messages_in + self.messages_out + self._protocol.arrived(),
             self._inbox.waiting > 0,
             self._reading == NOT_READ,
@@ -722,9 +724,7 @@ class Session:
         elif verdict == SILENT:
             self._close(INTERNAL_ERROR, "no answer to a ping", "server")
             # Nobody will answer the close frame either, or take what waits for it.
-            self._watch.end(
-                pulse.time() + min(SILENT_SECONDS, pulse.limits.close_timeout), 0
-            )
+            self._watch.end(pulse.time() + min(SILENT_SECONDS, pulse.limits.close_timeout), 0)
             error_log.info("WebSocket closed: no answer to a ping (1011)")
         else:
             self._end(CUT, ABNORMAL_CLOSURE, "", "server")

@@ -69,7 +69,13 @@ LINKS: Final[dict[int, dict[int, int]]] = {
         CUT: LINGERING,
         LOST: OVER,
     },
-    CLOSING: {FAILED: LINGERING, CLOSED: LINGERING, FINISHED: LINGERING, CUT: LINGERING, LOST: OVER},
+    CLOSING: {
+        FAILED: LINGERING,
+        CLOSED: LINGERING,
+        FINISHED: LINGERING,
+        CUT: LINGERING,
+        LOST: OVER,
+    },
     LINGERING: {LOST: OVER},
     OVER: {},
 }

@@ -10,4 +10,4 @@ cdef class Watch:
     cpdef start(self, Limits limits, double now, double fair)
     cpdef end(self, double due, Py_ssize_t unread)
     cpdef bint overdue(self, Py_ssize_t unread, double step, double fair) except -1
-    cpdef int judge(self, Limits limits, double now, double fair, Py_ssize_t taken, Py_ssize_t moved, bint busy, bint deaf) except -1
+    cpdef int judge(self, Limits limits, double now, double fair, bint waits, Py_ssize_t taken, Py_ssize_t moved, bint busy, bint deaf) except -1

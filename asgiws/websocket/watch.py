@@ -89,6 +89,7 @@ class Watch:
         limits: Limits,
         now: float,
         fair: float,
+        waits: cython.bint,
         taken: cython.Py_ssize_t,
         moved: cython.Py_ssize_t,
         busy: cython.bint,
@@ -96,11 +97,11 @@ class Watch:
     ) -> int:
         """Look at an open connection.
 
-        ``taken`` counts the bytes that the peer has taken, -1 if none wait for it; ``moved``
-        changes with every message and every piece of one. ``busy``: messages wait for the
-        application. ``deaf``: we do not read, and so cannot expect an answer.
+        ``taken`` counts the bytes that the peer has taken, ``waits`` tells whether there are
+        others. ``moved`` changes with every message and every piece of one. ``busy``: messages
+        wait for the application. ``deaf``: we do not read, and so cannot expect an answer.
         """
-        if taken < 0:
+        if not waits:
             self._taken_at = fair
         else:
             # Over TLS a record is longer than what is in it: the count may fall.
