@@ -30,7 +30,7 @@ except ImportError:
 from ..errors import RequestRefused
 from ..transport.ending import Ending
 from ..transport.progress import waiting
-from ..websocket.session import WebSocket
+from ..websocket.session import Session
 from ..wire import deflate, handshake
 from ..wire.errors import HandshakeRefused
 from .access import CLIENT_CLOSED_REQUEST, log_malformed, log_request
@@ -118,7 +118,7 @@ class HTTPProtocol:
         self._peer = peer_of(peername, sockname, False, serving.proxies)
         self._state = HEAD
         self._exchange: Exchange | None = None
-        self._websocket: WebSocket | None = None
+        self._websocket: Session | None = None
         # In.
         self._buffer = bytearray()
         self._searched = 0  # no head ends in so many first bytes of the buffer
@@ -296,13 +296,13 @@ class HTTPProtocol:
     def _open(self, request: Request) -> None:
         """Give a request to open a WebSocket to the application (RFC 6455 section 4.2)."""
         serving = self.serving
-        group = serving.websockets
+        pulse = serving.websockets
         if serving.draining:
             self._refuse(request, 503)
             return
         try:
             checked = handshake.check(request.headers)
-            answer = checked.offers and deflate.negotiate(checked.offers, group.deflate)
+            answer = checked.offers and deflate.negotiate(checked.offers, pulse.limits.deflate)
         except HandshakeRefused as exc:
             self._refuse(request, exc.status, exc.reason, list(exc.headers))
             return
@@ -315,7 +315,7 @@ class HTTPProtocol:
             log_request(scope["client"], request, 403)
             return
         opening = Opening(self, serving, request, checked, extensions, scope["client"])
-        self._websocket = websocket = WebSocket(group, opening, agreed)
+        self._websocket = websocket = Session(pulse, opening, agreed)
         self._state = OPENING
         serving.start(
             scope, websocket.receive, websocket.send, self._context.copy(), websocket.app_done

@@ -1,6 +1,6 @@
 """One opening handshake on an HTTP connection: what the application decides, carried out.
 
-A ``WebSocket`` asks it while it is CONNECTING. It also keeps the few words for the
+A ``Session`` asks it while it is CONNECTING. It also keeps the few words for the
 session's line in the access log.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import ASGIError
 from ..log import access_log
-from ..websocket.session import WebSocket
+from ..websocket.session import Session
 from ..wire import handshake
 from .access import log_session
 from .forwarded import Address
@@ -55,7 +55,7 @@ class Opening:
         self._response: Response | None = None
         self._since = 0.0
 
-    def accept(self, websocket: WebSocket, subprotocol: str | None, headers: Any) -> None:
+    def accept(self, websocket: Session, subprotocol: str | None, headers: Any) -> None:
         """Write the 101 and hand the transport to ``websocket``.
 
         Raises ASGIError, before a byte is written, for a subprotocol that was not
@@ -121,7 +121,7 @@ class Opening:
         elif response.left:
             raise ASGIError(f"expected {response.left} more bytes of body, as content-length says")
 
-    def ended(self, websocket: WebSocket) -> None:
+    def ended(self, websocket: Session) -> None:
         """The session is over: the server forgets it, the access log gets its line."""
         self._serving.connections.discard(websocket)
         if not access_log.isEnabledFor(logging.INFO):

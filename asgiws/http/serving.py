@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ..asgi import ASGIApp, Receive, Scope, Send
-from ..websocket.limits import Group
+from ..websocket.pulse import Pulse
 from ..wire.host import Hosts
 from ..wire.origin import Origins
 from .calling import call
@@ -84,7 +84,7 @@ class Serving:
         loop: asyncio.AbstractEventLoop,
         state: dict[str, Any],
         limits: Limits,
-        websockets: Group,
+        websockets: Pulse,
         hosts: Hosts | None,
         origins: Origins,
         proxies: Proxies | None,

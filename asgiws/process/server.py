@@ -25,7 +25,8 @@ from ..http.serving import DefaultHeaders, Limits, Serving
 from ..log import configure, error_log
 from ..options.config import Config
 from ..options.tls import ssl_context
-from ..websocket.limits import Group
+from ..websocket.limits import Limits as WebSocketLimits
+from ..websocket.pulse import Pulse
 from ..wire.deflate import Settings
 from ..wire.host import ANY, Hosts
 from ..wire.origin import Origins
@@ -243,8 +244,7 @@ def _serving(
     config: Config, app: Any, loop: asyncio.AbstractEventLoop, state: dict[str, Any]
 ) -> Serving:
     """What all connections of one loop share, as ``config`` says."""
-    websockets = Group(
-        loop,
+    limits = WebSocketLimits(
         max_size=config.ws_max_size,
         max_queue=config.ws_max_queue,
         ping_interval=config.ws_ping_interval,
@@ -253,7 +253,7 @@ def _serving(
         accept_timeout=config.ws_accept_timeout,
         write_timeout=config.timeout_write,
         idle_timeout=config.ws_idle_timeout,
-        deflate_settings=Settings(
+        deflate=Settings(
             window_bits=config.ws_deflate_window_bits,
             mem_level=config.ws_deflate_mem_level,
             level=config.ws_deflate_level,
@@ -278,7 +278,7 @@ def _serving(
             concurrency=config.limit_concurrency,
             root_path=config.root_path,
         ),
-        websockets,
+        Pulse(loop, limits),
         None if ANY in hosts else Hosts(hosts),
         Origins(config.ws_origins.split(",")),
         Proxies(config.forwarded_allow_ips) if config.proxy_headers else None,

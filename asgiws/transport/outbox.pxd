@@ -1,12 +1,19 @@
 # The header of outbox.py.
 cimport cython
-from asgiws.websocket.limits cimport Group
+
+cdef class Flush:
+    cdef public object loop
+    cdef public bint joins
+    cdef list _dirty
+
+    cpdef soon(self, Outbox outbox)
 
 cdef class Outbox:
     cdef public object transport
     cdef public bint paused, wrote
-    cdef Group _group
-    cdef list _cork, _waiters
+    cdef Flush _flush
+    cdef list _cork
+    cdef object _waiters
     cdef Py_ssize_t _cork_size, _written
     cdef bint _flush_due
 
@@ -16,7 +23,9 @@ cdef class Outbox:
     cpdef flush(self)
     cdef _write_cork(self)
     cpdef Py_ssize_t taken(self) except? -1
+    cpdef Py_ssize_t unwritten(self) except? -1
     cpdef bint is_empty(self) except -1
+    cpdef wake_next(self)
     cpdef wake(self)
     cpdef resume(self)
     cpdef lose(self)

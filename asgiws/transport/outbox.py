@@ -9,6 +9,7 @@ the iteration.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from typing import Any, Final
 
 try:
@@ -16,10 +17,38 @@ try:
 except ImportError:
     from ..wire import _nocython as cython
 
-from ..websocket.limits import Group
+from ..log import error_log
 from .progress import waiting
 
 CORK_BYTES: Final = 65_536
+
+
+class Flush:
+    """One flush at the end of an iteration of the event loop, for all outboxes of it."""
+
+    __slots__ = ("_dirty", "joins", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        #: asyncio's ``writelines`` joins before 3.12, and in 3.12.8 and 3.13.1 it does not tell
+        #: the protocol to pause (CVE-2024-12254)
+        self.joins = isinstance(loop, asyncio.BaseEventLoop)
+        self._dirty: list[Outbox] = []
+
+    def soon(self, outbox: Outbox) -> None:
+        """Flush ``outbox`` at the end of this iteration of the loop."""
+        if not self._dirty:
+            self.loop.call_soon(self._run)
+        self._dirty.append(outbox)
+
+    def _run(self) -> None:
+        dirty = self._dirty
+        self._dirty = []
+        for outbox in dirty:
+            try:
+                outbox.flush()
+            except Exception as exc:
+                outbox.fail(exc)
 
 
 class Outbox:
@@ -34,8 +63,8 @@ class Outbox:
     __slots__ = (
         "_cork",
         "_cork_size",
+        "_flush",
         "_flush_due",
-        "_group",
         "_waiters",
         "_written",
         "paused",
@@ -43,8 +72,8 @@ class Outbox:
         "wrote",
     )
 
-    def __init__(self, group: Group) -> None:
-        self._group = group
+    def __init__(self, flush: Flush) -> None:
+        self._flush = flush
         self.transport: Any = None
         self.paused = False
         self.wrote = False
@@ -52,7 +81,8 @@ class Outbox:
         self._cork_size = 0
         self._flush_due = False
         self._written = 0  # bytes given to the transport
-        self._waiters: list[asyncio.Future[None]] = []
+        # In the order in which they came; any of them may leave.
+        self._waiters: OrderedDict[asyncio.Future[None], None] | None = None
 
     def write(self, data: bytes, more: cython.bint) -> None:
         """Write a frame; ``more``: others of this iteration are sure to follow."""
@@ -68,13 +98,13 @@ class Outbox:
             self._write_cork()
         elif not self._flush_due:
             self._flush_due = True
-            self._group.flush_soon(self)
+            self._flush.soon(self)
 
     def write_large(self, head: bytes, payload: bytes) -> None:
         """Write a frame behind what is corked, without joining it where that can be trusted."""
         self.wrote = True
         self._cork.append(head)
-        if self._group.joins:
+        if self._flush.joins:
             self._cork.append(payload)
             self._write_cork()
             return
@@ -107,39 +137,73 @@ class Outbox:
 
     def taken(self) -> cython.Py_ssize_t:
         """How many bytes the peer's side has taken of all that was written."""
-        unwritten: cython.Py_ssize_t = waiting(self.transport)
-        return self._written - unwritten
+        return self._written - self.unwritten()
+
+    def unwritten(self) -> cython.Py_ssize_t:
+        """How many bytes wait for the peer, as ``progress.waiting`` counts them."""
+        return 0 if self.transport is None else waiting(self.transport)
 
     def is_empty(self) -> bool:
         """Whether nothing waits in the transport, or there is none any more."""
         return self.transport is None or bool(self.transport.get_write_buffer_size() == 0)
 
-    async def wait(self) -> None:
-        """Wait for a change: the transport takes more, or the connection ends."""
-        waiter: asyncio.Future[None] = self._group.loop.create_future()
-        self._waiters.append(waiter)
+    async def wait(self, again: cython.bint) -> None:
+        """Wait for a change: the transport takes more, or the connection ends.
+
+        Of many that wait only the first is woken; it calls ``wake_next`` when it is about
+        to write, so that nobody looks for whom nothing has changed. ``again``: it was its
+        turn, and the transport takes no more: it stays the first.
+        """
+        waiter: asyncio.Future[None] = self._flush.loop.create_future()
+        if self._waiters is None:
+            self._waiters = OrderedDict()
+        self._waiters[waiter] = None
+        if again:
+            self._waiters.move_to_end(waiter, last=False)
         try:
             await waiter
-        finally:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+        except BaseException:
+            if waiter.done() and not waiter.cancelled():
+                self.wake_next()  # it was this one's turn
+            elif self._waiters is not None:
+                self._waiters.pop(waiter, None)
+            raise
+
+    def wake_next(self) -> None:
+        """Wake the first that ``wait``s, if the transport takes more."""
+        while self._waiters and not self.paused:
+            waiter, _ = self._waiters.popitem(last=False)
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        if not self._waiters:
+            self._waiters = None
 
     def wake(self) -> None:
-        """Wake all who ``wait``."""
+        """Wake all who ``wait``: the connection ends."""
         waiters = self._waiters
-        self._waiters = []
-        for waiter in waiters:
+        self._waiters = None
+        for waiter in waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
 
     def resume(self) -> None:
         """The transport takes more; whoever waits goes on."""
         self.paused = False
-        self.wake()
+        self.wake_next()
 
     def lose(self) -> None:
         """The connection is lost: drop what is corked, and wake whoever waits."""
         self.transport = None
         self._cork.clear()
         self._cork_size = 0
-        self.resume()
+        self.paused = False
+        self.wake()
+
+    def fail(self, error: Exception) -> None:
+        """A write has raised, by a bug of ours or the transport's: end this connection."""
+        try:
+            if self.transport is not None:
+                self.transport.abort()
+        finally:
+            error_log.error("Exception in a write: the connection is cut", exc_info=error)

@@ -37,23 +37,22 @@ def close_arguments(event: Event) -> tuple[int, str]:
     if len(encoded) > MAX_REASON_BYTES:
         error_log.warning("websocket.close: the reason was cut at %d bytes", MAX_REASON_BYTES)
         reason = encoded[:MAX_REASON_BYTES].decode(errors="ignore")
-    return int(code), reason
+    return int(code), str.__str__(reason)  # of a subclass, such as an enumeration's member
 
 
 def tells_of_disconnect(exc: BaseException | None) -> bool:
-    """Whether ``exc`` is our ClientDisconnected, or what a framework made of it.
+    """Whether ``exc`` is the news of a client's departure, and no error.
 
-    A group counts if all of it does. What was raised while one was handled counts
-    unless it is a built-in exception: that is a bug in the handler.
+    That is our ClientDisconnected, Starlette's WebSocketDisconnect (known by its name), what
+    a framework has raised *from* one of them, and a group of nothing else. What is merely
+    raised while one is handled is an error of the application's.
     """
     seen = set()  # raise error from error
     while exc is not None and id(exc) not in seen:
         seen.add(id(exc))
         if isinstance(exc, BaseExceptionGroup):
             return all(tells_of_disconnect(part) for part in exc.exceptions)
-        if isinstance(exc, ClientDisconnected):
+        if isinstance(exc, ClientDisconnected) or type(exc).__name__ == "WebSocketDisconnect":
             return True
-        if type(exc).__module__ == "builtins":
-            return False
-        exc = exc.__cause__ or exc.__context__
+        exc = exc.__cause__
     return False

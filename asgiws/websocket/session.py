@@ -20,8 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
-from asyncio import Future, InvalidStateError, get_running_loop
+from asyncio import Future, get_running_loop
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -33,7 +32,9 @@ except ImportError:
 from ..asgi import Event
 from ..errors import ASGIError, ClientDisconnected
 from ..log import error_log
+from ..transport.ending import Ending
 from ..transport.outbox import CORK_BYTES, Outbox
+from ..transport.progress import waiting
 from ..wire import deflate
 from ..wire.errors import (
     ABNORMAL_CLOSURE,
@@ -43,36 +44,51 @@ from ..wire.errors import (
     SERVICE_RESTART,
 )
 from ..wire.frames import FIN, PING, frame, header, text_frame
-from ..wire.protocol import CLOSED, FAILED, Protocol
+from ..wire.protocol import CLOSED as WIRE_CLOSED
+from ..wire.protocol import FAILED as WIRE_FAILED
+from ..wire.protocol import Protocol
 from .events import close_arguments, expected, tells_of_disconnect, unencodable
-from .limits import Group
+from .inbox import Inbox
+from .pulse import Pulse
+from .states import (
+    ACCEPTED,
+    BROKE,
+    CLOSE,
+    CLOSED,
+    CLOSING,
+    CONNECTING,
+    CUT,
+    DENYING,
+    DEPARTED,
+    ENDED,
+    FAILED,
+    FAILING,
+    FINISHED,
+    KEPT,
+    LEFT,
+    LINKS,
+    LOST,
+    NOT_READ,
+    OPEN,
+    OPENED,
+    OPENING,
+    OVER,
+    PARSED,
+    REFUSED,
+    SENDS,
+)
+from .watch import IDLE, NEVER, NOTHING, SILENT, Watch
+from .watch import PING as TIME_TO_PING
 
-# The application's side of the session.
-CONNECTING: Final = 0  # neither accepted nor denied
-DENYING: Final = 1  # websocket.http.response.start was sent
-ACCEPTED: Final = 2
-ENDED: Final = 3  # the application closed, or has denied
-
-# (state, event) -> state; what is not here is out of order. A close while
-# CONNECTING and a body that ends while DENYING lead to ENDED.
-SENDS: Final = {
-    (CONNECTING, "websocket.accept"): ACCEPTED,
-    (CONNECTING, "websocket.close"): ENDED,
-    (CONNECTING, "websocket.http.response.start"): DENYING,
-    (DENYING, "websocket.http.response.body"): DENYING,
-    (ACCEPTED, "websocket.send"): ACCEPTED,
-    (ACCEPTED, "websocket.close"): ENDED,
-}
-
-QUEUE_BYTES: Final = 65_536
 BACKLOG_BYTES: Final = 65_536
-# Places of taken messages that stay at the queue's front, to be freed together: while it
-# is empty, and where it never is.
-TAKEN_WHEN_EMPTY: Final = 8
-TAKEN_AT_MOST: Final = 256
+DEFLATOR_SECONDS: Final = (
+    30.0  # a deflator (32 or 160 KiB) that had nothing to do for so long is freed
+)
 
 # How long the answers to what came before a protocol error may keep the failure waiting.
-FAILING_TICKS: Final = 2
+FAILING_SECONDS: Final = 2.0
+# How long a peer that answers no ping may take to answer a close frame.
+SILENT_SECONDS: Final = 1.0
 
 # After so much without a wait, receive and send let the event loop come round.
 BUDGET_MESSAGES: Final = 64
@@ -80,119 +96,92 @@ BUDGET_BYTES: Final = 262_144
 
 
 def _is_message(event: Any) -> bool:
-    """Whether it is a websocket.send event."""
+    """Whether it is a websocket.send event, in a dict that is not of a class of its own."""
     known: dict[str, Any]
-    if not isinstance(event, dict):
+    if type(event) is not dict:
         return False
     known = event
     return bool(known.get("type") == "websocket.send")
 
 
-class WebSocket:
+class Session:
     """The asyncio protocol of an open WebSocket, and its ASGI ``receive`` and ``send``.
 
     The counters and ``close_code``, ``closed_by`` and ``subprotocol`` are for the
-    session's line in the access log. Bytes are those of payloads, inflated.
+    session's line in the access log. Bytes are those of payloads, inflated. ``link`` is
+    where the connection is on its way from OPENING to OVER.
     """
 
     __slots__ = (
         "__weakref__",
         "_agreed",
+        "_app",
         "_budget",
         "_budget_bytes",
         "_connect_due",
-        "_countdown",
         "_deflator",
-        "_deflator_rest",
-        "_discarding",
-        "_disconnected",
-        "_failing",
+        "_deflator_used",
+        "_ending",
         "_filling",
-        "_gone",
-        "_group",
-        "_head",
-        "_heard",
-        "_idle",
-        "_lingering",
+        "_inbox",
         "_loop",
-        "_moved",
         "_opening",
         "_out",
-        "_ping_in",
-        "_pong_in",
         "_protocol",
-        "_queue",
-        "_queued_bytes",
+        "_pulse",
         "_reading",
         "_sent",
-        "_state",
-        "_stopped",
-        "_stuck",
-        "_taken",
         "_transport",
-        "_waiter",
-        "_waiters_behind",
+        "_watch",
         "bytes_in",
         "bytes_out",
         "close_code",
         "close_reason",
         "closed_by",
+        "link",
         "messages_in",
         "messages_out",
         "subprotocol",
     )
 
-    def __init__(self, group: Group, opening: Any, agreed: deflate.Agreed | None) -> None:
+    def __init__(self, pulse: Pulse, opening: Any, agreed: deflate.Agreed | None) -> None:
         """``opening`` is asked while CONNECTING; ``agreed`` are the parameters of RFC 7692."""
-        self._group = group
-        self._loop = group.loop
+        limits = pulse.limits
+        self._pulse = pulse
+        self._loop = pulse.loop
         self._opening = opening
         self._agreed = agreed
-        self._deflator: deflate.Deflator | None = None
         inflator: deflate.Inflator | None = None
-        if agreed is not None and group.deflate is not None:
-            inflator = deflate.Inflator(agreed, group.deflate.library)
-        self._protocol = Protocol(group.max_size, inflator)
+        if agreed is not None and limits.deflate is not None:
+            inflator = deflate.Inflator(agreed, limits.deflate.library)
+        self._protocol = Protocol(limits.max_size, inflator)
         self._transport: Any = None
-        self._state = CONNECTING
-        self._connect_due = True  # websocket.connect has not been received
-        self._disconnected = False  # it is settled what receive ends with
-        self._discarding = False  # we have closed: messages that still come are dropped
-        self._failing = False  # the peer broke the protocol, the application is still at work
-        self._lingering = False  # both sides are done, the FIN is sent
-        self._gone = False  # the peer has left
+        self._app = CONNECTING
+        self.link = OPENING
         self.close_code = ABNORMAL_CLOSURE
         self.close_reason = ""
         self.closed_by = "client"
         self.subprotocol: str | None = None
         self.messages_in = self.bytes_in = self.messages_out = self.bytes_out = 0
         # In.
-        self._queue: list[Any] = []
-        self._head = 0
-        self._queued_bytes = 0
-        self._waiter: Future[None] | None = None  # of the receive that is served next
-        self._waiters_behind: list[Future[None]] = []
-        self._stopped = False  # the queue is at its mark: nothing is parsed
-        self._reading = True
+        self._connect_due = True  # websocket.connect has not been received
+        self._inbox = Inbox(limits.max_queue)
+        self._reading = PARSED
         self._filling = False  # what the loop reads next goes straight into a message
-        self._out = Outbox(group)
+        # Out.
+        self._out = Outbox(pulse.flush)
+        self._deflator: deflate.Deflator | None = None
+        self._deflator_used = 0.0  # when it was last seen to have been used
+        self._sent = 0  # messages out at that time
         # What lets others run.
         self._budget = BUDGET_MESSAGES
         self._budget_bytes = BUDGET_BYTES
-        # Ticks.
-        self._heard = True
-        self._ping_in = 0
-        self._pong_in = 0
-        self._countdown = 0
-        self._taken = 0  # bytes that the peer had taken at the last tick
-        self._stuck = 0  # ticks since it took any, while some wait
-        self._moved = 0  # messages in and out at the last tick
-        self._idle = 0  # ticks without one
-        self._sent = 0  # messages out at the last tick
-        self._deflator_rest = 0  # ticks in which the deflator had nothing to do
-        if group.accept_ticks:
-            self._countdown = group.accept_ticks
-            group.add(self)
+        # Deadlines.
+        self._watch = Watch()
+        self._ending: Ending | None = None
+        if limits.accept_timeout:
+            self._watch.due = pulse.time() + limits.accept_timeout
+            pulse.add(self)
 
     # What the application calls.
 
@@ -202,30 +191,27 @@ class WebSocket:
         Concurrent calls are served in order; a cancelled one loses nothing.
         """
         waiter: Future[None]
-        if self._failing and not self._ready():
+        if self.link == FAILING and not self._ready():
             self._fail()
-        if self._waiter is not None or not self._ready():
+        if self._inbox.waiter is not None or not self._ready():
             self._out.flush()
             self._budget = BUDGET_MESSAGES
             self._budget_bytes = BUDGET_BYTES
             # Both loops would make this very future, at twice the price.
             waiter = Future() if get_running_loop() is self._loop else self._loop.create_future()
-            if self._waiter is None:
-                self._waiter = waiter
-            else:
-                self._waiters_behind.append(waiter)
+            self._inbox.join(waiter)
             try:
                 await waiter
             except BaseException:
-                self._leave(waiter)
+                self._inbox.leave(waiter)
                 self._wake()
                 raise
-            self._leave(waiter)
+            self._inbox.leave(waiter)
         elif self._budget <= 0 or self._budget_bytes <= 0:
             await self._come_round()
             return await self.receive()  # others have run: look again
         event = self._take()
-        if self._waiter is not None:
+        if self._inbox.waiter is not None:
             self._wake()
         return event
 
@@ -236,12 +222,7 @@ class WebSocket:
         connection is closing (ASGI 2.4), and ASGIError for an event that is
         malformed or out of order.
         """
-        if (
-            self._state == ACCEPTED
-            and not self._disconnected
-            and not self._gone
-            and _is_message(event)
-        ):
+        if self._app == ACCEPTED and self.link <= FAILING and _is_message(event):
             if self._out.paused:
                 await self._drain()
             self._send_message(event)
@@ -271,7 +252,7 @@ class WebSocket:
                 size = len(data)
                 # The header is not payload: 2, 4 or 10 bytes.
                 self._count_out(size - (2 if size < 128 else 4 if size < 65540 else 10))
-                self._out.write(data, self._head < len(self._queue))
+                self._out.write(data, self._inbox.waiting > 0)
                 return
             try:
                 data = text.encode()
@@ -287,7 +268,7 @@ class WebSocket:
                 data = bytes(data)
         size = len(data)
         self._count_out(size)
-        settings = self._group.deflate
+        settings = self._pulse.limits.deflate
         if self._agreed is not None and settings is not None and size >= settings.min_size:
             if self._deflator is None:
                 self._deflator = deflate.Deflator(self._agreed, settings)
@@ -295,7 +276,7 @@ class WebSocket:
             first |= 0x40
             size = len(data)
         if size < CORK_BYTES:
-            self._out.write(frame(first, data), self._head < len(self._queue))
+            self._out.write(frame(first, data), self._inbox.waiting > 0)
         else:
             self._out.write_large(header(first, size), data)
 
@@ -310,47 +291,49 @@ class WebSocket:
         if not isinstance(event, dict) or not isinstance(event.get("type"), str):
             raise ASGIError(f"expected an event, a dict with a type (str), got {event!r:.200}")
         kind = event["type"]
-        if (self._state, kind) not in SENDS:
-            allowed = " or ".join(name for state, name in SENDS if state == self._state)
+        if (self._app, kind) not in SENDS:
+            allowed = " or ".join(name for state, name in SENDS if state == self._app)
             raise ASGIError(f"expected {allowed or 'nothing more'}, got {kind!r:.200}")
-        if self._disconnected or self._gone:
+        if self.link > FAILING:
             if kind == "websocket.close":
-                self._state = ENDED  # it is closed, as was asked for
+                self._app = ENDED  # it is closed, as was asked for
                 return
             await self._come_round()  # an application may try again and again
             raise ClientDisconnected(f"the client is gone ({self.close_code})")
-        if kind == "websocket.accept":
+        if kind == "websocket.send":
+            await self.send(dict(event))  # it is of a subclass
+        elif kind == "websocket.accept":
             self._accept(event)
         elif kind == "websocket.close":
-            if self._state == ACCEPTED:
+            if self._app == ACCEPTED:
                 code, reason = close_arguments(event)
                 self._close(code, reason, "server")
             else:
                 # A 403 has no place for a code and a reason; FastAPI's reason is a list here.
                 self._opening.refuse(403)
-                self._disconnect(ABNORMAL_CLOSURE, "", "server")
-            self._state = ENDED
+                self._end(REFUSED, ABNORMAL_CLOSURE, "", "server")
+            self._app = ENDED
         elif kind == "websocket.http.response.start":
             self._opening.respond_start(event.get("status"), event.get("headers", ()))
-            self._state = DENYING
-            self._countdown = 0
+            self._app = DENYING
+            self._watch.due = NEVER
         else:
             more = event.get("more_body", False)
             await self._opening.respond_body(event.get("body", b""), more)
             if not more:
-                self._state = ENDED
-                self._disconnect(ABNORMAL_CLOSURE, "", "server")
+                self._app = ENDED
+                self._end(REFUSED, ABNORMAL_CLOSURE, "", "server")
 
     def _accept(self, event: Event) -> None:
         subprotocol = event.get("subprotocol")
         if subprotocol is not None and not isinstance(subprotocol, str):
             raise expected("subprotocol to be a str or None", event)
         headers: Iterable[tuple[bytes, bytes]] = event.get("headers") or ()
-        self._state = ACCEPTED
+        self._app = ACCEPTED
         try:
             self._opening.accept(self, subprotocol, headers)
         except BaseException:
-            self._state = CONNECTING
+            self._app = CONNECTING
             raise
         self.subprotocol = subprotocol
 
@@ -358,30 +341,33 @@ class WebSocket:
 
     def opened(self, transport: Any, write_paused: bool, trailing: bytes) -> None:
         """The 101 is written and the transport is ours; ``trailing`` came behind the request."""
-        group = self._group
+        pulse: Pulse = self._pulse
         self._transport = self._out.transport = transport
         self._out.paused = write_paused
         self._protocol.hold_pongs = write_paused
-        self._countdown = 0
-        if group.ping_ticks:
-            # Not all at once, and none before the connection has been there for a while.
-            self._ping_in = group.ping_ticks - int(random.random() * (group.ping_ticks // 2))
-        group.add(self)
+        self._end(OPENED, ABNORMAL_CLOSURE, "", "client")
+        self._watch.start(pulse.limits, self._loop.time(), pulse.time())
+        pulse.add(self)
         if trailing:
             self.data_received(trailing)
+        if transport.is_closing():
+            # It was lost in this very iteration of the loop, and TLS tells only the protocol
+            # that was there before.
+            transport.abort()
+            self._loop.call_soon(self.connection_lost, None)
 
     def client_left(self) -> None:
         """The client went away before the application had decided."""
-        self._disconnect(ABNORMAL_CLOSURE, "", "client")
+        self._end(LOST, ABNORMAL_CLOSURE, "", "client")
 
     def shutdown(self) -> None:
         """The server stops: tell the application and the peer, 1012; or refuse, 503."""
-        if self._disconnected:
+        if self.link >= CLOSING:
             return
-        if self._state == ACCEPTED:
+        if self._app == ACCEPTED:
             self._close(SERVICE_RESTART, "", "server")
-        elif self._state == CONNECTING:
-            self._disconnect(SERVICE_RESTART, "", "server")
+        elif self._app == CONNECTING:
+            self._end(REFUSED, SERVICE_RESTART, "", "server")
             self._opening.refuse(503)
 
     def abort(self) -> None:
@@ -389,28 +375,31 @@ class WebSocket:
         if self._transport is not None:
             self._transport.abort()
 
-    def app_done(self, task: asyncio.Task[None]) -> None:
+    def app_done(self, task: asyncio.Task[Any]) -> None:
         """The application has returned, raised or been cancelled: answer the peer for it."""
-        failed = task.cancelled()
-        exc = None if failed else task.exception()
-        if exc is not None and not tells_of_disconnect(exc):
-            failed = True
-            error_log.error("Exception in ASGI application", exc_info=exc)
-        if self._disconnected:
-            return
-        if self._state == ACCEPTED:
+        cancelled = task.cancelled()
+        error = None if cancelled else task.exception()
+        if self.link > FAILING and tells_of_disconnect(error):
+            error = None
+        app = self._app
+        unsettled = self.link < CLOSING
+        if unsettled:
+            self._app = ENDED
+        if unsettled and app == ACCEPTED:
+            failed = cancelled or error is not None
             self._close(INTERNAL_ERROR if failed else NORMAL_CLOSURE, "", "server")
-        elif self._state != ENDED:
-            if not failed:
-                error_log.error(
-                    "the application returned without %s",
-                    "an answer to websocket.connect"
-                    if self._state == CONNECTING
-                    else "the end of its denial response",
-                )
+        elif unsettled and app != ENDED:
             self._opening.refuse(500)
-            self._disconnect(ABNORMAL_CLOSURE, "", "server")
-        self._state = ENDED
+            self._end(REFUSED, ABNORMAL_CLOSURE, "", "server")
+        if error is not None:
+            error_log.error("Exception in ASGI application", exc_info=error)
+        elif unsettled and not cancelled and app in (CONNECTING, DENYING):
+            error_log.error(
+                "the application returned without %s",
+                "an answer to websocket.connect"
+                if app == CONNECTING
+                else "the end of its denial response",
+            )
 
     # What the transport calls (asyncio.Protocol).
 
@@ -418,54 +407,58 @@ class WebSocket:
         """Never called: the transport comes by ``opened``."""
 
     def data_received(self, data: bytes) -> None:
-        self._heard = True
+        self._watch.heard = True
         self._out.wrote = False
         self._protocol.receive_data(data)
         self._parse()
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        """Where the event loop shall read to: a large message, or the group's buffer.
+        """Where the event loop shall read to: a large message, or the buffer of all.
 
         uvloop asks whoever has this method; asyncio, which asks by class, calls
         ``data_received``.
         """
-        if not self._stopped and not self._discarding:
+        if self._reading == PARSED:
             room = self._protocol.room()
             if room is not None:
                 self._filling = True
                 return room
         self._filling = False
-        return self._group.buffer_view
+        return self._pulse.buffer_view
 
     def buffer_updated(self, size: cython.Py_ssize_t) -> None:
         if self._filling:
-            self._heard = True
+            self._watch.heard = True
             self._out.wrote = False
             self._protocol.filled(size)
             self._parse()
         elif cython.compiled:
-            self._heard = True
+            self._watch.heard = True
             self._out.wrote = False
-            self._protocol.receive_lent(self._group.buffer, size)
-            self._parse()
-            self._protocol.settle()
+            self._protocol.receive_lent(self._pulse.buffer, size)
+            try:
+                self._parse()
+            finally:
+                self._protocol.settle()
         else:
-            self.data_received(bytes(self._group.buffer_view[:size]))
+            self.data_received(bytes(self._pulse.buffer_view[:size]))
 
     def eof_received(self) -> bool:
         """The peer sends nothing more; the transport writes what it has and closes itself."""
-        if self._failing:
+        if self.link == FAILING:
             self._fail()
         self._out.flush()
+        if self._watch.due == NEVER:
+            self._end_within(self._pulse.limits.close_timeout)
         self._peer_left()
-        if not self._countdown:
-            self._countdown = self._group.close_ticks
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
+        if self._transport is None:
+            return  # it is known
+        self._transport = self._out.transport = None
         self._peer_left()
-        self._group.members.discard(self)
+        self._pulse.members.discard(self)
         self._deflator = None
         self._opening.ended(self)
 
@@ -481,93 +474,59 @@ class WebSocket:
     # In.
 
     def _ready(self) -> bool:
-        return self._head < len(self._queue) or self._disconnected or self._connect_due
-
-    def _peer_left(self) -> None:
-        """No more bytes will come; what waits behind a full queue is still delivered."""
-        self._gone = True
-        if self._failing:
-            self._fail()
-        self._out.lose()
-        if not self._stopped:
-            self._disconnect(ABNORMAL_CLOSURE, "", "client")
+        return self._inbox.waiting > 0 or self.link >= CLOSING or self._connect_due
 
     def _parse(self) -> None:
         """Parse what has been received, up to the marks."""
         protocol: Protocol = self._protocol
-        queue: list[Any] = self._queue
-        size: cython.Py_ssize_t
-        max_queue: cython.Py_ssize_t = self._group.max_queue
-        self._stopped = False
+        inbox: Inbox = self._inbox
+        reading: cython.int = PARSED
         while True:
-            if not self._discarding and (
-                len(queue) - self._head >= max_queue or self._queued_bytes >= QUEUE_BYTES
-            ):
-                self._stopped = True
+            if inbox.is_full() and self.link < CLOSING:
+                reading = KEPT
                 break
             message = protocol.next_message()
             if message is None:
                 break
-            if self._discarding:
-                continue
-            size = len(message)
             self.messages_in += 1
             self.bytes_in += protocol.size
-            self._queued_bytes += size
-            queue.append(message)
-        if protocol.state == FAILED and self._is_at_work():
-            if not self._failing:
-                self._failing = True
-                self._countdown = FAILING_TICKS
+            inbox.put(message)
+        if protocol.state >= WIRE_CLOSED:
+            self._peer_is_done()
         elif protocol.replies:
             self._write_replies()
-        if protocol.state >= CLOSED and not self._failing:
-            self._peer_is_done()
-        elif self._gone and not self._stopped:
-            self._disconnect(ABNORMAL_CLOSURE, "", "client")
-        self._regulate_reading()
-        if self._waiter is not None:
+        if reading != self._reading or reading == KEPT:
+            self._regulate(reading)
+        if self.link == DEPARTED and reading == PARSED:
+            self._peer_left()
+        if inbox.waiter is not None:
             self._wake()
 
-    def _regulate_reading(self) -> None:
-        if self._stopped:
-            if (
-                self._reading
-                and self._transport is not None
-                and self._protocol.backlog() > BACKLOG_BYTES
-            ):
-                self._reading = False
+    def _regulate(self, reading: cython.int) -> None:
+        """Go on to read, or stop where as many bytes are kept as may be."""
+        if reading == PARSED:
+            if self._reading == NOT_READ and self._transport is not None:
+                self._transport.resume_reading()
+            self._reading = PARSED
+        elif self._reading != NOT_READ:
+            self._reading = KEPT
+            if self._transport is not None and self._protocol.backlog() > BACKLOG_BYTES:
+                self._reading = NOT_READ
                 self._transport.pause_reading()
-        elif not self._reading and self._transport is not None:
-            self._reading = True
-            self._transport.resume_reading()
 
     def _take(self) -> Event:
         """The event for ``receive``; there is one."""
+        inbox: Inbox = self._inbox
         size: cython.Py_ssize_t
         self._budget -= 1
         if self._connect_due:
             self._connect_due = False
             return {"type": "websocket.connect"}
-        if self._head < len(self._queue):
-            message = self._queue[self._head]
-            self._queue[self._head] = None
-            self._head += 1
+        if inbox.waiting:
+            message = inbox.take()
             size = len(message)
-            self._queued_bytes -= size
             self._budget_bytes -= size
-            if self._head >= TAKEN_WHEN_EMPTY and (
-                self._head == len(self._queue) or self._head >= TAKEN_AT_MOST
-            ):
-                del self._queue[: self._head]
-                self._head = 0
-            if (
-                self._stopped
-                and self._queued_bytes <= QUEUE_BYTES // 2
-                and 2 * (len(self._queue) - self._head) <= self._group.max_queue
-            ):
-                del self._queue[: self._head]
-                self._head = 0
+            if self._reading != PARSED and inbox.is_low():
                 self._parse()
             if type(message) is str:
                 return {"type": "websocket.receive", "text": message}
@@ -580,40 +539,31 @@ class WebSocket:
 
     def _wake(self) -> None:
         """Wake the first of those that wait in ``receive``, if there is something for it."""
-        if self._failing and self._waiter is not None and not self._ready():
-            self._fail()
-        if self._waiter is not None and self._ready():
-            try:
-                self._waiter.set_result(None)
-            except InvalidStateError:
-                pass  # it is woken already, or cancelled
-
-    def _leave(self, waiter: Future[None]) -> None:
-        """A ``receive`` waits no longer; the next one is served first now."""
-        if waiter is not self._waiter:
-            self._waiters_behind.remove(waiter)
-        elif self._waiters_behind:
-            self._waiter = self._waiters_behind.pop(0)
-        else:
-            self._waiter = None
+        if self._inbox.waiter is not None:
+            if self.link == FAILING and not self._ready():
+                self._fail()
+            if self._ready():
+                self._inbox.wake()
 
     # Out.
 
     def _write_replies(self) -> None:
         """Write pongs and close frames, behind what is corked."""
         replies = self._protocol.replies
-        if replies and not self._failing:
+        if replies and self.link != FAILING:
             self._protocol.replies = []
-            if not self._gone:
-                self._out.write_all(replies)
+            self._out.write_all(replies)
 
     async def _drain(self) -> None:
         """Wait until the transport takes more, or the client is gone."""
-        while self._out.paused and not self._disconnected and not self._gone:
-            await self._out.wait()
+        again = False
+        while self._out.paused and self.link <= FAILING:
+            await self._out.wait(again)
+            again = True
+        self._out.wake_next()
         self._budget = BUDGET_MESSAGES
         self._budget_bytes = BUDGET_BYTES
-        if self._disconnected or self._gone:
+        if self.link > FAILING:
             raise ClientDisconnected(f"the client is gone ({self.close_code})")
 
     async def _come_round(self) -> None:
@@ -624,143 +574,161 @@ class WebSocket:
 
     # Closing.
 
-    def _disconnect(self, code: cython.Py_ssize_t, reason: str, by: str) -> None:
-        """Nothing can be sent any more, and the application is told why; the first word counts."""
-        if self._disconnected:
-            return
-        self._disconnected = True
-        self.close_code = code
-        self.close_reason = reason
-        self.closed_by = by
-        self._out.wake()
-        if self._transport is None:
-            self._group.members.discard(self)
-        self._wake()
+    def _end(self, event: cython.int, code: cython.Py_ssize_t, reason: str, by: str) -> None:
+        """Something has happened to the link.
+
+        From CLOSING on nothing can be sent any more, and the application is told why: the
+        first cause counts.
+        """
+        before: cython.int = self.link
+        self.link = LINKS[before].get(event, before)
+        if before < CLOSING <= self.link:
+            self.close_code = code
+            self.close_reason = reason
+            self.closed_by = by
+            self._out.wake()
+            self._wake()
+        if self.link == OVER:
+            self._pulse.members.discard(self)
+
+    def _end_within(self, seconds: float) -> None:
+        """Cut the connection then, unless it ends before."""
+        unread = 0 if self._transport is None else waiting(self._transport)
+        self._watch.end(self._pulse.time() + seconds, unread)
 
     def _close(self, code: cython.Py_ssize_t, reason: str, by: str) -> None:
         """Start the closing handshake (RFC 6455 section 7.1.2); the deadline runs."""
-        if self._failing:
+        if self.link == FAILING:
             self._fail()
             return
-        self._disconnect(code, reason, by)
-        self._discarding = True
         self._protocol.close(code, reason)
+        self._end(CLOSE, code, reason, by)
         self._write_replies()
-        self._countdown = self._group.close_ticks
+        self._end_within(self._pulse.limits.close_timeout)
         self._parse()  # what waited behind a full queue may be the peer's close frame
+        if self._transport is None:
+            self._end(LOST, code, reason, by)
+
+    def _peer_left(self) -> None:
+        """No more bytes will come; what waits behind a full queue is still delivered."""
+        if self.link == FAILING:
+            self._fail()
+        self._out.lose()
+        if self._reading != PARSED:
+            self._end(LEFT, ABNORMAL_CLOSURE, "", "client")
+        elif self._transport is not None:
+            self._end(FINISHED, ABNORMAL_CLOSURE, "", "client")
+        else:
+            self._end(LOST, ABNORMAL_CLOSURE, "", "client")
 
     def _is_at_work(self) -> bool:
         """Whether the application has messages to read, or one that it may be answering.
 
         If so, the failure of the connection waits until it receives again, for
-        FAILING_TICKS at most: answers to what came before the error are still sent.
+        FAILING_SECONDS at most: answers to what came before the error are still sent.
         """
-        return not self._disconnected and (
-            self._failing
-            or self._head < len(self._queue)
-            or (self.messages_in > 0 and self._waiter is None)
-        )
-
-    def _fail(self) -> None:
-        """The application is done with what came before the peer's error."""
-        self._failing = False
-        self._countdown = 0
-        self._write_replies()
-        self._peer_is_done()
+        return self._inbox.waiting > 0 or (self.messages_in > 0 and self._inbox.waiter is None)
 
     def _peer_is_done(self) -> None:
         """The peer's close frame has come, or it broke the protocol."""
+        failed = self._protocol.state == WIRE_FAILED
+        if failed and self.link == OPEN and self._is_at_work():
+            self._end(BROKE, ABNORMAL_CLOSURE, "", "client")
+            self._end_within(FAILING_SECONDS)
+        elif self.link != FAILING:
+            self._settle()
+
+    def _fail(self) -> None:
+        """The application is done with what came before the peer's error."""
+        self._watch.due = NEVER
+        self._settle()
+
+    def _settle(self) -> None:
+        """Nothing more will come from the peer: answer it, and end the connection."""
         protocol: Protocol = self._protocol
-        by = "server" if protocol.state == FAILED else "client"
-        self._disconnect(protocol.close_code, protocol.close_reason, by)
-        self._linger()
+        before: cython.int = self.link
+        code: cython.Py_ssize_t = protocol.close_code
+        if protocol.state == WIRE_FAILED:
+            self._end(FAILED, code, protocol.close_reason, "server")
+        else:
+            self._end(CLOSED, code, protocol.close_reason, "client")
+        self._write_replies()
+        if self._transport is None:
+            self._end(LOST, code, "", "client")
+        elif before != DEPARTED and before != self.link:
+            self._linger()
 
     def _linger(self) -> None:
-        """Close the TCP connection without losing what we wrote last (section 7.1.1).
+        """Close the TCP connection without losing what we wrote last (section 7.1.1)."""
+        now = self._pulse.time()
+        seconds = self._pulse.limits.close_timeout
+        self._ending = Ending(
+            self._transport,
+            now,
+            min(seconds, self._watch.due - now),  # a deadline that runs is not set back
+            seconds,
+            # In the middle of what it sends, perhaps.
+            speaking=self._protocol.state == WIRE_FAILED,
+        )
 
-        Closing a socket with unread input resets the connection, and the reset may
-        overtake the close frame: send a FIN, read and drop until the peer's, or
-        until the deadline.
-        """
-        if self._lingering or self._transport is None:
-            return
-        self._lingering = True
-        if not self._countdown:
-            self._countdown = self._group.close_ticks
-        if self._transport.can_write_eof():
-            try:
-                self._transport.write_eof()
-            except OSError:  # asyncio's raises if the peer has reset the connection
-                self._transport.abort()
-        else:
-            self._transport.close()
+    # Deadlines.
 
     def on_tick(self) -> None:
-        """One tick of the group's timer has passed: look at all deadlines."""
-        if self._countdown:
-            if self._transport is not None and self._takes():
-                return  # what was written before the close frame is being read
-            self._countdown -= 1
-            if not self._countdown:
-                if self._transport is None:
-                    error_log.warning("WebSocket refused: the application never accepted it (504)")
-                    self._opening.refuse(504)
-                    self._disconnect(ABNORMAL_CLOSURE, "", "server")
-                elif self._failing:
-                    self._fail()
-                else:
-                    self.abort()
-        elif not self._disconnected and self._transport is not None:
-            self._judge_writing()
-            self._judge_idleness()
+        """Look at all deadlines."""
+        pulse: Pulse = self._pulse
+        if self._ending is not None:
+            if self._transport is not None:
+                self._ending.look(pulse.fair)
+        elif self._watch.due != NEVER:
+            unread = 0 if self._transport is None else waiting(self._transport)
+            if self._watch.overdue(unread, pulse.step, pulse.fair):
+                self._watch.due = NEVER
+                self._time_is_up()
+        elif self.link == OPEN:
+            self._judge()
             if self._deflator is not None:
                 self._rest_deflator()
-            if self._reading and not self._disconnected:
-                self._keep_alive()
 
-    def _judge_writing(self) -> None:
-        """Cut a peer off that takes nothing of what waits for it (``--timeout-write``)."""
-        if self._takes():
-            # It is alive, though its pong may be far behind.
-            self._stuck = 0
-            self._heard = True
-            self._idle = 0
-        elif self._out.is_empty():
-            self._stuck = 0
+    def _time_is_up(self) -> None:
+        if self.link == OPENING:
+            self._opening.refuse(504)
+            self._end(REFUSED, ABNORMAL_CLOSURE, "", "server")
+            error_log.warning("WebSocket refused: the application never accepted it (504)")
+        elif self.link == FAILING:
+            self._fail()
         else:
-            self._stuck += 1
-            if self._stuck == self._group.write_ticks:
-                error_log.info("WebSocket cut off: the client reads nothing")
-                self._disconnect(ABNORMAL_CLOSURE, "", "server")
-                self.abort()
+            self.abort()
 
-    def _takes(self) -> bool:
-        """Whether something waits for the peer, and it has taken some since the last tick."""
-        taken: cython.Py_ssize_t
-        if self._out.is_empty():
-            return False
-        taken = self._out.taken()
-        if taken == self._taken:
-            return False
-        self._taken = taken
-        return True
-
-    def _judge_idleness(self) -> None:
-        """Close when no message has passed for too long (``--ws-idle-timeout``)."""
-        if not self._group.idle_ticks or self._disconnected:
+    def _judge(self) -> None:
+        """Ping, and end the connection with a peer that does not do its part."""
+        pulse: Pulse = self._pulse
+        waits: cython.bint = not self._out.is_empty()
+        verdict: cython.int = self._watch.judge(
+            pulse.limits,
+            pulse.now,
+            pulse.fair,
+            waits,
+            self._out.taken() if waits else 0,
+            self.messages_in + self.messages_out + self._protocol.arrived(),
+            self._inbox.waiting > 0,
+            self._reading == NOT_READ,
+        )
+        if verdict == NOTHING:
             return
-        moved: cython.Py_ssize_t = self.messages_in + self.messages_out
-        if (
-            moved != self._moved
-            or self._head < len(self._queue)
-            or (self._heard and self._protocol.in_message())
-        ):
-            self._moved = moved
-            self._idle = 0
-            return
-        self._idle += 1
-        if self._idle >= self._group.idle_ticks:
+        if verdict == TIME_TO_PING:
+            self._protocol.replies.append(frame(FIN | PING, os.urandom(4)))
+            self._write_replies()
+        elif verdict == IDLE:
             self._close(GOING_AWAY, "idle", "server")
+        elif verdict == SILENT:
+            self._close(INTERNAL_ERROR, "no answer to a ping", "server")
+            # Nobody will answer the close frame either, or take what waits for it.
+            self._watch.end(pulse.time() + min(SILENT_SECONDS, pulse.limits.close_timeout), 0)
+            error_log.info("WebSocket closed: no answer to a ping (1011)")
+        else:
+            self._end(CUT, ABNORMAL_CLOSURE, "", "server")
+            self.abort()
+            error_log.info("WebSocket cut off: the client reads nothing")
 
     def _rest_deflator(self) -> None:
         """Free a deflator that had nothing to do for long.
@@ -770,29 +738,6 @@ class WebSocket:
         """
         if self.messages_out != self._sent:
             self._sent = self.messages_out
-            self._deflator_rest = 0
-            return
-        self._deflator_rest += 1
-        if self._deflator_rest >= self._group.deflator_ticks:
+            self._deflator_used = self._pulse.fair
+        elif self._pulse.fair - self._deflator_used >= DEFLATOR_SECONDS:
             self._deflator = None
-
-    def _keep_alive(self) -> None:
-        """Ping, and close when no pong or anything else has come in time."""
-        group: Group = self._group
-        if self._heard or self._stopped:
-            self._heard = False
-            self._pong_in = 0
-        elif self._pong_in:
-            self._pong_in -= 1
-            if not self._pong_in:
-                error_log.info("WebSocket closed: no answer to a ping (1011)")
-                self._close(INTERNAL_ERROR, "no answer to a ping", "server")
-                return
-        if self._ping_in:
-            self._ping_in -= 1
-            if not self._ping_in:
-                self._ping_in = group.ping_ticks
-                if group.pong_ticks and not self._pong_in:
-                    self._pong_in = group.pong_ticks + 1
-                self._protocol.replies.append(frame(FIN | PING, os.urandom(4)))
-                self._write_replies()

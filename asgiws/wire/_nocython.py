@@ -15,6 +15,7 @@ T = TypeVar("T")
 compiled = False
 Py_ssize_t = int
 bint = bool
+int = int
 p_const_uchar = bytes
 uchar = int
 

@@ -18,7 +18,8 @@ from .errors import INVALID_DATA, ProtocolError
 from .masking import unmask
 from .utf8 import Utf8
 
-AT_FIRST: Final = 1_048_576
+# In the compiled build the kernel gives no page of it before a byte comes there.
+AT_FIRST: Final = 1_048_576 if cython.compiled else 65_536
 
 
 class Filling:

@@ -38,7 +38,7 @@ cpdef bytes header(unsigned char first, Py_ssize_t size)
 
 cdef class FrameReader:
     cdef public Py_ssize_t limit, opcode, backlog
-    cdef public bint allow_rsv1, fin, rsv1, first, last, in_message
+    cdef public bint allow_rsv1, fin, rsv1, first, last, in_message, discarding
     cdef public bytes payload
     cdef public Filling filling
     cdef bytes _owner, _key
@@ -49,9 +49,12 @@ cdef class FrameReader:
     cpdef void feed(self, bytes data)
     cdef borrow(self, const unsigned char* data, Py_ssize_t size)
     cpdef settle(self)
+    cpdef discard(self)
+    cpdef Py_ssize_t left(self) noexcept
     cpdef bint next(self) except -1
     @cython.locals(data="const unsigned char*")
-    cdef bint _read_header(self, Py_ssize_t available) except -1
+    cdef int _read_header(self, Py_ssize_t available) except -1
+    cdef _skip(self, Py_ssize_t size)
     cdef bint _next_piece(self, bint first) except -1
     cdef bint _fill(self, Filling filling) except -1
     cpdef filled(self, Py_ssize_t size)

@@ -33,6 +33,11 @@ PONG: Final = 0xA
 
 FIN: Final = 0x80
 
+# What ``_read_header`` has found.
+CUT: Final = 0  # more bytes are needed
+READ: Final = 1  # a frame, or its first piece
+PASSED: Final = 2  # one whose payload is filled in place, or skipped
+
 FILLING_BYTES: Final = 16_384  # from this size on a payload is filled in place
 
 
@@ -70,7 +75,8 @@ class FrameReader:
     After ``next()`` returned true, ``opcode``, ``fin`` and ``rsv1`` are those of
     the current frame and ``payload`` is what has arrived of it since; ``first`` and
     ``last`` tell whether it begins and ends the frame. ``limit`` (bytes) is what
-    the next data frame may declare; ``backlog`` counts the bytes not yet read.
+    the next data frame may declare; ``backlog`` counts the bytes not yet read. While
+    ``discarding`` is set data frames are skipped by their headers (see ``discard``).
     """
 
     __slots__ = (
@@ -84,6 +90,7 @@ class FrameReader:
         "_remaining",
         "allow_rsv1",
         "backlog",
+        "discarding",
         "filling",
         "fin",
         "first",
@@ -104,6 +111,7 @@ class FrameReader:
         self.payload = b""
         self.backlog = 0
         self.in_message = False
+        self.discarding = False
         self._owner = b""  # keeps alive what _data is
         self._data = self._owner
         self._pos = 0
@@ -146,23 +154,38 @@ class FrameReader:
         self._end -= self._pos
         self._pos = 0
 
+    def discard(self) -> None:
+        """Data are wanted no longer: from here on ``next`` gives control frames only."""
+        self.discarding = True
+        self.filling = None
+
+    def left(self) -> cython.Py_ssize_t:
+        """How many bytes of the payload in progress have not come yet."""
+        return 0 if self.last else self._remaining
+
     def next(self) -> bool:
         """Read the next frame, or the next piece of one; false when more bytes are needed.
 
         Raises ProtocolError (1002, or 1009 for a length over ``limit``), as soon as
         the offending byte of a header is there; the reader is of no use afterwards.
         """
+        found: cython.int
         while True:
             if not self.last:
                 if self.filling is not None:
                     if self._fill(self.filling):
                         return True
                 elif self._pos < self._end:
-                    return self._next_piece(False)
-            elif self._end - self._pos >= 2 and self._read_header(self._end - self._pos):
-                if self.filling is None:
+                    if not self.discarding:
+                        return self._next_piece(False)
+                    self._skip(min(self._end - self._pos, self._remaining))
+                    continue
+            elif self._end - self._pos >= 2:
+                found = self._read_header(self._end - self._pos)
+                if found == READ:
                     return True
-                continue
+                if found == PASSED:
+                    continue
             if not self._more:
                 self.settle()
                 self._more = None
@@ -173,8 +196,8 @@ class FrameReader:
             self._pos = 0
             self._end = len(self._owner)
 
-    def _read_header(self, available: cython.Py_ssize_t) -> bool:
-        """Read a header and what is there of its payload; false if the header is cut."""
+    def _read_header(self, available: cython.Py_ssize_t) -> int:
+        """Read a header and what is there of its payload: CUT, READ or PASSED."""
         data = self._data
         pos: cython.Py_ssize_t = self._pos
         byte1: cython.Py_ssize_t = data[pos]
@@ -197,18 +220,18 @@ class FrameReader:
             if size > 125:
                 raise ProtocolError(PROTOCOL_ERROR, "control frame longer than 125 bytes")
             if available < 6 + size:
-                return False
+                return CUT
         else:
             if size == 126:
                 if available < 4:
-                    return False
+                    return CUT
                 size = (data[pos + 2] << 8) | data[pos + 3]
                 if size < 126:
                     raise ProtocolError(PROTOCOL_ERROR, "length not in its shortest form")
                 head = 8
             elif size == 127:
                 if available < 10:
-                    return False
+                    return CUT
                 if data[pos + 2] & 0x80:
                     raise ProtocolError(PROTOCOL_ERROR, "length of more than 63 bits")
                 size = int.from_bytes(data[pos + 2 : pos + 10], "big")
@@ -218,7 +241,13 @@ class FrameReader:
             if size > self.limit:
                 raise ProtocolError(MESSAGE_TOO_BIG, "message is too big")
             if available < head:
-                return False
+                return CUT
+            if self.discarding:
+                self._pos = pos + head
+                self.backlog -= head
+                self._remaining = size
+                self._skip(min(available - head, size))
+                return PASSED
         self.opcode = opcode
         self.fin = byte1 & 0x80 != 0
         self.rsv1 = byte1 & 0x40 != 0
@@ -229,7 +258,7 @@ class FrameReader:
             self.payload = unmask(data, pos, size, data, pos - 4, 0) if size else b""
             self._pos = pos + size
             self.backlog -= head + size
-            return True
+            return READ
         self._key = data[pos - 4 : pos]
         self._phase = 0
         self._remaining = size
@@ -238,8 +267,16 @@ class FrameReader:
         self.backlog -= head
         if size >= FILLING_BYTES and self.fin and opcode and not self.rsv1 and not self.in_message:
             self.filling = Filling(size, self._key, opcode == TEXT)
-            return True
-        return self._next_piece(True)
+            return PASSED
+        self._next_piece(True)
+        return READ
+
+    def _skip(self, size: cython.Py_ssize_t) -> None:
+        """Drop so many bytes of a payload."""
+        self._pos += size
+        self.backlog -= size
+        self._remaining -= size
+        self.last = self._remaining == 0
 
     def _next_piece(self, first: cython.bint) -> bool:
         """Hand on what is there of a payload, be it nothing at first."""

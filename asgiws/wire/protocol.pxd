@@ -12,7 +12,7 @@ cdef class Protocol:
     cdef object _held_pong, _inflator
     cdef Utf8 _utf8
     cdef bytearray _parts
-    cdef Py_ssize_t _max_size, _opcode, _fragments
+    cdef Py_ssize_t _max_size, _opcode, _fragments, _arrived
     cdef bint _deflated
 
     cpdef void receive_data(self, bytes data)
@@ -21,7 +21,7 @@ cdef class Protocol:
     cpdef object room(self)
     cpdef filled(self, Py_ssize_t size)
     cpdef Py_ssize_t backlog(self)
-    cpdef bint in_message(self)
+    cpdef Py_ssize_t arrived(self) noexcept
     @cython.locals(reader=FrameReader)
     cpdef object next_message(self)
     cpdef close(self, Py_ssize_t code, str reason=*)

@@ -81,6 +81,7 @@ class Protocol:
     """
 
     __slots__ = (
+        "_arrived",
         "_deflated",
         "_fragments",
         "_held_pong",
@@ -117,6 +118,7 @@ class Protocol:
         self._opcode = 0  # of the message in progress, 0 when there is none
         self._deflated = False
         self._fragments = 0
+        self._arrived = 0  # payload bytes of messages in more than one piece
         self._parts: bytearray | None = None
         self._utf8: Utf8 | None = None
 
@@ -153,10 +155,9 @@ class Protocol:
         """How many received bytes wait for ``next_message``."""
         return 0 if self.reader is None else self.reader.backlog
 
-    def in_message(self) -> bool:
-        """Whether a part of a message has arrived and the rest has not."""
-        reader = self.reader
-        return reader is not None and (self._opcode != 0 or reader.backlog > 0 or not reader.last)
+    def arrived(self) -> cython.Py_ssize_t:
+        """A number that changes when a piece of a message comes that is not empty."""
+        return self._arrived if self.reader is None else self._arrived - self.reader.left()
 
     def next_message(self) -> bytes | str | None:
         """The next whole message, or None: look at ``state`` and ``replies`` then."""
@@ -191,8 +192,17 @@ class Protocol:
         return None
 
     def close(self, code: cython.Py_ssize_t, reason: str = "") -> None:
-        """Start the closing handshake (section 7.1.2), unless it has been started."""
+        """Start the closing handshake (section 7.1.2), unless it has been started.
+
+        Nobody will see the data that still come: they are skipped by their headers.
+        """
         self._move(SEND_CLOSE, code, reason)
+        if self.reader is not None:
+            self.reader.discard()
+            self.reader.limit = self._max_size
+        self._parts = None
+        self._inflator = None
+        self._utf8 = None
 
     def release_pongs(self) -> None:
         """The peer reads again: answer the latest ping that was held back."""
@@ -221,6 +231,7 @@ class Protocol:
         if parts is None:
             parts = self._parts = bytearray()
         payload: bytes = reader.payload
+        self._arrived += len(payload)
         final: bool = reader.last and reader.fin
         if self._deflated and self._inflator is not None:
             payload = self._inflator.inflate(payload, final, self._max_size - len(parts))
@@ -265,7 +276,7 @@ class Protocol:
                     raise ProtocolError(PROTOCOL_ERROR, "invalid close code")
             self.close_reason = payload[2:].decode("utf-8", "strict")
             self.close_code = code
-            self._move(RECEIVE_CLOSE, code, "")
+            self._move(RECEIVE_CLOSE, code, self.close_reason)
             self.reader = None
 
     def _fail(self, code: cython.Py_ssize_t, reason: str) -> None:

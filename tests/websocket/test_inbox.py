@@ -270,7 +270,7 @@ class TestReading:
         clock = Clock()
         one = Session(package, buffered=True, clock=clock, max_queue=1)
         await one.accept()
-        other = package.websocket.session.WebSocket(one.group, one.opening, None)
+        other = package.websocket.session.Session(one.pulse, one.opening, None)
         await other.send({"type": "websocket.accept"})
         one.feed(b"".join(client_frame(TEXT, b"message %d" % n) for n in range(50))[:-3])
         view = other.get_buffer(-1)

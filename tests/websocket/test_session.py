@@ -45,7 +45,7 @@ class TestEvents:
         await settle()
         assert session.sent() == [(0x81, "zwölf".encode()), (0x82, b"\0")]
         session.feed(close_frame(4242, b"bye"))
-        assert session.sent() == [(0x88, b"\x10\x92")]
+        assert session.sent() == [(0x88, b"\x10\x92bye")]
         for _ in range(3):
             assert await session.receive() == disconnect_event(4242, "bye")
         session.lost()
@@ -210,11 +210,18 @@ class TestApplicationEnds:
         class FrameworkError(Exception):
             pass
 
-        async def as_a_context() -> None:
+        class WebSocketDisconnect(Exception):  # as Starlette's, known by its name
+            pass
+
+        async def by_name() -> None:
+            assert (await session.receive())["type"] == "websocket.disconnect"
+            raise WebSocketDisconnect(1006)
+
+        async def as_a_cause() -> None:
             try:
                 await send()
-            except OSError:
-                raise FrameworkError(1006)  # noqa: B904
+            except OSError as exc:
+                raise FrameworkError(1006) from exc
 
         async def as_a_cause_of_itself() -> None:
             try:
@@ -228,7 +235,7 @@ class TestApplicationEnds:
             except ExceptionGroup as exc:
                 raise FrameworkError from exc
 
-        for app in send, in_a_group, as_a_context, as_a_cause_of_itself, a_group_as_a_cause:
+        for app in send, in_a_group, by_name, as_a_cause, as_a_cause_of_itself, a_group_as_a_cause:
             await session.app(app)
         assert log == []
 
@@ -248,6 +255,12 @@ class TestApplicationEnds:
             except OSError:
                 {}["missing"]
 
+        async def lost_while_cleaning_up() -> None:
+            try:
+                await session.text("late")
+            except OSError:
+                raise OwnError("not saved")  # noqa: B904
+
         async def one_of_two() -> None:
             try:
                 await session.text("late")
@@ -260,9 +273,20 @@ class TestApplicationEnds:
             except OwnError as exc:
                 raise exc from exc
 
-        for app in bug_in_the_handler, one_of_two, caused_by_itself:
+        for app in bug_in_the_handler, lost_while_cleaning_up, one_of_two, caused_by_itself:
             await session.app(app)
-        assert len(log) == 3
+        assert len(log) == 4
+
+    async def test_the_news_of_anothers_departure_is_an_error(
+        self, package: ModuleType, log: list[logging.LogRecord]
+    ) -> None:
+        session, other = Session(package), Session(package)
+        await session.accept()
+        await other.accept()
+        other.lost()
+        await session.app(lambda: other.text("late"))
+        assert session.sent() == [(0x88, b"\x03\xf3")]
+        assert len(log) == 1
 
 
 class TestDeflate:

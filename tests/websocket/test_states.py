@@ -141,7 +141,7 @@ class TestDisconnectCodes:
         assert session.websocket.closed_by == by
         (frame,) = session.sent()
         expected = b"" if code == 1005 else code.to_bytes(2, "big")
-        assert frame == (0x88, expected + (reason.encode() if by == "server" else b""))
+        assert frame == (0x88, expected + reason.encode())
         assert session.transport.calls == ["write_eof"]
         with pytest.raises(package.errors.ClientDisconnected):
             await session.text("late")
@@ -323,7 +323,7 @@ class TestPeerFails:
         session.lost()
         session.clock.advance(30)
         assert (await session.receive())["type"] == "websocket.disconnect"
-        assert session.group.members == set()
+        assert session.pulse.members == set()
         assert session.sent() == []
 
     async def test_answers_to_what_came_before_an_error_are_still_sent(
@@ -389,7 +389,7 @@ class TestClosing:
         session.websocket.eof_received()
         session.lost()
         assert await session.receive() == disconnect_event(1001)
-        assert session.group.members == set()
+        assert session.pulse.members == set()
         assert session.opening.calls[-1] == ("ended",)
 
     async def test_every_order_of_ends_leaves_nothing_behind(self, package: ModuleType) -> None:
@@ -399,7 +399,7 @@ class TestClosing:
             "eof": lambda session: session.websocket.eof_received(),
             "shutdown": lambda session: session.websocket.shutdown(),
             "resume": lambda session: session.websocket.resume_writing(),
-            "flush": lambda session: session.group._flush(),
+            "flush": lambda session: session.pulse.flush._run(),
             "tick": lambda session: session.websocket.on_tick(),
         }
         for order in itertools.permutations(ends, 4):
@@ -418,6 +418,6 @@ class TestClosing:
                 session.clock.advance(100)
                 while (await session.receive())["type"] != "websocket.disconnect":
                     pass
-                assert session.group.members == set()
+                assert session.pulse.members == set()
                 closes = [first for first, _ in session.sent() if first == 0x88]
                 assert len(closes) <= 1, order

@@ -94,7 +94,9 @@ class TestKeepalive:
         session = Session(package, max_queue=2, ping_interval=5.0, ping_timeout=5.0)
         await session.accept()
         session.feed(client_frame(TEXT, b"x") * 3)  # parsing has stopped, reading has not
-        session.clock.advance(100)
+        for _ in range(30):
+            session.clock.advance(3)
+            session.feed(client_frame(PONG))  # it is heard, though nobody parses it
         while session.transport.reading:
             session.feed(client_frame(BINARY, bytes(5000)))
         session.clock.advance(100)
@@ -196,7 +198,7 @@ class TestDeadlines:
         assert await waiting == disconnect_event(1006)
         with pytest.raises(package.errors.ClientDisconnected):
             await session.send(ACCEPT)
-        assert session.group.members == set()
+        assert session.pulse.members == set()
         assert [record.levelname for record in log] == ["WARNING"]
 
     @pytest.mark.parametrize("state", ["accepted", "denying", "refused"])

@@ -335,25 +335,29 @@ class TestFilling:
             assert failure(package, start, self.head(20_000, opcode)) == ([], 1002)
         assert failure(package, self.head(20_000, CONT)) == ([], 1002)
 
-    def test_a_message_is_in_progress_until_it_is_whole(self, package: ModuleType) -> None:
+    def test_pieces_of_a_message_are_noticed_unless_they_are_empty(
+        self, package: ModuleType
+    ) -> None:
         connection = protocol(package)
-        assert connection.size == 0
-        whole = client_frame(TEXT, b"Hello")
-        for data, progress in (
-            (whole, False),
-            (whole[:1], True),
-            (whole[1:7], True),
-            (whole[7:], False),
-            (client_frame(TEXT, b"a", fin=False), True),
-            (client_frame(PING), True),
-            (client_frame(CONT, b"b"), False),
-            (whole[:8], True),
-            (whole[8:], False),
-            (close_frame(1000), False),
+        large = client_frame(BINARY, bytes(50_000))
+        arrived = connection.arrived()
+        for data, change in (
+            (client_frame(PING), False),
+            (client_frame(TEXT, b"", fin=False), False),
+            (client_frame(CONT, b"", fin=False), False),
+            (client_frame(CONT, b"b", fin=False), True),
+            (client_frame(PING), False),
+            (client_frame(CONT, b"c"), True),
+            (large[:100], True),
+            (large[100:30_000], True),
+            (large[30_000:], True),
+            (client_frame(PING), False),
+            (client_frame(BINARY, bytes(200))[:50], True),
         ):
             connection.receive_data(data)
             take(connection)
-            assert connection.in_message() == progress
+            assert (connection.arrived() != arrived) == change
+            arrived = connection.arrived()
 
 
 class TestUTF8:
@@ -536,7 +540,7 @@ class TestPeerCloses:
     def test_a_code_is_echoed_and_the_reason_kept(self, package: ModuleType, code: int) -> None:
         for reason in "", "bye", "auf Wiedersehen, Größe €", "x" * 123:
             data = close_frame(code, reason.encode())
-            echoed = code.to_bytes(2, "big")
+            echoed = code.to_bytes(2, "big") + reason.encode()
             expected = Outcome([], [(0x88, echoed)], CLOSED, code, reason)
             assert run(package, [data]) == expected
             assert run(package, [bytes([octet]) for octet in data]) == expected
@@ -580,7 +584,7 @@ class TestPeerCloses:
     def test_nothing_behind_a_close_frame_is_read(self, package: ModuleType) -> None:
         late = client_frame(TEXT, b"late") + client_frame(PING) + close_frame(1001) + b"\xff" * 9
         data = client_frame(TEXT, b"good") + close_frame(1000, b"bye")
-        expected = Outcome(["good"], [(0x88, b"\x03\xe8")], CLOSED, 1000, "bye")
+        expected = Outcome(["good"], [(0x88, b"\x03\xe8bye")], CLOSED, 1000, "bye")
         for chunks in cuts(data + late):
             assert run(package, chunks) == expected
 
@@ -595,7 +599,7 @@ class TestPeerCloses:
 
     def test_a_close_may_come_inside_a_message(self, package: ModuleType) -> None:
         data = client_frame(TEXT, b"half", fin=False) + close_frame(1001, b"off")
-        expected = Outcome([], [(0x88, b"\x03\xe9")], CLOSED, 1001, "off")
+        expected = Outcome([], [(0x88, b"\x03\xe9off")], CLOSED, 1001, "off")
         assert run(package, [data]) == expected
 
 
@@ -635,17 +639,42 @@ class TestWeClose:
         assert sent(connection) == []
         assert connection.state == CLOSED
 
-    def test_messages_still_come_between_our_close_and_the_peers(self, package: ModuleType) -> None:
+    @pytest.mark.parametrize("size", [0, 4, 200, 20_000, 70_000])
+    def test_data_behind_our_close_are_skipped_and_control_frames_obeyed(
+        self, package: ModuleType, size: int
+    ) -> None:
+        late = client_frame(TEXT, b"\xff" * size) + client_frame(BINARY, bytes(size), fin=False)
+        late += client_frame(PING, b"are you there?") + client_frame(CONT, bytes(size))
+        for step in 1, 7, 1000, 1 << 20:
+            if size > 1000 and step < 100:
+                continue
+            connection = protocol(package)
+            connection.receive_data(client_frame(TEXT, b"half", fin=False))
+            assert take(connection) == []
+            connection.close(1000)
+            data = late + close_frame(4000, b"mine")
+            for start in range(0, len(data), step):
+                connection.receive_data(data[start : start + step])
+                assert take(connection) == []
+                assert connection.backlog() < 200
+            assert connection.state == CLOSED
+            assert (connection.close_code, connection.close_reason) == (4000, "mine")
+            assert sent(connection) == [(0x88, b"\x03\xe8"), (0x8A, b"are you there?")]
+
+    def test_a_payload_that_is_being_filled_is_skipped_too(self, package: ModuleType) -> None:
         connection = protocol(package)
+        data = client_frame(BINARY, bytes(100_000))
+        connection.receive_data(data[:50_000])
+        assert connection.next_message() is None
+        assert connection.room() is not None
         connection.close(1000)
-        connection.receive_data(client_frame(TEXT, b"late") + close_frame(4000, b"mine"))
-        assert take(connection) == ["late"]
+        assert connection.room() is None
+        connection.receive_data(data[50_000:] + close_frame(1000))
+        assert connection.next_message() is None
         assert connection.state == CLOSED
-        assert (connection.close_code, connection.close_reason) == (4000, "mine")
-        assert sent(connection) == [(0x88, b"\x03\xe8")]
 
     @pytest.mark.parametrize(
-        "bad", [client_frame(3), client_frame(TEXT, b"\xff"), close_frame(999), close_frame(1005)]
+        "bad", [client_frame(3), b"\x81\x01x", close_frame(999), close_frame(1005)]
     )
     def test_a_failure_behind_our_close_sends_no_second_close_frame(
         self, package: ModuleType, bad: bytes

@@ -1,0 +1,14 @@
+# The header of inbox.py.
+cdef class Inbox:
+    cdef public object waiter
+    cdef public Py_ssize_t waiting
+    cdef Py_ssize_t _bytes, _head, _max_queue
+    cdef list _messages, _behind
+
+    cpdef bint is_full(self) noexcept
+    cpdef bint is_low(self) noexcept
+    cpdef put(self, message)
+    cpdef object take(self)
+    cpdef join(self, waiter)
+    cpdef leave(self, waiter)
+    cpdef wake(self)

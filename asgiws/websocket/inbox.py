@@ -1,0 +1,89 @@
+"""The messages that wait for the application, and the calls of ``receive`` that wait for one."""
+
+from __future__ import annotations
+
+from asyncio import Future, InvalidStateError
+from typing import Any, Final
+
+try:
+    import cython
+except ImportError:
+    from ..wire import _nocython as cython
+
+QUEUE_BYTES: Final = 65_536
+# Places of taken messages that stay at the queue's front, to be freed together: while it
+# is empty, and where it never is.
+TAKEN_WHEN_EMPTY: Final = 8
+TAKEN_AT_MOST: Final = 256
+
+
+class Inbox:
+    """A queue of messages with a high mark, ``max_queue`` messages or QUEUE_BYTES, and a low one.
+
+    ``waiting`` counts the messages. ``waiter`` is the future of the ``receive`` that is
+    served next; it carries no message, so that a cancelled call loses none.
+    """
+
+    __slots__ = ("_behind", "_bytes", "_head", "_max_queue", "_messages", "waiter", "waiting")
+
+    def __init__(self, max_queue: cython.Py_ssize_t) -> None:
+        self._max_queue = max_queue
+        self._messages: list[Any] = []
+        self._head = 0
+        self._bytes = 0
+        self.waiting = 0
+        self.waiter: Future[None] | None = None
+        self._behind: list[Future[None]] = []
+
+    def is_full(self) -> bool:
+        """Whether the high mark is reached."""
+        return self.waiting >= self._max_queue or self._bytes >= QUEUE_BYTES
+
+    def is_low(self) -> bool:
+        """Whether half of the marks is not exceeded."""
+        return self._bytes <= QUEUE_BYTES // 2 and 2 * self.waiting <= self._max_queue
+
+    def put(self, message: Any) -> None:
+        """Add a message."""
+        size: cython.Py_ssize_t = len(message)
+        self._bytes += size
+        self.waiting += 1
+        self._messages.append(message)
+
+    def take(self) -> Any:
+        """The oldest message; there is one."""
+        size: cython.Py_ssize_t
+        message = self._messages[self._head]
+        self._messages[self._head] = None
+        self._head += 1
+        self.waiting -= 1
+        size = len(message)
+        self._bytes -= size
+        if self._head >= TAKEN_WHEN_EMPTY and (not self.waiting or self._head >= TAKEN_AT_MOST):
+            del self._messages[: self._head]
+            self._head = 0
+        return message
+
+    def join(self, waiter: Future[None]) -> None:
+        """A ``receive`` waits, behind those that do already."""
+        if self.waiter is None:
+            self.waiter = waiter
+        else:
+            self._behind.append(waiter)
+
+    def leave(self, waiter: Future[None]) -> None:
+        """A ``receive`` waits no longer; the next one is served first now."""
+        if waiter is not self.waiter:
+            self._behind.remove(waiter)
+        elif self._behind:
+            self.waiter = self._behind.pop(0)
+        else:
+            self.waiter = None
+
+    def wake(self) -> None:
+        """There is something for the ``receive`` that is served next."""
+        if self.waiter is not None:
+            try:
+                self.waiter.set_result(None)
+            except InvalidStateError:
+                pass  # it is woken already, or cancelled

@@ -1,0 +1,113 @@
+"""What the WebSockets of one event loop share: a timer, a flush, a buffer to read into.
+
+Deadlines are looked at once in ``look`` seconds, a second at most. Two clocks tell how
+late it is. ``now`` is the event loop's. ``fair`` stands still while a callback blocks the
+loop: between two looks it moves on by PAUSE_SECONDS at most, so that nobody is judged by
+a delay of ours, and still it always moves on. And a look that comes late is put off until
+the loop has polled once more, for what the peers have sent meanwhile waits in the kernel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, Protocol
+
+from ..log import error_log
+from ..transport.outbox import Flush
+from .limits import Limits
+
+PAUSE_SECONDS: Final = 1.0  # what a pause of the loop counts at most, however long it was
+LATE_SECONDS: Final = 0.05  # a look that is later than that is put off ...
+POLL_SECONDS: Final = 0.01  # ... for so long: a timer never comes round without a poll
+BUFFER_BYTES: Final = 262_144
+
+
+class Ticking(Protocol):
+    """What a Pulse looks after."""
+
+    def on_tick(self) -> None:
+        """Look at all deadlines."""
+
+    def abort(self) -> None:
+        """End at once: ``on_tick`` has raised."""
+
+
+class Pulse:
+    """Calls ``on_tick`` of all its ``members``, and holds what they share."""
+
+    __slots__ = (
+        "_due",
+        "_seen",
+        "_timer",
+        "buffer",
+        "buffer_view",
+        "fair",
+        "flush",
+        "limits",
+        "look",
+        "loop",
+        "members",
+        "now",
+        "step",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits) -> None:
+        self.loop = loop
+        self.limits = limits
+        self.flush = Flush(loop)
+        self.members: set[Ticking] = set()
+        #: what every member reads into, and has parsed or copied before the next one reads
+        self.buffer = bytearray(BUFFER_BYTES)
+        self.buffer_view = memoryview(self.buffer)
+        self.look = limits.look_seconds()
+        self.now = self._seen = loop.time()
+        self.fair = 0.0
+        self.step = 0.0  # by how much ``fair`` moved on at the last look
+        self._timer: Any = None
+        self._due = 0.0
+
+    def add(self, member: Ticking) -> None:
+        """Give it its share of the timer, until it leaves ``members``."""
+        self.members.add(member)
+        if self._timer is None:
+            self._seen = self.loop.time()
+            self._schedule(self.look)
+
+    def time(self) -> float:
+        """What ``fair`` would be if a look came now."""
+        if self._timer is None:
+            return self.fair
+        return self.fair + min(self.loop.time() - self._seen, PAUSE_SECONDS)
+
+    def _schedule(self, seconds: float) -> None:
+        self._due = self.loop.time() + seconds
+        self._timer = self.loop.call_at(self._due, self._on_timer)
+
+    def _on_timer(self) -> None:
+        if self.loop.time() - self._due > LATE_SECONDS:
+            self._due = self.loop.time() + POLL_SECONDS
+            self._timer = self.loop.call_at(self._due, self._look)
+        else:
+            self._look()
+
+    def _look(self) -> None:
+        self._timer = None
+        self.now = self.loop.time()
+        self.step = min(self.now - self._seen, PAUSE_SECONDS)
+        self.fair += self.step
+        self._seen = self.now
+        for member in tuple(self.members):
+            try:
+                member.on_tick()
+            except Exception as exc:
+                self._fail(member, exc)
+        if self.members:
+            self._schedule(self.look)
+
+    def _fail(self, member: Ticking, error: Exception) -> None:
+        """A member raised, by a bug of ours or a transport's: end that one, and go on."""
+        self.members.discard(member)
+        try:
+            member.abort()
+        finally:
+            error_log.error("Exception in a deadline: the connection is cut", exc_info=error)
