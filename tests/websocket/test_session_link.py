@@ -157,7 +157,9 @@ async def test_a_shutdown_skips_what_is_queued(package: ModuleType) -> None:
     settings = package.wire.deflate.Settings()
     session = Session(package, deflate=settings, max_size=1 << 24, max_queue=1)
     await session.accept()
-    session.feed(client_frame(TEXT, b"one") + client_frame(TEXT, deflated(bytes(8 << 20)), rsv=4) * 7)
+    session.feed(
+        client_frame(TEXT, b"one") + client_frame(TEXT, deflated(bytes(8 << 20)), rsv=4) * 7
+    )
     session.websocket.shutdown()
     assert session.websocket.messages_in == 1
 
