@@ -29,6 +29,7 @@ try:
 except ImportError:
     from ..wire import _nocython as cython
 
+from ..asgi import Event
 from ..errors import ASGIError, ClientDisconnected
 from ..log import error_log
 from ..transport.ending import Ending
@@ -78,8 +79,6 @@ from .states import (
 )
 from .watch import IDLE, NEVER, NOTHING, SILENT, Watch
 from .watch import PING as TIME_TO_PING
-
-Event = dict[str, Any]
 
 BACKLOG_BYTES: Final = 65_536
 DEFLATOR_SECONDS: Final = (
