@@ -22,7 +22,8 @@ from asgiws.log import (
     error_log,
 )
 
-from .http_helpers import LOOPS, Client, running
+from .toolkit.raw_http import Client
+from .toolkit.running import LOOPS, running
 
 REQUEST = ("127.0.0.1:1", "GET", "/health", "1.1", 200)
 

@@ -12,7 +12,7 @@ import asyncio
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -27,12 +27,14 @@ from ..options.config import Config
 from ..options.tls import ssl_context
 from ..websocket.limits import Group
 from ..wire.deflate import Settings
+from ..wire.host import ANY, Hosts
 from ..wire.origin import Origins
+from .descriptors import fill_standard_descriptors
 from .importer import load_app
 from .lifespan import Lifespan
 from .listener import Listener
 from .memory import keep_for_the_next
-from .signals import let_threads_go, signals
+from .signals import Signals, let_threads_go
 from .sockets import bound
 
 CANCEL_SECONDS = 1.0  # for what was cancelled at the graceful timeout
@@ -59,8 +61,8 @@ class Server:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._addresses: list[Any] = []
-        self._started: asyncio.Event | None = None
-        self._stop: asyncio.Event | None = None
+        self._started = asyncio.Event()
+        self._stop = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_requested = False
         self.serving: Serving | None = None
@@ -68,11 +70,11 @@ class Server:
     @property
     def started(self) -> bool:
         """Whether connections are accepted, or have been."""
-        return self._started is not None and self._started.is_set()
+        return self._started.is_set()
 
     async def wait_started(self) -> None:
         """Wait until connections are accepted; ``serve`` must be running in this loop."""
-        await self._event("_started").wait()
+        await self._started.wait()
 
     @property
     def addresses(self) -> list[Any]:
@@ -97,7 +99,7 @@ class Server:
         self._stop_requested = True
         if self._loop is not None:
             try:
-                self._loop.call_soon_threadsafe(self._event("_stop").set)
+                self._loop.call_soon_threadsafe(self._stop.set)
             except RuntimeError:
                 pass  # the loop is closed: it is over
 
@@ -106,6 +108,7 @@ class Server:
         threads = set(threading.enumerate())
         status = 0
         try:
+            fill_standard_descriptors()
             config = self.config
             configure(config.log_level, config.log_config, config.access_log, config.use_colors)
             keep_for_the_next()
@@ -113,13 +116,13 @@ class Server:
             loop = _new_event_loop(config.loop)
             asyncio.set_event_loop(loop)
             patience = 2 * config.timeout_graceful_shutdown + CANCEL_SECONDS + WATCHDOG_SECONDS
-            with signals(self.shutdown, patience):
+            with Signals(self.shutdown, patience) as signals:
                 try:
-                    loop.run_until_complete(self._serve(app))
+                    _run(loop, self._serve(app), signals.follow)
                 finally:
-                    _close(loop)
-        except StartupError as exc:
-            status = exc.exit_code
+                    _close(loop, signals.follow)
+        except BaseException as exc:
+            status = exc.exit_code if isinstance(exc, StartupError) else 1
             raise
         finally:
             let_threads_go(threads, status)
@@ -141,7 +144,7 @@ class Server:
     async def _serve(self, app: Any) -> None:
         config = self.config
         loop = self._loop = asyncio.get_running_loop()
-        stop = self._event("_stop")
+        stop = self._stop
         if self._stop_requested:
             return
         tls = ssl_context(config)
@@ -159,7 +162,7 @@ class Server:
                     return
                 for sock in sockets:
                     listening.enter_context(self._listen(serving, sock, tls))
-                self._event("_started").set()
+                self._started.set()
                 for url in self.urls:
                     error_log.info("Serving on %s with asgiws, %s (Ctrl-C to stop)", url, build())
                 await stop.wait()
@@ -221,13 +224,6 @@ class Server:
             for task in serving.tasks:
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is said
 
-    def _event(self, name: str) -> asyncio.Event:
-        event: asyncio.Event | None = getattr(self, name)
-        if event is None:
-            event = asyncio.Event()
-            setattr(self, name, event)
-        return event
-
 
 def _serving(
     config: Config, app: Any, loop: asyncio.AbstractEventLoop, state: dict[str, Any]
@@ -254,6 +250,7 @@ def _serving(
         if config.ws_per_message_deflate
         else None,
     )
+    hosts = config.allowed_hosts.split(",")
     return Serving(
         app,
         loop,
@@ -268,6 +265,7 @@ def _serving(
             root_path=config.root_path,
         ),
         websockets,
+        None if ANY in hosts else Hosts(hosts),
         Origins(config.ws_origins.split(",")),
         Proxies(config.forwarded_allow_ips) if config.proxy_headers else None,
         DefaultHeaders(config.headers, config.date_header, config.server_header),
@@ -313,16 +311,44 @@ async def _ended(serving: Serving, patience: float) -> bool:
     return True
 
 
-def _close(loop: asyncio.AbstractEventLoop) -> None:
+def _run(
+    loop: asyncio.AbstractEventLoop,
+    call: Coroutine[Any, Any, object],
+    follow: Callable[[], object],
+) -> None:
+    """Run the loop until ``call`` has ended, though tasks of the application want to exit.
+
+    A SystemExit or KeyboardInterrupt in a task or a callback ends the running of its
+    loop, and nothing else: the loop can go on. ``follow`` is called whenever it does.
+    """
+    task = loop.create_task(call)
+    while True:
+        loop.call_soon(follow)
+        try:
+            loop.run_until_complete(task)
+            return
+        except (SystemExit, KeyboardInterrupt) as exc:
+            if task.done():
+                raise
+            error_log.error(
+                "%s in a task of the application's own", type(exc).__name__, exc_info=exc
+            )
+
+
+def _close(loop: asyncio.AbstractEventLoop, follow: Callable[[], object]) -> None:
     """Close the loop; the tasks that the application started elsewhere get one second."""
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()
     if tasks:
-        loop.run_until_complete(asyncio.wait(tasks, timeout=CANCEL_SECONDS))
+        _run(loop, _waited(tasks), follow)
     try:
-        loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), timeout=CANCEL_SECONDS))
+        _run(loop, asyncio.wait_for(loop.shutdown_asyncgens(), timeout=CANCEL_SECONDS), follow)
     except TimeoutError:
         pass
     asyncio.set_event_loop(None)
     loop.close()
+
+
+async def _waited(tasks: set[asyncio.Task[Any]]) -> None:
+    await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
