@@ -23,6 +23,7 @@ COMPILED_MODULES = (
     "wire.frames",
     "wire.protocol",
     "wire.grammar",
+    "wire.host",
     "wire.handshake",
     "websocket.limits",
     "transport.outbox",

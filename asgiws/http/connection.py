@@ -264,6 +264,8 @@ class HTTPProtocol:
         serving = self.serving
         if serving.full():
             self._refuse(request, 503)
+        elif serving.hosts is not None and not serving.hosts.allow(request.headers):
+            self._refuse(request, 421, "there is no such host here")
         elif request.upgrade and handshake.requested(
             request.method, request.http_version.encode(), request.headers
         ):

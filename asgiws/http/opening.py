@@ -7,7 +7,7 @@ session's line in the access log.
 from __future__ import annotations
 
 import logging
-from typing import Any, Final
+from typing import Any
 
 from ..errors import ASGIError
 from ..log import access_log
@@ -19,17 +19,6 @@ from .request import Request
 from .response import Response, checked_headers
 from .serving import Serving
 from .stream import Stream
-
-# Of a 101 these are the server's to write.
-_RESERVED: Final = {
-    b"connection",
-    b"content-length",
-    b"sec-websocket-accept",
-    b"sec-websocket-extensions",
-    b"sec-websocket-protocol",
-    b"transfer-encoding",
-    b"upgrade",
-}
 
 
 class Opening:
@@ -84,10 +73,10 @@ class Opening:
             )
         pairs = checked_headers(headers)
         given = {name for name, _ in pairs}
-        if not _RESERVED.isdisjoint(given):
+        if not handshake.OWN_HEADERS.isdisjoint(given):
             raise ASGIError(
                 f"websocket.accept: expected no header that is the server's to write, "
-                f"got {sorted(_RESERVED & given)!r}"
+                f"got {sorted(handshake.OWN_HEADERS & given)!r}"
             )
         head = handshake.response(request, subprotocol, self._extensions, pairs)
         self._extensions = None

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from ..asgi import ASGIApp, Receive, Scope, Send
 from ..websocket.limits import Group
+from ..wire.host import Hosts
 from ..wire.origin import Origins
 from .exchange import Exchange
 from .forwarded import Proxies
@@ -83,16 +84,21 @@ class Serving:
         state: dict[str, Any],
         limits: Limits,
         websockets: Group,
+        hosts: Hosts | None,
         origins: Origins,
         proxies: Proxies | None,
         default_headers: DefaultHeaders,
     ) -> None:
-        """``state`` is the lifespan's; ``proxies`` is None if none is believed."""
+        """``state`` is the lifespan's.
+
+        ``hosts`` is None if every host is allowed, ``proxies`` is None if none is believed.
+        """
         self.app = app
         self.loop = loop
         self.state = state
         self.limits = limits
         self.websockets = websockets
+        self.hosts = hosts
         self.origins = origins
         self.proxies = proxies
         self.default_headers = default_headers

@@ -27,6 +27,7 @@ from ..options.config import Config
 from ..options.tls import ssl_context
 from ..websocket.limits import Group
 from ..wire.deflate import Settings
+from ..wire.host import ANY, Hosts
 from ..wire.origin import Origins
 from .descriptors import fill_standard_descriptors
 from .importer import load_app
@@ -263,6 +264,7 @@ def _serving(
         if config.ws_per_message_deflate
         else None,
     )
+    hosts = config.allowed_hosts.split(",")
     return Serving(
         app,
         loop,
@@ -277,6 +279,7 @@ def _serving(
             root_path=config.root_path,
         ),
         websockets,
+        None if ANY in hosts else Hosts(hosts),
         Origins(config.ws_origins.split(",")),
         Proxies(config.forwarded_allow_ips) if config.proxy_headers else None,
         DefaultHeaders(config.headers, config.date_header, config.server_header),

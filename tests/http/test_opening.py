@@ -121,7 +121,6 @@ REFUSED: dict[str, tuple[bytes, int]] = {
     "version 99": (upgrade(sec_websocket_version="99"), 426),
     "a list of versions": (upgrade(sec_websocket_version="13, 8"), 426),
     "a version of bytes over 127": (upgrade(sec_websocket_version="\xe9"), 426),
-    "the same subprotocol twice": (upgrade("Sec-WebSocket-Protocol: a, a"), 400),
     "a subprotocol that is no token": (upgrade("Sec-WebSocket-Protocol: a b"), 400),
     "a subprotocol of bytes over 127": (upgrade("Sec-WebSocket-Protocol: \xe9"), 400),
     "a Content-Length": (upgrade("Content-Length: 32"), 400),
@@ -153,9 +152,11 @@ def test_a_wrong_handshake_is_refused_and_the_application_never_sees_it(
         client.send(sent + HELLO + PLAIN)
         reply = client.read()
         assert reply.status == status
-        assert reply.headers["connection"] == "close"
-        assert reply.headers.get("sec-websocket-version") == ("13" if status == 426 else None)
-        assert "sec-websocket-accept" not in reply.names
+        wanted = ("Upgrade, close", "websocket", "13") if status == 426 else ("close", None, None)
+        told = ("connection", "upgrade", "sec-websocket-version")
+        assert tuple(reply.headers.get(name) for name in told) == wanted
+        assert len(reply.names) == len(reply.headers)
+        assert "sec-websocket-accept" not in reply.headers
         assert client.rest() == b""
         assert other.get().body == b"plain"
     assert [scope["type"] for scope in echo_server.app.scopes] == ["http"]
@@ -184,7 +185,7 @@ def test_other_requests_are_plain_http(echo_server: Any, sent: bytes) -> None:
     [
         "permessage-deflate; server_max_window_bits=8",
         "permessage-deflate; unknown",
-        "permessage-deflate" + "; a" * 10_000,
+        "permessage-deflate" + "; a" * 90,
         "x-webkit-deflate-frame",
         ",, ,",
     ],
@@ -201,7 +202,7 @@ def test_an_extension_offer_that_cannot_be_met_is_declined(echo_server: Any, off
     "offer",
     [
         'permessage-deflate; server_max_window_bits="1\\"5',
-        "permessage-deflate; " + "a;" * 10_000,
+        "permessage-deflate; " + "a;" * 90,
         "\xe9",
         '"' * 1000,
         ";;;,,,===",

@@ -356,7 +356,7 @@ def test_a_denial_is_the_applications_response_and_no_upgrade(serve: Serve) -> N
         reply = client.read()
         assert (reply.status, reply.body) == (402, b"pay first")
         assert reply.names.count("x-why") == 2
-        assert not {"upgrade", "sec-websocket-accept"} & set(reply.names)
+        assert not {"upgrade", "sec-websocket-accept"} & set(reply.headers)
         assert reply.headers["connection"] == "close"
         assert client.rest() == b""
 
