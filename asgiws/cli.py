@@ -22,8 +22,9 @@ import click
 from . import __version__, build
 from .errors import StartupError
 from .options.config import OPTIONS, UVICORN_ONLY, uvicorn_only
-from .options.kinds import SWITCH_WORDS, Option
+from .options.kinds import SWITCH_WORDS, Option, asks_for_nothing
 from .options.sources import load
+from .process.descriptors import fill_standard_descriptors
 from .process.importer import look_first_in
 from .process.server import Server
 
@@ -47,8 +48,11 @@ def _print_version(context: click.Context, _param: click.Parameter, wanted: bool
 
 
 def _refuse(context: click.Context, param: click.Parameter, value: object) -> None:
-    if value is not None and not context.resilient_parsing:
-        raise click.UsageError(f"{uvicorn_only(param.opts[0].removeprefix('--'))}.", context)
+    key = param.opts[0].removeprefix("--")
+    if value is None or context.resilient_parsing:
+        return
+    if not asks_for_nothing(value, UVICORN_ONLY[key].nothing):
+        raise click.UsageError(f"{uvicorn_only(key)}.", context)
 
 
 class GroupedOption(click.Option):
@@ -134,7 +138,7 @@ def _parameters() -> Iterator[click.Parameter]:
         help="Show the versions of asgiws, Python, h11 and the event loop, and exit.",
     )
     for key in UVICORN_ONLY:
-        # An optional value: whatever follows, the message is the same.
+        # An optional value, for all of them alike.
         yield click.Option(
             [f"--{key}"],
             is_flag=False,
@@ -194,6 +198,7 @@ command = ServeCommand(
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The program: ``argv`` without its name, by default the process's."""
+    fill_standard_descriptors()
     try:
         command.main(args=None if argv is None else list(argv), prog_name="asgiws")
     finally:

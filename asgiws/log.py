@@ -251,6 +251,14 @@ def _table(value: object) -> dict[str, Any]:
     return value
 
 
+_early: list[tuple[str, tuple[object, ...]]] = []
+
+
+def once_configured(message: str, *args: object) -> None:
+    """Log at DEBUG as soon as the log is configured: what was noticed before."""
+    _early.append((message, args))
+
+
 def configure(
     level: str | None = None,
     config: str | dict[str, Any] | None = None,
@@ -292,3 +300,6 @@ def configure(
         access_log.setLevel(SILENT)
     if advice:
         error_log.warning("%s: %s", name, advice)
+    for message, args in _early:
+        error_log.debug(message, *args)
+    _early.clear()

@@ -38,8 +38,10 @@ TESTS = {
     "errors": ["wire/test_errors.py", "wire/test_protocol.py", "wire/test_handshake.py"],
     "filling": ["wire/test_filling.py", "wire/test_protocol.py", *SESSION, "wire/test_frames.py"],
     "frames": ["wire/test_frames.py", "wire/test_protocol.py", *SESSION],
+    "grammar": ["wire/test_grammar.py"],
     "masking": ["wire/test_masking.py", "wire/test_frames.py", "wire/test_protocol.py"],
     "handshake": ["wire/test_handshake.py"],
+    "host": ["wire/test_host.py", "wire/test_origin.py"],
     "protocol": ["wire/test_protocol.py", *SESSION],
     "utf8": ["wire/test_utf8.py"],
 }

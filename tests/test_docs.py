@@ -75,7 +75,7 @@ class TestSnippets:
                 for text in ("hello", "", "\N{SNAIL}" * 1000):
                     websocket.send(text)
                     assert websocket.recv(5) == text
-            server.wait_until(lambda: not server.server.worker.tasks)
+            server.wait_until(lambda: not server.server.serving.tasks)
 
     def test_the_plain_application_answers_in_capitals(self, package: ModuleType) -> None:
         with (

@@ -37,9 +37,6 @@ GRAPH = {name: imported(name, path) for name, path in MODULES.items() if "__" no
 
 # Circles for type checking that are about to be broken.
 for name, below in (
-    ("http.exchange", "http.connection"),
-    ("http.opening", "http.connection"),
-    ("http.serving", "options.config"),
     ("transport.outbox", "websocket.limits"),
     ("websocket.limits", "websocket.session"),
 ):

@@ -17,7 +17,16 @@ from ..wire.grammar import TOKEN
 MAX_CHUNK_LINE: Final = 4096
 MAX_CHUNK_EXTRA: Final = 65_536
 
-_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*((?:;[^\x00-\x08\x0a-\x1f\x7f]*)?)")
+# RFC 9112 section 7.1; blanks may only stand around the marks of an extension. What a
+# repetition has taken it never gives back: linear time.
+_CHUNK_LINE: Final = re.compile(
+    rb"([0-9A-Fa-f]{1,16})"
+    rb"((?:[ \t]*+;[ \t]*+%(token)b(?:[ \t]*+=[ \t]*+(?:%(token)b|\"%(quoted)b\"))?+)*+)\r\n"
+    % {
+        b"token": TOKEN.encode() + b"+",
+        b"quoted": rb'(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[^\x00-\x08\x0a-\x1f\x7f])*+',
+    }
+)
 _TRAILER_LINE: Final = re.compile(rb"%b:[^\x00-\x08\x0a-\x1f\x7f]*" % TOKEN.encode())
 
 
@@ -75,6 +84,20 @@ class ChunkedBody:
                     raise RequestRefused(400, "a chunk is longer than its size")
                 at += 2
                 self._left = -2
+            elif not self._trailers and (match := _CHUNK_LINE.match(buffer, at)) is not None:
+                if match.end() - at > MAX_CHUNK_LINE:
+                    raise RequestRefused(400, "a line of the chunked framing is too long")
+                at = match.end()
+                length = int(match[1], 16)
+                if match[2]:
+                    self._count(len(match[2]))
+                if not length:
+                    self._trailers = True
+                elif buffer[at + length : at + length + 2] == b"\r\n":
+                    parts.append(bytes(memoryview(buffer)[at : at + length]))  # it is here whole
+                    at += length + 2
+                else:
+                    self._left = length
             else:
                 end = buffer.find(b"\r\n", at, at + MAX_CHUNK_LINE)
                 if end < 0:
@@ -83,26 +106,23 @@ class ChunkedBody:
                     if buffer.find(b"\n", at) >= 0:
                         raise RequestRefused(400, "a line of the chunked framing has no CRLF")
                     break
-                self._read_line(bytes(memoryview(buffer)[at:end]))
+                if not self._trailers:
+                    raise RequestRefused(400, "a chunk has no valid size")
+                self._read_trailer(bytes(memoryview(buffer)[at:end]))
                 at = end + 2
         del buffer[:at]
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _read_line(self, line: bytes) -> None:
-        if not self._trailers:
-            match = _CHUNK_LINE.fullmatch(line)
-            if match is None:
-                raise RequestRefused(400, "a chunk has no valid size")
-            self._extra += len(match[2])
-            self._left = int(match[1], 16)
-            if not self._left:
-                self._trailers = True
-                self._left = -2
-        elif not line:
+    def _read_trailer(self, line: bytes) -> None:
+        if not line:
             self.complete = True
         elif _TRAILER_LINE.fullmatch(line):
-            self._extra += len(line)
+            self._count(len(line))
         else:
             raise RequestRefused(400, "a trailer is malformed")
+
+    def _count(self, extra: int) -> None:
+        """So many bytes of extensions or trailers have come."""
+        self._extra += extra
         if self._extra > MAX_CHUNK_EXTRA:
             raise RequestRefused(400, "too many chunk extensions or trailers")

@@ -1,17 +1,17 @@
-# The header of http.py.
+# The header of connection.py.
 from asgiws.http.exchange cimport Exchange
 
 cdef class HTTPProtocol:
     cdef object __weakref__
-    cdef public object loop, worker
+    cdef public object loop, serving
     cdef public bint write_paused
-    cdef object _transport, _peer, _context, _websocket, _timer
+    cdef object _transport, _peer, _context, _websocket, _timer, _ending
     cdef Exchange _exchange
-    cdef int _state
+    cdef Py_ssize_t _state, _due
     cdef bytearray _buffer
     cdef list _drain_waiters
     cdef Py_ssize_t _searched, _drained, _unwritten
-    cdef bint _reading, _eof, _wrote
+    cdef bint _beginning, _fresh, _reading, _eof, _wrote
     cdef double _taken_at, _timer_at, _deadline
 
     cdef _read_head(self)
@@ -24,6 +24,7 @@ cdef class HTTPProtocol:
     cpdef close(self)
     cdef _leave(self)
     cdef _end(self)
-    cdef _arm(self, double seconds)
+    cdef _settle(self)
+    cdef _expect(self, Py_ssize_t due, double seconds)
     cdef _watch_writing(self)
     cdef double _look_after(self) except -1

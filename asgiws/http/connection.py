@@ -5,9 +5,8 @@ the application with an ``Exchange``, or with a WebSocket and its ``Opening``. T
 next request is begun when the response is complete and the transport has taken it,
 not when the application returns.
 
-Closing: a socket that is closed with unread input is reset, and the reset eats the
-response. So after a response that ends the connection comes a FIN, and what still
-arrives is dropped until the client's own FIN or a deadline ("lingering").
+Closing: after a response that ends the connection the transport is given to an
+``Ending``, and what still arrives is dropped until it is over.
 
 A client that sends FIN may have left, or only have finished speaking: TCP does not
 tell. It still gets its response. If nothing was written for EOF_GRACE since (what is
@@ -17,29 +16,32 @@ written to a client that has left brings a reset), the application is told that 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import socket
 import struct
 from contextvars import copy_context
 from typing import Any, Final
 
+try:
+    import cython
+except ImportError:
+    from ..wire import _nocython as cython
+
 from ..errors import RequestRefused
-from ..log import access_log
-from ..text import quoted
+from ..transport.ending import Ending
 from ..transport.progress import waiting
 from ..websocket.session import WebSocket
 from ..wire import deflate, handshake
 from ..wire.errors import HandshakeRefused
+from .access import CLIENT_CLOSED_REQUEST, log_malformed, log_request
 from .bodies import SizedBody
 from .exchange import Exchange
-from .forwarded import Address
 from .heads import head_size
 from .opening import Opening
 from .request import Request, parse
 from .response import Response, error_response
-from .scope import http_scope, peer_of, shown, websocket_scope
-from .serving import Worker
+from .scope import http_scope, peer_of, websocket_scope
+from .serving import Serving
 
 # What the next bytes are.
 HEAD: Final = 0  # the head of a request; nothing is in progress
@@ -47,29 +49,51 @@ BODY: Final = 1  # its body
 RESPONSE: Final = 2  # the next request; they wait for the response to be complete
 OPENING: Final = 3  # frames; they wait for the handshake to be decided
 CLOSING: Final = 4  # nobody's: they are dropped
+HANDED_OVER: Final = 5  # those of the WebSocket, which has the transport now
+
+# What the deadline is for.
+NOTHING: Final = 0
+HEAD_DUE: Final = 1  # the head of a request: 408
+REQUEST_DUE: Final = 2  # the first byte of one: close
+BODY_DUE: Final = 3  # more of a body: 408, or a cut
+REST_DUE: Final = 4  # what is left of a body that nobody wants: close
+DEPARTURE: Final = 5  # something that is written, or the client that sent FIN has left
+STREAM_DUE: Final = 6  # the server stops: something that is written, or the stream ends
+READING_DUE: Final = 7  # the client's taking of what waits for it: a cut
+END_DUE: Final = 8  # a look at the ending
 
 BACKLOG: Final = 65_536  # bytes that may wait before reading is paused
 DRAIN: Final = 65_536  # bytes of a body nobody wants that are read for the connection's sake
 LINGER_SECONDS: Final = 2.0
 EOF_GRACE: Final = 0.5
 NEVER: Final = float("inf")
-CLIENT_CLOSED_REQUEST: Final = 499  # in the log only, as nginx has it
+
+# When the server stops.
+FIRST_REQUEST_SECONDS: Final = 0.5  # for one that a new connection was opened for
+ARRIVED_SECONDS: Final = 0.05  # to read what has come by then
+STREAM_SECONDS: Final = 0.5  # for a stream that is no event stream to move
+LAST_LINGER_SECONDS: Final = 0.3  # for the FIN of a client that was not speaking
+NOTICE_SECONDS: Final = 0.5  # for an application to ask, and be told, that its stream has ended
 
 _RESET: Final = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)  # SO_LINGER: close with RST
 
 
 class HTTPProtocol:
-    """The asyncio protocol of one connection."""
+    """The asyncio protocol of one connection, and the ``Stream`` of one request at a time."""
 
     __slots__ = (
         "__weakref__",
+        "_beginning",
         "_buffer",
         "_context",
         "_deadline",
         "_drain_waiters",
         "_drained",
+        "_due",
+        "_ending",
         "_eof",
         "_exchange",
+        "_fresh",
         "_peer",
         "_reading",
         "_searched",
@@ -82,16 +106,16 @@ class HTTPProtocol:
         "_websocket",
         "_wrote",
         "loop",
-        "worker",
+        "serving",
         "write_paused",
     )
 
-    def __init__(self, worker: Worker, peername: Any, sockname: Any) -> None:
+    def __init__(self, serving: Serving, peername: Any, sockname: Any) -> None:
         """The addresses of the peer and of our own end, as the socket module has them."""
-        self.worker = worker
-        self.loop = worker.loop
+        self.serving = serving
+        self.loop = serving.loop
         self._transport: Any = None
-        self._peer = peer_of(peername, sockname, False, worker.proxies)
+        self._peer = peer_of(peername, sockname, False, serving.proxies)
         self._state = HEAD
         self._exchange: Exchange | None = None
         self._websocket: WebSocket | None = None
@@ -99,6 +123,8 @@ class HTTPProtocol:
         self._buffer = bytearray()
         self._searched = 0  # no head ends in so many first bytes of the buffer
         self._drained = 0
+        self._fresh = True  # no request has come
+        self._beginning = False  # the application is being called
         self._reading = True
         self._eof = False
         # Out.
@@ -107,10 +133,12 @@ class HTTPProtocol:
         self._unwritten = 0  # at the last look
         self._taken_at = 0.0  # when that was last seen to change
         self._drain_waiters: list[asyncio.Future[None]] = []
+        self._ending: Ending | None = None
         # One timer for all deadlines; one that was moved back finds out when it fires.
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = NEVER
         self._deadline = NEVER
+        self._due = NOTHING
 
     # What the transport calls (asyncio.Protocol).
 
@@ -119,11 +147,16 @@ class HTTPProtocol:
         if transport.get_extra_info("sslcontext") is not None:
             self._peer = self._peer._replace(secure=True)
         self._context = copy_context()
-        self.worker.connections.add(self)
-        self._arm(self.worker.config.timeout_request_head)
+        self.serving.connections.add(self)
+        if self.serving.draining:
+            self.shutdown()
+        else:
+            self._expect(HEAD_DUE, self.serving.limits.request_head)
 
     def data_received(self, data: bytes) -> None:
-        if self._state == CLOSING:
+        if self._state >= CLOSING:
+            if self._ending is not None:
+                self._ending.heard()
             return
         self._buffer += data
         if self._state == HEAD:
@@ -136,51 +169,64 @@ class HTTPProtocol:
     def eof_received(self) -> bool:
         self._eof = True
         if self._state == RESPONSE and not self._peer.secure:
-            self._await_response()
+            self._settle()
             return True
-        self._leave()
+        if self._state < CLOSING:
+            if self._peer.secure or self._transport.get_write_buffer_size():
+                self.close()  # which watches that what waits is taken
+            else:
+                self._leave()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        websocket = self._websocket
         exchange = self._exchange
-        if self._state != CLOSING and exchange is not None and not exchange.response.begun:
-            self.log_exchange(exchange, CLIENT_CLOSED_REQUEST)
+        if self._state == HANDED_OVER:
+            # TLS tells who was there when it heard of the loss, not who is there now.
+            self._websocket = None
+            if websocket is not None:
+                websocket.connection_lost(exc)
+            return
         self._leave()
         self._state = CLOSING
         self._end()
+        self._websocket = None
         self.resume_writing()
+        if exchange is not None and not exchange.response.begun:
+            log_request(exchange.client, exchange.request, CLIENT_CLOSED_REQUEST)
 
     def pause_writing(self) -> None:
         self.write_paused = True
-        self._watch_writing()
+        if self._state < CLOSING:
+            self._watch_writing()
 
     def resume_writing(self) -> None:
         self.write_paused = False
         for waiter in self._drain_waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        if self._state == CLOSING:
-            return
-        self._deadline = NEVER
-        exchange = self._exchange
-        if self._state == RESPONSE:
-            if exchange is None:
-                self._next()
-            else:
-                self._await_response()
-        elif exchange is not None and exchange.response.complete:
-            self._arm(self.worker.config.timeout_keep_alive)
+        if self._state == RESPONSE and self._exchange is None:
+            self._next()
+        elif self._state < CLOSING:
+            self._settle()
 
     # What the server calls.
 
     def shutdown(self) -> None:
-        """The server stops: end when nothing is in progress."""
-        if self._websocket is not None:
+        """The server stops: serve what has come, and end."""
+        exchange = self._exchange
+        if self._state == OPENING:
+            assert self._websocket is not None
             self._websocket.shutdown()
-        elif self._exchange is None or self._exchange.response.complete:
+        elif self._state == HEAD:
+            self._settle()
+        elif exchange is None:
+            pass  # the responses are taken first, and then comes what waits behind them
+        elif exchange.response.complete:
             self.close()
         else:
-            self._exchange.response.keep_alive = False
+            exchange.response.keep_alive = False
+            self._settle()
 
     def abort(self) -> None:
         """Cut the connection at once."""
@@ -189,75 +235,89 @@ class HTTPProtocol:
     # Requests.
 
     def _read_head(self) -> None:
-        buffer = self._buffer
-        limit = self.worker.config.h11_max_incomplete_event_size
-        try:
-            size = head_size(buffer, self._searched, limit)
-            request = parse(bytes(memoryview(buffer)[:size])) if size else None
-        except RequestRefused as exc:
-            self._refuse_head(exc.status, exc.reason)
-            return
-        if request is not None:
-            del buffer[:size]
-            self._searched = 0
-            self._deadline = NEVER
-            self._begin(request)
-        elif self._eof:
-            self.close()
-        elif buffer:
-            if not self._searched:
-                self._arm(self.worker.config.timeout_request_head)
-            self._searched = max(1, len(buffer) - 3)
+        """Begin the requests that the buffer holds, until one is in progress."""
+        limits = self.serving.limits
+        while self._state == HEAD:
+            buffer = self._buffer
+            try:
+                size = head_size(buffer, self._searched, limits.max_head)
+                request = parse(bytes(memoryview(buffer)[:size])) if size else None
+            except RequestRefused as exc:
+                self._refuse_head(exc.status, exc.reason)
+                return
+            if request is not None:
+                del buffer[:size]
+                self._searched = 0
+                self._due = NOTHING
+                self._fresh = False
+                self._begin(request)
+            elif self._eof:
+                self.close()
+            else:
+                if buffer:
+                    if not self._searched and not self.serving.draining:
+                        self._expect(HEAD_DUE, limits.request_head)
+                    self._searched = max(1, len(buffer) - 3)
+                return
 
     def _begin(self, request: Request) -> None:
-        worker = self.worker
-        if worker.draining or worker.full():
-            self._log_request(self._peer.client, request, 503)
-            self._respond(request.method, 503)
+        serving = self.serving
+        if serving.full():
+            self._refuse(request, 503)
+        elif serving.hosts is not None and not serving.hosts.allow(request.headers):
+            self._refuse(request, 421, "there is no such host here")
         elif request.upgrade and handshake.requested(
             request.method, request.http_version.encode(), request.headers
         ):
             self._open(request)
         else:
-            scope = http_scope(request, self._peer, worker.config.root_path, worker.state)
+            scope = http_scope(request, self._peer, serving.limits.root_path, serving.state)
             response = Response(
-                request.method, request.http_version, request.keep_alive, worker.default_headers
+                request.method, request.http_version, request.keep_alive, serving.default_headers
             )
-            exchange = Exchange(self, request, response, scope["client"])
+            exchange = Exchange(self, request, response, scope["client"], serving.flush_soon)
+            # All is settled before the call: an eager task factory makes it at once.
             self._exchange = exchange
-            worker.start(
-                scope, exchange.receive, exchange.send, self._context.copy(), exchange.app_done
-            )
             if request.body is None:
                 self._await_response()
             else:
                 self._state = BODY
                 if self._buffer or self._eof:
                     self._read_body()
+                else:
+                    self._settle()
+            if self._exchange is exchange:
+                self._beginning = True
+                exchange.task = serving.start(
+                    scope, exchange.receive, exchange.send, self._context.copy(), exchange.app_done
+                )
+                self._beginning = False
 
     def _open(self, request: Request) -> None:
         """Give a request to open a WebSocket to the application (RFC 6455 section 4.2)."""
-        worker = self.worker
-        group = worker.websockets
+        serving = self.serving
+        group = serving.websockets
+        if serving.draining:
+            self._refuse(request, 503)
+            return
         try:
             checked = handshake.check(request.headers)
             answer = checked.offers and deflate.negotiate(checked.offers, group.deflate)
         except HandshakeRefused as exc:
-            self._log_request(self._peer.client, request, exc.status)
-            self._respond(request.method, exc.status, exc.reason, list(exc.headers))
+            self._refuse(request, exc.status, exc.reason, list(exc.headers))
             return
         agreed, extensions = answer or (None, None)
         scope = websocket_scope(
-            request, self._peer, worker.config.root_path, worker.state, checked.subprotocols
+            request, self._peer, serving.limits.root_path, serving.state, checked.subprotocols
         )
-        if not worker.origins.allow(request.headers, scope["scheme"] == "wss"):
-            self._log_request(scope["client"], request, 403)
+        if not serving.origins.allow(request.headers, scope["scheme"] == "wss"):
             self._respond(request.method, 403, "pages of this Origin may not open WebSockets here")
+            log_request(scope["client"], request, 403)
             return
-        opening = Opening(self, request, checked, extensions, scope["client"])
+        opening = Opening(self, serving, request, checked, extensions, scope["client"])
         self._websocket = websocket = WebSocket(group, opening, agreed)
         self._state = OPENING
-        worker.start(
+        serving.start(
             scope, websocket.receive, websocket.send, self._context.copy(), websocket.app_done
         )
 
@@ -269,11 +329,7 @@ class HTTPProtocol:
         try:
             data = body.read(self._buffer)
         except RequestRefused as exc:
-            if exchange.response.begun:
-                self.close()
-            else:
-                self.log_exchange(exchange, exc.status)
-                self._respond(exchange.request.method, exc.status, exc.reason)
+            self._refuse_body(exchange, exc.status, exc.reason)
             return
         if exchange.response.complete:
             self._drained += len(data)
@@ -288,13 +344,21 @@ class HTTPProtocol:
             self.close()
         elif data and not exchange.feed(data):
             self.pause_reading()
+        else:
+            self._settle()
+
+    def _refuse_body(self, exchange: Exchange, status: int, reason: str) -> None:
+        """The body is malformed, or does not come."""
+        if exchange.response.begun:
+            self.close()
+        else:
+            self._respond(exchange.request.method, status, reason)
+            log_request(exchange.client, exchange.request, status)
 
     def _await_response(self) -> None:
         """A request has arrived whole; what comes now has to wait."""
         self._state = RESPONSE
-        if self._eof:
-            self._wrote = False
-            self._arm(EOF_GRACE)
+        self._settle()
 
     def _next(self) -> None:
         """The last response is complete and the connection persists: on to the next request."""
@@ -304,41 +368,48 @@ class HTTPProtocol:
             self._state = RESPONSE
             return
         self._state = HEAD
-        self._arm(self.worker.config.timeout_keep_alive)
+        self._settle()
         self.resume_reading()
-        if self._buffer or self._eof:
+        # Not while the application is being called: who called it looks at the buffer next.
+        if (self._buffer or self._eof) and not self._beginning:
             self._read_head()
 
-    # What an exchange or an opening calls.
+    # What an exchange or an opening calls (Stream).
 
     @property
     def lost(self) -> bool:
-        """Whether nothing can be written any more."""
-        return self._state == CLOSING
+        return self._state >= CLOSING
 
     def pause_reading(self) -> None:
+        """Take nothing more from the client for now; nothing is held against it meanwhile."""
         if self._reading and not self._eof:
             self._reading = False
             self._transport.pause_reading()
+            if self._due == BODY_DUE:
+                self._due = NOTHING
 
     def resume_reading(self) -> None:
         if not self._reading and not self._eof:
             self._reading = True
             self._transport.resume_reading()
+            if self._state == BODY:
+                self._settle()
 
     def write(self, parts: list[bytes]) -> None:
         """Write pieces together; large ones are not copied once more for it."""
         self._wrote = True
-        if len(parts) == 1:
-            self._transport.write(parts[0])
-        elif sum(map(len, parts)) <= BACKLOG:
-            self._transport.write(b"".join(parts))
-        else:
-            for part in parts:
-                self._transport.write(part)
+        try:
+            if len(parts) == 1:
+                self._transport.write(parts[0])
+            elif sum(map(len, parts)) <= BACKLOG:
+                self._transport.write(b"".join(parts))
+            else:
+                for part in parts:
+                    self._transport.write(part)
+        except RuntimeError:
+            pass  # uvloop: it is closed, and connection_lost will be called in a moment
 
     async def drained(self) -> None:
-        """Wait until the transport takes more, or the client is gone."""
         while self.write_paused:
             waiter = self.loop.create_future()
             self._drain_waiters.append(waiter)
@@ -348,22 +419,27 @@ class HTTPProtocol:
                 self._drain_waiters.remove(waiter)
 
     def write_continue(self) -> None:
-        """Ask for the body that the client holds back (RFC 9110 section 10.1.1)."""
         if self._state == BODY:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.write([b"HTTP/1.1 100 Continue\r\n\r\n"])
+            self._settle()
 
-    def announce(self, exchange: Exchange, final: bool) -> None:
-        """The head of a response is about to leave: settle whether the connection persists."""
+    def announce(self, final: bool) -> None:
+        """The head of the response is about to leave: settle whether the connection persists."""
+        exchange = self._exchange
+        assert exchange is not None
         body = exchange.request.body
         response = exchange.response
-        if self.worker.draining or exchange.waits_for_body:
+        if self.serving.draining or exchange.waits_for_body:
             # A client that saw no 100 Continue may send its body or not.
             response.keep_alive = False
+            if not final:
+                self._expect(STREAM_DUE, STREAM_SECONDS)
         elif final and isinstance(body, SizedBody) and body.left > DRAIN:
             response.keep_alive = False
 
-    def response_done(self, exchange: Exchange) -> None:
-        """A response is complete: on to the next request, or close."""
+    def response_done(self) -> None:
+        exchange = self._exchange
+        assert exchange is not None
         body = exchange.request.body
         if exchange.response.left or not exchange.response.keep_alive:
             self.close()
@@ -373,13 +449,13 @@ class HTTPProtocol:
             self.close()
         else:
             self._drained = 0
-            self._arm(self.worker.config.timeout_keep_alive)
             self.resume_reading()
+            self._settle()
 
-    def app_failed(self, exchange: Exchange) -> None:
-        """The application has ended without a complete response: 500, or a visible cut."""
+    def app_failed(self) -> None:
+        exchange = self._exchange
+        assert exchange is not None
         if not exchange.response.begun:
-            self.log_exchange(exchange, 500)
             self._respond(exchange.request.method, 500)
         elif exchange.response.cut_is_visible:
             self.close()
@@ -389,54 +465,71 @@ class HTTPProtocol:
             self._transport.abort()
 
     def refuse(self, status: int, reason: str = "") -> None:
-        """Answer an opening handshake with an error, and close."""
         self._respond(b"GET", status, reason)
 
-    def detach(self) -> tuple[Any, bytes]:
-        """Hand over the transport, and what came behind the request; this is the end here."""
+    def hand_over(self, head: bytes, successor: Any) -> None:
         trailing = bytes(self._buffer)
-        self._state = CLOSING
+        transport = self._transport
+        self._state = HANDED_OVER
         self._end()
-        return self._transport, trailing
+        self.write([head])
+        transport.set_protocol(successor)
+        self.serving.connections.add(successor)
+        self.resume_reading()
+        successor.opened(transport, self.write_paused, trailing)
 
     # Closing.
 
     def close(self) -> None:
         """Close without losing what was written last; nothing more is parsed."""
-        if self._state == CLOSING:
+        if self._state >= CLOSING:
             return
         # A client that has nothing more to say needs no lingering.
         exchange = self._exchange
-        silent = (
-            exchange is not None and self._state == RESPONSE and not exchange.request.keep_alive
+        silent = self._eof or (
+            not self._buffer
+            and (
+                self._state == HEAD
+                or (
+                    exchange is not None
+                    and self._state == RESPONSE
+                    and not exchange.request.keep_alive
+                )
+            )
         )
-        abrupt = (silent or self._state == HEAD) and not self._buffer
-        speaking = self._state == BODY
+        speaking = self._state == BODY or bool(self._buffer)
         self._leave()
         self._state = CLOSING
         self._buffer.clear()
-        self._watch_writing()
-        if abrupt or self._eof:
-            self._transport.close()
-        elif self._transport.can_write_eof():
-            try:
-                self._transport.write_eof()
-            except OSError:
-                self._transport.abort()  # reset, and not noticed yet
-            else:
-                self.resume_reading()
-        elif speaking:
-            # TLS cannot be closed one way: what the client sees is the response's length.
-            self.resume_reading()
-        else:
-            self._transport.close()
+        soon = self.serving.draining and not speaking
+        self._ending = Ending(
+            self._transport,
+            self.loop.time(),
+            LAST_LINGER_SECONDS if soon else LINGER_SECONDS,
+            self.serving.limits.write,
+            speaking=speaking,
+            silent=silent,
+        )
+        self._expect(END_DUE, self._ending.interval)
 
     def _refuse_head(self, status: int, reason: str) -> None:
         """Answer to what stands at the front of the buffer in place of a good head."""
         line = bytes(self._buffer[:200]).split(b"\r\n", 1)[0]
-        if access_log.isEnabledFor(logging.INFO):
-            access_log.info('%s - "%s" %d', shown(self._peer.client), quoted(line), status)
         self._respond(line.split(b" ", 1)[0], status, reason)
+        log_malformed(self._peer.client, line, status)
+
+    def _refuse(
+        self,
+        request: Request,
+        status: int,
+        reason: str = "",
+        headers: list[tuple[bytes, bytes]] | None = None,
+    ) -> None:
+        """Answer a request of which the application never hears."""
+        if request.body is not None:
+            self._state = BODY
+        self._respond(request.method, status, reason, headers)
+        log_request(self._peer.client, request, status)
 
     def _respond(
         self,
@@ -446,11 +539,12 @@ class HTTPProtocol:
         headers: list[tuple[bytes, bytes]] | None = None,
     ) -> None:
         """Answer for the application, and close; what was received behind is dropped."""
-        defaults = self.worker.default_headers
-        self._transport.write(error_response(method, status, reason, headers or [], defaults))
+        defaults = self.serving.default_headers
+        self.write([error_response(method, status, reason, headers or [], defaults)])
         self._leave()
         self._exchange = None
-        self._state = RESPONSE
+        if self._state != BODY:
+            self._state = RESPONSE
         self.close()
 
     def _leave(self) -> None:
@@ -461,17 +555,59 @@ class HTTPProtocol:
             self._websocket.client_left()
 
     def _end(self) -> None:
-        self.worker.connections.discard(self)
+        self.serving.connections.discard(self)
+        self._exchange = None
+        self._ending = None
         self._buffer.clear()
-        self._deadline = NEVER
+        self._due = NOTHING
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
+    def _end_stream(self, exchange: Exchange) -> None:
+        """The server stops: end a response that has begun and has no end in sight."""
+        last = exchange.end()
+        if last:
+            self.write(last)
+        exchange.response.keep_alive = False
+        self.response_done()
+        self.loop.call_later(NOTICE_SECONDS, _cancel_unless_told, self.serving, exchange)
+
     # Deadlines.
 
-    def _arm(self, seconds: float) -> None:
-        """Set the one deadline; what it means depends on the state when it comes."""
+    def _settle(self) -> None:
+        """Set the deadline that the state asks for."""
+        exchange = self._exchange
+        serving = self.serving
+        state = self._state
+        if self.write_paused or state >= CLOSING:
+            return  # whether the client reads is what matters
+        self._due = NOTHING
+        if state == HEAD:
+            if serving.draining:
+                fresh = self._fresh or self._searched
+                self._expect(REQUEST_DUE, FIRST_REQUEST_SECONDS if fresh else ARRIVED_SECONDS)
+            else:
+                self._expect(REQUEST_DUE, serving.limits.keep_alive)
+        elif exchange is None:
+            pass  # a handshake, whose deadline is the WebSocket's
+        elif exchange.response.complete:
+            self._expect(REST_DUE, serving.limits.keep_alive)
+        elif serving.draining and exchange.response.is_stream:
+            self._wrote = False
+            self._expect(STREAM_DUE, 0.0 if exchange.response.is_event_stream else STREAM_SECONDS)
+        elif state == RESPONSE:
+            if self._eof:
+                self._wrote = False
+                self._expect(DEPARTURE, EOF_GRACE)
+        elif self._reading and not exchange.waits_for_body:
+            seconds = serving.limits.request_body
+            if seconds is not None:
+                self._expect(BODY_DUE, seconds)
+
+    def _expect(self, due: cython.Py_ssize_t, seconds: float) -> None:
+        """Set the one deadline, and what it is for."""
+        self._due = due
         when = self._deadline = self.loop.time() + seconds
         if self._timer is not None:
             if self._timer_at <= when:
@@ -482,63 +618,65 @@ class HTTPProtocol:
 
     def _on_timer(self) -> None:
         self._timer = None
-        if self._deadline == NEVER:
+        due = self._due
+        if due == NOTHING:
             return
-        if self.loop.time() < self._deadline:
+        now = self.loop.time()
+        if now < self._deadline:
             self._timer_at = self._deadline
             self._timer = self.loop.call_at(self._deadline, self._on_timer)
             return
-        self._deadline = NEVER
-        if self.write_paused or self._state == CLOSING:
+        self._due = NOTHING
+        exchange = self._exchange
+        if due == END_DUE:
+            assert self._ending is not None
+            seconds = self._ending.look(now)
+            if seconds:
+                self._expect(END_DUE, seconds)
+        elif due == READING_DUE:
             self._judge_writing()
-        elif self._state == HEAD:
-            if self._buffer:
-                self._refuse_head(408, "the request's head took too long")
+        elif due == HEAD_DUE and self._buffer:
+            self._refuse_head(408, "the request's head took too long")
+        elif due == BODY_DUE:
+            assert exchange is not None
+            self._refuse_body(exchange, 408, "the request's body took too long")
+        elif due == STREAM_DUE:
+            assert exchange is not None
+            if self._wrote or not exchange.response.is_stream:
+                self._settle()
             else:
-                self.close()
-        elif self._state == BODY:
-            self.close()  # the body that nobody wants took too long
-        elif self._wrote:
-            self._await_response()
+                self._end_stream(exchange)
+        elif due == DEPARTURE:
+            if self._wrote:
+                self._settle()
+            else:
+                self._leave()
         else:
-            self._leave()
+            self.close()
 
     def _watch_writing(self) -> None:
         """Look now and then whether the client takes what waits for it."""
         self._unwritten = waiting(self._transport)
         self._taken_at = self.loop.time()
-        self._arm(self._look_after())
+        self._expect(READING_DUE, self._look_after())
 
     def _judge_writing(self) -> None:
-        """Cut off a client that takes nothing, or has nothing more to take and lingers."""
+        """Cut off a client that takes nothing of what waits for it."""
         unwritten = waiting(self._transport)
-        timeout = self.worker.config.timeout_write
+        timeout = self.serving.limits.write
         if unwritten != self._unwritten:
             self._watch_writing()
-        elif not unwritten or (
-            timeout is not None and self.loop.time() - self._taken_at >= timeout
-        ):
+        elif timeout is not None and self.loop.time() - self._taken_at >= timeout:
             self._transport.abort()
         else:
-            self._arm(self._look_after())
+            self._expect(READING_DUE, self._look_after())
 
     def _look_after(self) -> float:
-        timeout = self.worker.config.timeout_write
-        return min(LINGER_SECONDS, timeout) if timeout and self._unwritten else LINGER_SECONDS
+        timeout = self.serving.limits.write
+        return min(LINGER_SECONDS, timeout) if timeout else LINGER_SECONDS
 
-    # The access log.
 
-    def log_exchange(self, exchange: Exchange, status: int) -> None:
-        """The line of a request that reached the application."""
-        self._log_request(exchange.client, exchange.request, status)
-
-    def _log_request(self, client: Address | None, request: Request, status: int) -> None:
-        if access_log.isEnabledFor(logging.INFO):
-            access_log.info(
-                '%s - "%s %s HTTP/%s" %d',
-                shown(client),
-                request.method.decode("ascii"),
-                quoted(request.target),
-                request.http_version,
-                status,
-            )
+def _cancel_unless_told(serving: Serving, exchange: Exchange) -> None:
+    """Cancel an application that has not noticed that its stream has ended."""
+    if exchange.task is not None and not exchange.told:
+        serving.cancel(exchange.task)

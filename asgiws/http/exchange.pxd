@@ -2,15 +2,18 @@
 from asgiws.http.response cimport Response
 
 cdef class Exchange:
-    cdef public object client, request
+    cdef public object client, request, task
+    cdef public bint told
     cdef public Response response
-    cdef object _connection
+    cdef object _stream, _flush_soon
     cdef list _body, _waiters
     cdef Py_ssize_t _body_size, _budget, _budget_bytes
     cdef bint _continues, _gone, _more_body
 
     cpdef bint feed(self, bytes data) except -1
+    cpdef flush_head(self)
     cpdef leave(self)
     cdef bint _ready(self) except -1
     cdef bint _received(self) except -1
+    cdef _write_head(self)
     cdef _wake(self)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Any, Final
 
+from ..asgi import Event
 from ..errors import ASGIError
 from ..log import error_log
+from .access import log_request
 from .forwarded import Address
 from .request import Request
 from .response import Response
-from .serving import Event
-
-if TYPE_CHECKING:
-    from .connection import HTTPProtocol
+from .stream import Stream
 
 BODY_MARK: Final = 65_536  # bytes of a body that wait for the application
 
@@ -25,9 +25,10 @@ BUDGET_BYTES: Final = 262_144
 class Exchange:
     """The ASGI ``receive`` and ``send`` of one request.
 
-    The connection feeds it (``feed``, ``leave``) and is told when the response is
+    The stream feeds it (``feed``, ``leave``) and is told when the response is
     complete; from then on the exchange is the application's alone, which may go on
-    working.
+    working. ``task`` is the call of the application while it runs; ``told``: it has
+    been given http.disconnect.
     """
 
     __slots__ = (
@@ -35,27 +36,35 @@ class Exchange:
         "_body_size",
         "_budget",
         "_budget_bytes",
-        "_connection",
         "_continues",
+        "_flush_soon",
         "_gone",
         "_more_body",
+        "_stream",
         "_waiters",
         "client",
         "request",
         "response",
+        "task",
+        "told",
     )
 
     def __init__(
         self,
-        connection: HTTPProtocol,
+        stream: Stream,
         request: Request,
         response: Response,
         client: Address | None,
+        flush_soon: Callable[[Exchange], object],
     ) -> None:
-        self._connection = connection
+        """``flush_soon`` calls ``flush_head`` when the event loop has come round."""
+        self._stream = stream
         self.client = client
         self.request = request
         self.response = response
+        self._flush_soon = flush_soon
+        self.task: asyncio.Task[None] | None = None
+        self.told = False
         self._body: list[bytes] = []
         self._body_size = 0
         self._more_body = True  # the application has not been given all
@@ -71,23 +80,26 @@ class Exchange:
         """The next event: http.request until the body is complete, then http.disconnect."""
         if self._continues:
             self._continues = False
-            self._connection.write_continue()
+            self._stream.write_continue()
         while not self._ready():
-            waiter = self._connection.loop.create_future()
+            waiter = self._stream.loop.create_future()
             self._waiters.append(waiter)
             try:
                 await waiter
             finally:
                 self._waiters.remove(waiter)
         if self.response.complete or not (self._more_body and (self._body or self._received())):
-            await asyncio.sleep(0)  # an application that does not take the hint starves nobody
+            if self.told:
+                await asyncio.sleep(0)  # an application that does not take the hint starves nobody
+            # The first one comes without a wait: frameworks ask inside of a cancelled scope.
+            self.told = True
             return {"type": "http.disconnect"}
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body.clear()
         self._body_size = 0
         self._more_body = not self._received()
         if self._more_body:
-            self._connection.resume_reading()
+            self._stream.resume_reading()
         return {"type": "http.request", "body": body, "more_body": self._more_body}
 
     def _ready(self) -> bool:
@@ -105,12 +117,12 @@ class Exchange:
         ASGIError for an event that is malformed or out of order.
         """
         response = self.response
-        connection = self._connection
+        stream = self._stream
         try:
             kind = event["type"]
         except (TypeError, KeyError):
             raise ASGIError(f"expected an event, a dict with a type, got {event!r:.200}") from None
-        if connection.lost:
+        if stream.lost:
             await asyncio.sleep(0)
             return
         if response.complete:
@@ -119,26 +131,32 @@ class Exchange:
             if kind != "http.response.start":
                 raise ASGIError(f"expected http.response.start, got {kind!r:.200}")
             response.start(event.get("status"), event.get("headers", ()))
+            if response.is_event_stream:
+                self._write_head()
+            else:
+                self._flush_soon(self)
             return
         if kind != "http.response.body":
             raise ASGIError(f"expected http.response.body, got {kind!r:.200}")
         data = event.get("body", b"")
-        more = event.get("more_body", False)
-        if response.begun:
-            connection.write(response.body(data, more))
-        else:
-            connection.announce(self, not more)
-            connection.write(response.body(data, more))
-            self._continues = False
-            connection.log_exchange(self, response.status)
+        more = bool(event.get("more_body", False))
+        begun = response.begun
+        if not begun:
+            stream.announce(not more)
+        stream.write(response.body(data, more))
+        self._continues = False
+        left = response.left
         if not more:
-            left = response.left
             self._wake()
-            connection.response_done(self)
+            stream.response_done()
+        # All is settled when the log is called: whatever it does, the connection goes on.
+        if not begun:
+            log_request(self.client, self.request, response.status)
+        if not more:
             if left:
                 raise ASGIError(f"expected {left} more bytes of body, as content-length says")
-        elif connection.write_paused:
-            await connection.drained()
+        elif stream.write_paused:
+            await stream.drained()
             self._budget = BUDGET_EVENTS
             self._budget_bytes = BUDGET_BYTES
         else:
@@ -149,23 +167,39 @@ class Exchange:
                 self._budget_bytes = BUDGET_BYTES
                 await asyncio.sleep(0)
 
+    def _write_head(self) -> None:
+        """Let the head leave without a piece of the body."""
+        self._stream.announce(False)
+        self._stream.write(self.response.head())
+        self._continues = False
+        log_request(self.client, self.request, self.response.status)
+
     def app_done(self, task: asyncio.Task[None]) -> None:
         """The application has returned, raised or been cancelled: answer for it."""
-        failed = task.cancelled()
-        exc = None if failed else task.exception()
+        self.task = None
+        response = self.response
+        cancelled = task.cancelled()  # by the server: others are an exception
+        exc = None if cancelled else task.exception()
+        answered = response.complete or self._stream.lost
+        begun = response.begun
+        if not answered:
+            if self.told and exc is None:
+                # The client has left, and the application has done as it was told.
+                answered = True
+                self._stream.close()
+            else:
+                self._stream.app_failed()
         if exc is not None:
-            failed = True
             error_log.error("Exception in ASGI application", exc_info=exc)
-        if self.response.complete or self._connection.lost:
-            return
-        if not failed:
+        elif not answered and not cancelled:
             error_log.error(
                 "the application returned without %s",
-                "the end of its response" if self.response.status else "a response",
+                "the end of its response" if response.status else "a response",
             )
-        self._connection.app_failed(self)
+        if not answered and not begun:
+            log_request(self.client, self.request, 500)
 
-    # What the connection calls.
+    # What the stream calls.
 
     def feed(self, data: bytes) -> bool:
         """A piece of the body has come, or its end; whether more is wanted for now."""
@@ -181,8 +215,24 @@ class Exchange:
         """Whether the client holds its body back until it sees 100 Continue."""
         return self._continues
 
+    def flush_head(self) -> None:
+        """The body did not follow the head: let the head leave alone, if it can be sent yet.
+
+        Not if the application has ended meanwhile: then the answer is another one.
+        """
+        if not self.response.begun and not self._stream.lost:
+            task: Any = self.task
+            if task is not None and not task.done():
+                self._write_head()
+
+    def end(self) -> list[bytes]:
+        """The server stops: end a response that has no length of its own; the last bytes of it."""
+        last = self.response.finish()
+        self.leave()
+        return last
+
     def leave(self) -> None:
-        """The client has left."""
+        """The client has left, or must be treated so."""
         self._gone = True
         self._wake()
 

@@ -49,6 +49,7 @@ class Proxies:
         for item in reversed(b",".join(forwarded).split(b",")):
             host, port = _host_and_port(item.decode("latin-1").strip())
             ip = _ip(host)
+            host = host.partition("%")[0]  # a zone says nothing on another host than its own
             if ip is None:
                 if not item.strip():
                     continue

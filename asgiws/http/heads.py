@@ -12,11 +12,14 @@ from typing import Final
 import h11
 
 from ..errors import RequestRefused
-from ..wire.grammar import tokens
+from ..wire.grammar import CONTROLS, tokens
 
 Headers = list[tuple[bytes, bytes]]
 # The method, the target, the version as "1.1", and the headers with lower-cased names.
 RawHead = tuple[bytes, bytes, bytes, Headers]
+
+# httpd's and gunicorn's limit, too: each header costs the parser much more than its bytes.
+MAX_HEADERS: Final = 100
 
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*")
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
@@ -53,13 +56,19 @@ def read_head(head: bytes) -> RawHead:
     Raises RequestRefused where it is no head by RFC 9112 sections 2 to 5, or by h11.
     """
     lines = head.count(b"\r\n")
-    if head.count(b"\n") != lines or head.count(b"\r") != lines:  # section 2.2
-        raise RequestRefused(400, "lines must end with CRLF")
+    if len(head.translate(None, CONTROLS)) != len(head) - 2 * lines:
+        if head.count(b"\n") != lines or head.count(b"\r") != lines:  # section 2.2
+            raise RequestRefused(400, "lines must end with CRLF")
+        raise RequestRefused(400, "there is a control character in it")  # RFC 9110 section 5.5
+    if lines - 2 > MAX_HEADERS:
+        raise RequestRefused(431, f"there are more than {MAX_HEADERS} headers")
     connection = h11.Connection(h11.SERVER)
     connection.receive_data(head)
     try:
         event = connection.next_event()
     except h11.RemoteProtocolError as exc:
+        # h11's own frame holds the error that holds the frame, and everything below it.
+        exc.__traceback__ = None
         status = exc.error_status_hint
         reason = str(exc).partition(": b")[0]  # not what the client sent, which h11 quotes
         raise RequestRefused(_coding_status(head) if status == 501 else status, reason) from None

@@ -7,31 +7,18 @@ session's line in the access log.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 from ..errors import ASGIError
 from ..log import access_log
-from ..text import quoted
+from ..websocket.session import WebSocket
 from ..wire import handshake
+from .access import log_session
 from .forwarded import Address
 from .request import Request
 from .response import Response, checked_headers
-from .scope import shown
-
-if TYPE_CHECKING:
-    from ..websocket.session import WebSocket
-    from .connection import HTTPProtocol
-
-# Of a 101 these are the server's to write.
-_RESERVED: Final = {
-    b"connection",
-    b"content-length",
-    b"sec-websocket-accept",
-    b"sec-websocket-extensions",
-    b"sec-websocket-protocol",
-    b"transfer-encoding",
-    b"upgrade",
-}
+from .serving import Serving
+from .stream import Stream
 
 
 class Opening:
@@ -39,27 +26,28 @@ class Opening:
 
     __slots__ = (
         "_client",
-        "_connection",
         "_extensions",
         "_path",
         "_request",
         "_response",
+        "_serving",
         "_since",
-        "_worker",
+        "_stream",
     )
 
     def __init__(
         self,
-        connection: HTTPProtocol,
+        stream: Stream,
+        serving: Serving,
         request: Request,
         checked: handshake.Request,
         extensions: bytes | None,
         client: Address | None,
     ) -> None:
         """``extensions`` is what the response's Sec-WebSocket-Extensions is to say, if anything."""
-        self._worker = connection.worker
-        # Neither is needed, nor kept, once the WebSocket is open.
-        self._connection: HTTPProtocol | None = connection
+        self._serving = serving
+        # Neither is needed, nor kept, once the handshake is decided.
+        self._stream: Stream | None = stream
         self._request: handshake.Request | None = checked
         self._extensions = extensions
         self._path = request.target
@@ -73,9 +61,9 @@ class Opening:
         Raises ASGIError, before a byte is written, for a subprotocol that was not
         offered and for headers that may not be sent.
         """
-        connection = self._connection
+        stream = self._stream
         request = self._request
-        assert connection is not None
+        assert stream is not None
         assert request is not None
         offered = request.subprotocols
         if subprotocol is not None and subprotocol not in offered:
@@ -85,78 +73,80 @@ class Opening:
             )
         pairs = checked_headers(headers)
         given = {name for name, _ in pairs}
-        if not _RESERVED.isdisjoint(given):
+        if not handshake.OWN_HEADERS.isdisjoint(given):
             raise ASGIError(
                 f"websocket.accept: expected no header that is the server's to write, "
-                f"got {sorted(_RESERVED & given)!r}"
+                f"got {sorted(handshake.OWN_HEADERS & given)!r}"
             )
-        worker = self._worker
         head = handshake.response(request, subprotocol, self._extensions, pairs)
-        transport, trailing = connection.detach()
-        transport.write(b"%b%b\r\n" % (head[:-2], worker.default_headers(given)))
-        transport.set_protocol(websocket)
-        worker.connections.add(websocket)
-        connection.resume_reading()
-        self._connection = self._request = self._extensions = None
-        self._since = worker.loop.time()
-        websocket.opened(transport, connection.write_paused, trailing)
+        self._extensions = None
+        self._decided()
+        self._since = self._serving.loop.time()
+        stream.hand_over(b"%b%b\r\n" % (head[:-2], self._serving.default_headers(given)), websocket)
 
     def refuse(self, status: int, reason: str = "") -> None:
         """Answer with an error of the server's own; a denial that has begun is cut off."""
-        connection = self._connection
-        if connection is None or connection.lost:
+        stream = self._stream
+        if stream is None or stream.lost:
             return
+        self._decided()
         if self._response is not None and self._response.begun:
-            connection.close()
+            stream.close()
         else:
-            self._log(status)
-            connection.refuse(status, reason)
+            stream.refuse(status, reason)
+            log_session(self._client, self._path, status)
 
     def respond_start(self, status: Any, headers: Any) -> None:
         """Take the head of a denial (websocket.http.response.start); raises ASGIError."""
-        response = Response(b"GET", "1.1", False, self._worker.default_headers)
+        response = Response(b"GET", "1.1", False, self._serving.default_headers)
         response.start(status, headers)
         self._response = response
 
     async def respond_body(self, data: Any, more: Any) -> None:
         """Write a piece of its body; waits while the client does not read."""
         response = self._response
-        connection = self._connection
-        assert connection is not None
+        stream = self._stream
+        assert stream is not None
         assert response is not None
+        more = bool(more)
         begun = response.begun
-        connection.write(response.body(data, more))
-        if not begun:
-            self._log(response.status)
+        stream.write(response.body(data, more))
         if not more:
-            connection.close()
-            if response.left:
-                raise ASGIError(
-                    f"expected {response.left} more bytes of body, as content-length says"
-                )
-        else:
-            await connection.drained()
+            self._decided()
+            stream.close()
+        if not begun:
+            log_session(self._client, self._path, response.status)
+        if more:
+            await stream.drained()
+        elif response.left:
+            raise ASGIError(f"expected {response.left} more bytes of body, as content-length says")
 
     def ended(self, websocket: WebSocket) -> None:
-        """The session is over: the worker forgets it, the access log gets its line."""
-        self._worker.connections.discard(websocket)
+        """The session is over: the server forgets it, the access log gets its line."""
+        self._serving.connections.discard(websocket)
         if not access_log.isEnabledFor(logging.INFO):
             return
-        seconds = self._worker.loop.time() - self._since
-        self._log(
+        seconds = self._serving.loop.time() - self._since
+        log_session(
+            self._client,
+            self._path,
             101,
             f"{f' subprotocol={websocket.subprotocol}' if websocket.subprotocol else ''}"
             f" {seconds:.1f}s in={websocket.messages_in}/{websocket.bytes_in}B"
             f" out={websocket.messages_out}/{websocket.bytes_out}B"
             f" close={websocket.close_code} by={websocket.closed_by}",
+            {
+                "subprotocol": websocket.subprotocol,
+                "duration": seconds,
+                "messages_in": websocket.messages_in,
+                "bytes_in": websocket.bytes_in,
+                "messages_out": websocket.messages_out,
+                "bytes_out": websocket.bytes_out,
+                "close_code": websocket.close_code,
+                "closed_by": websocket.closed_by,
+            },
         )
 
-    def _log(self, status: int, session: str = "") -> None:
-        if access_log.isEnabledFor(logging.INFO):
-            access_log.info(
-                '%s - "WebSocket %s" %d%s',
-                shown(self._client),
-                quoted(self._path),
-                status,
-                session,
-            )
+    def _decided(self) -> None:
+        """Let go of what is not needed any more; a cycle of references would outlive it."""
+        self._stream = self._request = None

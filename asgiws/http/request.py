@@ -11,14 +11,10 @@ from typing import Final, NamedTuple
 
 from ..errors import RequestRefused
 from ..wire.grammar import tokens
+from ..wire.host import is_host
 from .bodies import ChunkedBody, SizedBody
 from .heads import Headers, read_head
 
-# RFC 9110 section 7.2, with the host of RFC 3986 section 3.2.2; never empty.
-_HOST: Final = re.compile(
-    rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+(?::[0-9]{0,5})?"
-    rb"|\[[0-9A-Fa-fvV:.%\-._~!$&'()*+,;=]+\](?::[0-9]{0,5})?"
-)
 _ABSOLUTE: Final = re.compile(rb"(?i:https?|wss?)://([^/?#]*)([^#]*)")
 
 
@@ -52,6 +48,8 @@ def parse(head: bytes) -> Request:
 def _check(method: bytes, target: bytes, version: bytes, headers: Headers) -> Request:
     if version[:2] != b"1.":
         raise RequestRefused(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+    if method == b"CONNECT":
+        raise RequestRefused(501, "this is not a proxy")
     modern = version != b"1.0"
     host = length = None
     chunked = continues = upgrade = False
@@ -73,7 +71,7 @@ def _check(method: bytes, target: bytes, version: bytes, headers: Headers) -> Re
     if host is None:
         if modern:  # section 3.2
             raise RequestRefused(400, "the Host header is missing")
-    elif not _HOST.fullmatch(host):
+    elif not is_host(host):
         raise RequestRefused(400, "the Host header is malformed")
     body: SizedBody | ChunkedBody | None = None
     if chunked:
@@ -102,17 +100,18 @@ def _check(method: bytes, target: bytes, version: bytes, headers: Headers) -> Re
 
 def _other_form(method: bytes, target: bytes, headers: Headers) -> bytes:
     """A target that is no path (section 3.2), as one; ``headers`` get its host."""
-    if method == b"CONNECT":
-        raise RequestRefused(501, "this is no proxy")
     if target == b"*" and method == b"OPTIONS":
         return target
     match = _ABSOLUTE.fullmatch(target)
-    if match is None or not _HOST.fullmatch(match[1]):
+    if match is None or not is_host(match[1]):
         raise RequestRefused(400, "the request's target is malformed")
     # Section 3.2.2: the target's host is the one that counts.
     for index, (name, _value) in enumerate(headers):
         if name == b"host":
             headers[index] = (name, match[1])
+            break
+    else:  # as HTTP/1.0 allows
+        headers.append((b"host", match[1]))
     path = match[2]
     if path[:1] == b"/":
         return path

@@ -1,6 +1,6 @@
 # The header of response.py.
 cdef class Response:
-    cdef public bint begun, complete, keep_alive
+    cdef public bint begun, complete, is_event_stream, keep_alive
     cdef public Py_ssize_t status
     cdef public object left
     cdef bint _body_allowed, _modern, _says_close
@@ -10,5 +10,8 @@ cdef class Response:
 
     cpdef start(self, status, headers)
     cpdef list body(self, data, more)
+    cpdef list head(self)
+    cpdef list finish(self)
+    cdef list _begin(self)
 
 cpdef checked_headers(headers)

@@ -72,6 +72,12 @@ def _says_close(pairs: Headers) -> bool:
     return b"close" in tokens([value for name, value in pairs if name == b"connection"])
 
 
+def _is_event_stream(pairs: Headers) -> bool:
+    """Whether the application's headers announce server-sent events."""
+    types = [value.lower() for name, value in pairs if name == b"content-type"]
+    return any(value.startswith(b"text/event-stream") for value in types)
+
+
 def _length(pairs: Headers) -> int:
     """The application's content-length; raises ASGIError."""
     values = [value for name, value in pairs if name == b"content-length"]
@@ -83,9 +89,10 @@ def _length(pairs: Headers) -> int:
 class Response:
     """The bytes of one response: ``start`` once, then ``body`` until it is complete.
 
-    The head leaves together with the first piece of the body (ASGI: not before).
-    ``keep_alive`` may be cleared until then, to announce that the connection closes;
-    afterwards it says whether it can persist. ``begun``: the head has left.
+    The head leaves together with the first piece of the body, or alone (``head``), where
+    that is long in coming. ``keep_alive`` may be cleared until then, to announce that the
+    connection closes; afterwards it says whether it can persist. ``begun``: the head has
+    left. ``is_event_stream``: it is a text/event-stream without an end in sight.
     """
 
     __slots__ = (
@@ -97,6 +104,7 @@ class Response:
         "_says_close",
         "begun",
         "complete",
+        "is_event_stream",
         "keep_alive",
         "left",
         "status",
@@ -112,6 +120,7 @@ class Response:
         self.status = 0  # once there is one, the response is started
         self.begun = False
         self.complete = False
+        self.is_event_stream = False
         self._framing = UNDECIDED
         self.left = 0  # of a Content-Length
         self._says_close = False
@@ -119,8 +128,10 @@ class Response:
 
     def start(self, status: Any, headers: Any) -> None:
         """Take the head; raises ASGIError, and takes nothing, if it cannot be sent."""
-        if not isinstance(status, int) or not 200 <= status <= 999:
+        number = int(status) if isinstance(status, int) else 0
+        if not 200 <= number <= 999:
             raise ASGIError(f"expected status to be an int from 200 to 999, got {status!r:.200}")
+        status = number
         pairs = checked_headers(headers)
         given = {name for name, _ in pairs}
         says_close = b"connection" in given and _says_close(pairs)
@@ -144,17 +155,19 @@ class Response:
         elif length is not None:
             self._framing = LENGTH
             self.left = length
-        elif not self._modern:
-            self._framing = CLOSE
-        elif coded:
-            self._framing = CHUNKED
-            lines.append(b"transfer-encoding: chunked\r\n")
         else:
-            self._framing = UNDECIDED
+            self.is_event_stream = b"content-type" in given and _is_event_stream(pairs)
+            if not self._modern:
+                self._framing = CLOSE
+            elif coded:
+                self._framing = CHUNKED
+                lines.append(b"transfer-encoding: chunked\r\n")
+            else:
+                self._framing = UNDECIDED
         if says_close:
             self.keep_alive = False
             self._says_close = True
-        self.status = int(status)
+        self.status = status
         self._lines = lines
 
     def body(self, data: Any, more: Any) -> list[bytes]:
@@ -185,14 +198,7 @@ class Response:
             self.left -= size
         if not more:
             self.complete = True
-        parts: list[bytes] = []
-        if not self.begun:
-            self.begun = True
-            parts = self._lines
-            if not self.keep_alive and not self._says_close:
-                parts.append(b"connection: close\r\n")
-            parts.append(b"\r\n")
-            self._lines = []
+        parts: list[bytes] = [] if self.begun else self._begin()
         if self._framing == CHUNKED:
             if size:
                 parts += (b"%x\r\n" % size, data, b"\r\n")
@@ -201,6 +207,32 @@ class Response:
         elif size and self._framing != NONE:
             parts.append(data)
         return parts
+
+    def head(self) -> list[bytes]:
+        """The bytes to write for the head alone; what the body will be is not known yet."""
+        if self._framing == UNDECIDED:
+            self._framing = CHUNKED
+            self._lines.append(b"transfer-encoding: chunked\r\n")
+        return self._begin()
+
+    def _begin(self) -> list[bytes]:
+        self.begun = True
+        parts = self._lines
+        if not self.keep_alive and not self._says_close:
+            parts.append(b"connection: close\r\n")
+        parts.append(b"\r\n")
+        self._lines = []
+        return parts
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it has begun and may end at any time: no length was declared."""
+        return self.begun and (self._framing == CHUNKED or self._framing == CLOSE)
+
+    def finish(self) -> list[bytes]:
+        """The bytes that end a response of which ``is_stream`` holds, as a whole one."""
+        self.complete = True
+        return [b"0\r\n\r\n"] if self._framing == CHUNKED else []
 
     @property
     def cut_is_visible(self) -> bool:

@@ -10,11 +10,11 @@ import os
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
+from ..asgi import Scope
 from .forwarded import Address, Proxies, forwarded
 from .request import Request
 
 Server = tuple[str, int | None]
-Scope = dict[str, Any]
 
 # From 2.4 on Starlette's StreamingResponse stops listening for a disconnect, and an
 # idle event stream would outlive its client.

@@ -1,79 +1,116 @@
-"""What the connections of one event loop share: the application, the registry, the counters."""
+"""What the connections of one event loop share: the application, the registry, the limits."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Sequence
 from contextvars import Context
 from email.utils import formatdate
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
+from ..asgi import ASGIApp, Receive, Scope, Send
 from ..websocket.limits import Group
-from ..wire.deflate import Settings
+from ..wire.host import Hosts
 from ..wire.origin import Origins
+from .exchange import Exchange
 from .forwarded import Proxies
 
-if TYPE_CHECKING:
-    from ..options.config import Config
 
-Scope = dict[str, Any]
-Event = dict[str, Any]
-Receive = Callable[[], Awaitable[Event]]
-Send = Callable[[Event], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
+class Limits(NamedTuple):
+    """How HTTP is served: sizes in bytes, times in seconds, None where there is no limit."""
+
+    max_head: int
+    request_head: float
+    request_body: float | None
+    keep_alive: float
+    write: float | None
+    concurrency: int | None
+    root_path: str
 
 
-class Worker:
+class DefaultHeaders:
+    """The header lines that every response gets unless the application gives its own.
+
+    ``headers`` are those of ``--header``; ``date`` and ``server`` say whether these two
+    are sent.
+    """
+
+    def __init__(self, headers: Sequence[tuple[bytes, bytes]], date: bool, server: bool) -> None:
+        self._given = headers
+        self._date = date
+        self._server = server
+        self._lines: dict[bytes, bytes] = {}
+        self._joined = b""
+        self._second = -1
+
+    def __call__(self, given: Collection[bytes] = ()) -> bytes:
+        """The lines, without those whose names are ``given``."""
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            self._lines = self._make(now)
+            self._joined = b"".join(self._lines.values())
+        if self._lines.keys().isdisjoint(given):
+            return self._joined
+        return b"".join([line for name, line in self._lines.items() if name not in given])
+
+    def _make(self, now: int) -> dict[bytes, bytes]:
+        """The lines of one second, by name."""
+        lines: dict[bytes, bytes] = {}
+        for name, value in self._given:
+            lines[name] = lines.get(name, b"") + name + b": " + value + b"\r\n"
+        if self._date:
+            lines.setdefault(b"date", b"date: " + formatdate(now, usegmt=True).encode() + b"\r\n")
+        if self._server:
+            lines.setdefault(b"server", b"server: asgiws\r\n")
+        return lines
+
+
+class Serving:
     """One application on one event loop, and everything that is alive in it.
 
     ``connections`` holds every open connection, HTTP and WebSocket alike (anything
     with a ``shutdown()`` and an ``abort()``), ``tasks`` every running call of the
-    application. An object leaves its set when it ends, never earlier: an empty
-    worker is a drained one.
+    application. An object leaves its set when it ends, never earlier: when both are
+    empty the server is drained. ``draining``: the shutdown has begun.
     """
 
     def __init__(
-        self, config: Config, app: ASGIApp, loop: asyncio.AbstractEventLoop, state: dict[str, Any]
+        self,
+        app: ASGIApp,
+        loop: asyncio.AbstractEventLoop,
+        state: dict[str, Any],
+        limits: Limits,
+        websockets: Group,
+        hosts: Hosts | None,
+        origins: Origins,
+        proxies: Proxies | None,
+        default_headers: DefaultHeaders,
     ) -> None:
-        self.config = config
+        """``state`` is the lifespan's.
+
+        ``hosts`` is None if every host is allowed, ``proxies`` is None if none is believed.
+        """
         self.app = app
         self.loop = loop
         self.state = state
+        self.limits = limits
+        self.websockets = websockets
+        self.hosts = hosts
+        self.origins = origins
+        self.proxies = proxies
+        self.default_headers = default_headers
         self.connections: set[Any] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.draining = False
-        self.websockets = Group(
-            loop,
-            max_size=config.ws_max_size,
-            max_queue=config.ws_max_queue,
-            ping_interval=config.ws_ping_interval,
-            ping_timeout=config.ws_ping_timeout,
-            close_timeout=config.ws_close_timeout,
-            accept_timeout=config.ws_accept_timeout,
-            write_timeout=config.timeout_write,
-            idle_timeout=config.ws_idle_timeout,
-            deflate_settings=Settings(
-                window_bits=config.ws_deflate_window_bits,
-                mem_level=config.ws_deflate_mem_level,
-                level=config.ws_deflate_level,
-                context_takeover=config.ws_deflate_context_takeover,
-                min_size=config.ws_deflate_min_size,
-                library=config.ws_deflate_library,
-            )
-            if config.ws_per_message_deflate
-            else None,
-        )
-        self.origins = Origins(config.ws_origins.split(","))
-        self.proxies = Proxies(config.forwarded_allow_ips) if config.proxy_headers else None
-        self._headers: dict[bytes, bytes] = {}
-        self._headers_joined = b""
-        self._headers_second = -1
+        self._cancelled: set[asyncio.Task[None]] = set()
+        self._heads: list[Exchange] = []
 
     def full(self) -> bool:
         """Whether ``--limit-concurrency`` is exceeded: the next request is answered 503."""
-        limit = self.config.limit_concurrency
+        limit = self.limits.concurrency
         return limit is not None and (len(self.connections) > limit or len(self.tasks) >= limit)
 
     def start(
@@ -83,39 +120,47 @@ class Worker:
         send: Send,
         context: Context,
         done: Callable[[Any], object],
-    ) -> None:
-        """Call the application in ``context``; ``done(task)`` is called when it ends."""
+    ) -> asyncio.Task[None]:
+        """Call the application in ``context``; ``done(task)`` is called when it ends.
+
+        With an eager task factory the application runs before this returns.
+        """
         task = self.loop.create_task(self._call(scope, receive, send), context=context)
         self.tasks.add(task)
         task.add_done_callback(partial(self._ended, done), context=context)
+        return task
+
+    def cancel(self, task: asyncio.Task[None]) -> None:
+        """Cancel a call of the application, for the server's own reasons."""
+        self._cancelled.add(task)
+        task.cancel()
 
     def _ended(self, done: Callable[[Any], object], task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
+        self._cancelled.discard(task)
         done(task)
 
     async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
         # An application need not be a coroutine function: what it raises when it is
         # called must end up in the task as well.
-        await self.app(scope, receive, send)
+        try:
+            await self.app(scope, receive, send)
+        except (SystemExit, KeyboardInterrupt) as exc:
+            # A task would let these out of the event loop, and end the server for all.
+            raise RuntimeError(f"the application raised {type(exc).__name__}") from exc
+        except asyncio.CancelledError as exc:
+            if asyncio.current_task() in self._cancelled:
+                raise
+            raise RuntimeError("the application was cancelled, and not by the server") from exc
 
-    def default_headers(self, given: Collection[bytes] = ()) -> bytes:
-        """The ``date``, ``server`` and ``--header`` lines, without those that are ``given``."""
-        now = int(time.time())
-        if now != self._headers_second:
-            self._headers_second = now
-            self._headers = self._make_headers(now)
-            self._headers_joined = b"".join(self._headers.values())
-        if self._headers.keys().isdisjoint(given):
-            return self._headers_joined
-        return b"".join([line for name, line in self._headers.items() if name not in given])
+    def flush_soon(self, exchange: Exchange) -> None:
+        """Let the head of a response leave if the body does not come in this iteration."""
+        if not self._heads:
+            self.loop.call_soon(self._flush)
+        self._heads.append(exchange)
 
-    def _make_headers(self, now: int) -> dict[bytes, bytes]:
-        """The default header lines of one second, by name."""
-        lines: dict[bytes, bytes] = {}
-        for name, value in self.config.headers:
-            lines[name] = lines.get(name, b"") + name + b": " + value + b"\r\n"
-        if self.config.date_header:
-            lines.setdefault(b"date", b"date: " + formatdate(now, usegmt=True).encode() + b"\r\n")
-        if self.config.server_header:
-            lines.setdefault(b"server", b"server: asgiws\r\n")
-        return lines
+    def _flush(self) -> None:
+        heads = self._heads
+        self._heads = []
+        for exchange in heads:
+            exchange.flush_head()

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import importlib.util
+import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, TypeVar
 
 from ..errors import ConfigError
 from ..log import LEVELS
@@ -23,11 +25,14 @@ from .kinds import (
     Option,
     addresses,
     application,
+    asks_for_nothing,
     choice,
     convert,
     directory,
     file,
     header_lines,
+    hosts,
+    level,
     log_settings,
     option,
     origins,
@@ -36,6 +41,8 @@ from .kinds import (
     text,
     whole,
 )
+
+_T = TypeVar("_T")
 
 APPLICATION = "Application"
 LISTENING = "Listening"
@@ -48,6 +55,25 @@ TLS = "TLS"
 LOGGING = "Logging"
 
 
+def _from_python(config: type[_T]) -> type[_T]:
+    """Let the names of keyword arguments be checked, and those that ask for nothing be ignored."""
+    make = config.__init__
+
+    @functools.wraps(make)
+    def init(self: Any, *values: Any, **options: Any) -> None:
+        kept = {}
+        for name, value in options.items():
+            if name in BY_NAME:
+                kept[name] = value
+            elif find(name, value, f"Config({name}=...)", lambda declared: declared.name):
+                raise ConfigError(f"Config({name}=...): in Python it is {_BY_KEY[name].name}")
+        make(self, *values, **kept)
+
+    config.__init__ = init  # type: ignore[method-assign]
+    return config
+
+
+@_from_python
 @dataclass(frozen=True)
 class Config:
     """How one server runs. Checked when made: a value that cannot work raises ``ConfigError``.
@@ -69,6 +95,7 @@ class Config:
         directory(),
         "Directory in which APP is looked for first.",
         shown="the current directory",
+        nothing=(None,),
     )
     factory: bool = option(
         False, APPLICATION, switch(), "APP is a function that returns the application."
@@ -112,7 +139,7 @@ class Config:
     loop: str = option(
         "auto",
         LISTENING,
-        choice("auto", "uvloop", "asyncio"),
+        choice("auto", "uvloop", "asyncio", none="asyncio"),
         "Event loop; auto takes uvloop where it is installed.",
     )
 
@@ -122,11 +149,27 @@ class Config:
         header_lines(),
         "Header to add to every response, 'Name: value'. May be repeated.",
         flag="header",
+        nothing=(None,),
+    )
+    allowed_hosts: str = option(
+        "*",
+        HTTP,
+        hosts(),
+        "Hosts that requests and WebSockets may be for, by their Host: example.com, "
+        "*.example.com, 127.0.0.1, [::1] with commas between, or * for all; others get 421.",
     )
     server_header: bool = option(True, HTTP, switch(), "Send 'server: asgiws'.")
     date_header: bool = option(True, HTTP, switch(), "Send the date.")
     timeout_request_head: float = option(
         10.0, HTTP, seconds(), "How long a request's head, or a TLS handshake, may take to arrive."
+    )
+    # nginx waits as long for the next bytes of a body.
+    timeout_request_body: float | None = option(
+        60.0,
+        HTTP,
+        seconds(none=True),
+        "How long a client may send nothing of a body that is wanted before 408; "
+        "none waits for ever.",
     )
     timeout_keep_alive: float = option(
         5.0, HTTP, seconds(zero=True), "How long a connection may be idle between two requests."
@@ -136,6 +179,7 @@ class Config:
         HTTP,
         whole(256),
         "Most bytes of a request's head; a longer one is answered 431.",
+        nothing=(None,),
     )
 
     ws_max_size: int = option(
@@ -235,6 +279,7 @@ class Config:
         LIMITS,
         seconds(zero=True),
         "How long a shutdown waits for what still runs before cancelling it.",
+        nothing=(None,),
     )
 
     proxy_headers: bool = option(
@@ -250,6 +295,7 @@ class Config:
         addresses(),
         "Trusted proxies: IP addresses and networks with commas between, or * for every peer.",
         fallback="FORWARDED_ALLOW_IPS",
+        nothing=(None,),
     )
 
     ssl_certfile: str | None = option(
@@ -273,12 +319,13 @@ class Config:
         text("an OpenSSL cipher list", "CIPHERS", ".+"),
         "Ciphers of TLS 1.2, as an OpenSSL cipher list.",
         shown="OpenSSL's",
+        nothing=("TLSv1",),  # uvicorn's default, once
     )
 
     log_level: str | None = option(
         None,
         LOGGING,
-        choice(*LEVELS),
+        level(LEVELS),
         "Least level that is logged; trace logs every ASGI event.",
         shown="info",
     )
@@ -295,13 +342,6 @@ class Config:
     use_colors: bool | None = option(
         None, LOGGING, switch(), "Colours in the log.", shown="on a terminal"
     )
-
-    def __new__(cls, *_values: object, **options: object) -> Self:
-        for name in options:
-            if name not in BY_NAME:
-                find(name, f"Config({name}=...)", lambda declared: declared.name)
-                raise ConfigError(f"Config({name}=...): in Python it is {_BY_KEY[name].name}")
-        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         for declared in OPTIONS:
@@ -345,40 +385,62 @@ BY_NAME = {declared.name: declared for declared in OPTIONS}
 _BY_KEY = {declared.key.replace("-", "_"): declared for declared in OPTIONS}
 _BY_KEY |= BY_NAME
 
-# uvicorn's options that asgiws has not, and what there is to know about each.
+
+class Foreign(NamedTuple):
+    """An option of uvicorn's that asgiws has not.
+
+    ``hint`` is what there is to know about it, ``nothing`` the values by which it asks
+    for nothing that asgiws does not do.
+    """
+
+    hint: str = ""
+    nothing: tuple[object, ...] = (None,)
+
+
 UVICORN_ONLY = {
-    "reload": "",
-    "reload-dir": "",
-    "reload-include": "",
-    "reload-exclude": "",
-    "reload-delay": "",
-    "workers": "one process serves",
-    "timeout-worker-healthcheck": "one process serves",
-    "limit-max-requests": "",
-    "limit-max-requests-jitter": "",
-    "http": "HTTP/1.1 is always parsed by h11",
-    "http2": "it speaks HTTP/1.1",
-    "ws": "it has a WebSocket implementation of its own and needs no choice",
-    "interface": "it serves ASGI 3 applications",
-    "ssl-version": "the newest version that both sides know is taken",
-    "reset-contextvars": "",
+    "reload": Foreign(nothing=(False,)),
+    "reload-dir": Foreign(nothing=(None, [])),
+    "reload-include": Foreign(nothing=(None, [])),
+    "reload-exclude": Foreign(nothing=(None, [])),
+    "reload-delay": Foreign(nothing=(0.25,)),
+    "workers": Foreign("one process serves", (None, 1)),
+    "timeout-worker-healthcheck": Foreign("one process serves", (5,)),
+    "limit-max-requests": Foreign(),
+    "limit-max-requests-jitter": Foreign(nothing=(0,)),
+    "http": Foreign("HTTP/1.1 is always parsed by h11", ("auto", "h11")),
+    "http2": Foreign("it speaks HTTP/1.1", (False,)),
+    "ws": Foreign("it has a WebSocket implementation of its own and needs no choice", ("auto",)),
+    "interface": Foreign("it serves ASGI 3 applications", ("auto", "asgi3")),
+    "ssl-version": Foreign(
+        "the newest version that both sides know is taken", (ssl.PROTOCOL_TLS_SERVER.value,)
+    ),
+    "ssl-context-factory": Foreign(),
+    "timeout-notify": Foreign(nothing=(30,)),
+    "callback-notify": Foreign(),
+    "reset-contextvars": Foreign(nothing=(False,)),
 }
 
 
 def uvicorn_only(key: str) -> str:
     """What to say about one of uvicorn's options."""
-    hint = UVICORN_ONLY[key]
+    hint = UVICORN_ONLY[key].hint
     return f"--{key} is uvicorn's; asgiws does not have it yet" + (f" ({hint})" if hint else "")
 
 
-def find(key: str, where: str, spelling: Callable[[Option], str]) -> Option:
-    """The option that ``key`` names, with dashes or underscores."""
+def find(key: str, value: object, where: str, spelling: Callable[[Option], str]) -> Option | None:
+    """The option that ``key`` names, with dashes or underscores.
+
+    None for one of uvicorn's by whose ``value`` nothing is asked for. Raises
+    ``ConfigError`` for others, and for what is not an option.
+    """
     name = key.replace("-", "_")
     if name in _BY_KEY:
         return _BY_KEY[name]
     dashed = name.lower().replace("_", "-")
     for word in (dashed, dashed.removesuffix("s")):  # reload_dirs in Python
         if word in UVICORN_ONLY:
+            if asks_for_nothing(value, UVICORN_ONLY[word].nothing):
+                return None
             raise ConfigError(f"{clip(where)}: {uvicorn_only(word)}")
     close = difflib.get_close_matches(name.lower(), _BY_KEY, n=1)
     hint = f"; did you mean {spelling(_BY_KEY[close[0]])}?" if close else ""

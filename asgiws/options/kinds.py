@@ -11,13 +11,15 @@ import dataclasses
 import ipaddress
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
 from ..text import clip, printable
 from ..wire.grammar import holds_controls, is_token
+from ..wire.handshake import OWN_HEADERS
+from ..wire.host import Hosts
 from ..wire.origin import Origins
 
 PREFIX = "ASGIWS_"
@@ -108,16 +110,30 @@ def text(expects: str = "text", metavar: str = "TEXT", pattern: str = ".*") -> K
     return Kind(expects, metavar, check)
 
 
-def choice(*names: str) -> Kind:
-    """One of a few words."""
+def choice(*names: str, **others: str) -> Kind:
+    """One of a few words; ``others`` are words for the same things, by what they stand for."""
 
     def check(value: object) -> str:
-        if value not in names:
+        word = others.get(value, value) if isinstance(value, str) else value
+        if word not in names:
             raise ValueError
-        return str(value)
+        return str(word)
 
     expects = f"{', '.join(names[:-1])} or {names[-1]}"
     return Kind(expects, "|".join(names), check, str.lower)
+
+
+def level(numbers: Mapping[str, int]) -> Kind:
+    """A level of the log: a word in any case or, as Python's logging has it, its number."""
+    words = choice(*numbers)
+    names = {number: name for name, number in numbers.items()}
+
+    def check(value: object) -> str:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(words.check(names.get(value)))
+        return str(words.check(value.lower() if isinstance(value, str) else value))
+
+    return dataclasses.replace(words, check=check)
 
 
 def switch() -> Kind:
@@ -203,8 +219,8 @@ def addresses() -> Kind:
     return Kind(expects, "ADDRESSES", check)
 
 
-def origins() -> Kind:
-    """What ``Origins`` takes, with commas between (in Python also a list)."""
+def _listed(expects: str, metavar: str, allow_list: Callable[[list[str]], object]) -> Kind:
+    """What ``allow_list`` takes, with commas between (in Python also a list)."""
 
     def check(value: object) -> str:
         items = value.split(",") if isinstance(value, str) else value
@@ -214,17 +230,23 @@ def origins() -> Kind:
         if not kept:
             raise ValueError
         try:
-            Origins(kept)
+            allow_list(kept)
         except ValueError as error:
             raise Unfit(str(error)) from None
         return ",".join(kept)
 
+    return Kind(expects, metavar, check)
+
+
+def origins() -> Kind:
+    """What ``Origins`` takes."""
     expects = "*, or same-host, null and origins with commas between them"
-    return Kind(expects, "ORIGINS", check)
+    return _listed(expects, "ORIGINS", Origins)
 
 
-# The server writes these itself, to suit each message (RFC 9112, 6 and 9).
-_FRAMING = (b"connection", b"content-length", b"transfer-encoding", b"upgrade")
+def hosts() -> Kind:
+    """What ``Hosts`` takes."""
+    return _listed("*, or hosts with commas between them", "HOSTS", Hosts)
 
 
 def header_lines() -> Kind:
@@ -246,7 +268,8 @@ def header_lines() -> Kind:
             raise Unfit(f"{printable(name)!r} is no header name (RFC 9110, 5.1)")
         if holds_controls(value):
             raise Unfit(f"the value of {name.decode()} holds a control character")
-        if name in _FRAMING:
+        # To suit each message (RFC 9112, 6 and 9) or the client's handshake (RFC 6455, 4.2.2).
+        if name in OWN_HEADERS or name.startswith(b"sec-websocket-"):
             raise Unfit(f"{name.decode()} is the server's to write")
         return name, value
 
@@ -273,16 +296,18 @@ def option(
     fallback: str = "",
     secret: bool = False,
     positional: bool = False,
+    nothing: tuple[object, ...] = (),
 ) -> Any:
     """Declare an option as a field of ``Config``.
 
     ``flag`` is its name on the command line where that is not the field's, ``shown``
     the default in words, ``fallback`` a foreign environment variable whose value
-    stands in for the default, ``secret`` keeps its value out of every message.
-    Only APP is ``positional``.
+    stands in for the default, ``secret`` keeps its value out of every message,
+    ``nothing`` are the values by which uvicorn's users ask for its default. Only APP
+    is ``positional``.
     """
     meta = {"group": group, "kind": kind, "help": help, "flag": flag, "shown": shown}
-    meta |= {"fallback": fallback, "secret": secret}
+    meta |= {"fallback": fallback, "secret": secret, "nothing": nothing}
     return dataclasses.field(
         default=default, kw_only=not positional, repr=not secret, metadata=meta
     )
@@ -301,6 +326,7 @@ class Option:
     shown: str
     fallback: str
     secret: bool
+    nothing: tuple[object, ...]
 
     @classmethod
     def of(cls, field: dataclasses.Field[Any]) -> Option:
@@ -334,6 +360,8 @@ class Option:
 
     def check(self, value: object) -> Any:
         """A typed value in its final form; ``ValueError`` where it does not fit."""
+        if value in self.nothing:
+            return self.default
         if value is None and (self.default is None or self.kind.none):
             return None
         if value == "none" and self.kind.none:
@@ -345,6 +373,16 @@ class Option:
         if self.kind.none and text.lower() == "none":
             return None
         return self.check(self.kind.parse(text))
+
+
+def asks_for_nothing(value: object, nothing: Collection[object]) -> bool:
+    """Whether ``value``, perhaps as text, is one of ``nothing``."""
+    if not isinstance(value, str):
+        return value in nothing
+    words = {str(item).lower() for item in nothing}
+    if False in nothing:
+        words.update(_FALSE)
+    return value.lower() in words
 
 
 def convert(

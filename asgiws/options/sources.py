@@ -7,12 +7,14 @@ in, even where a stronger source would have hidden it.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..log import once_configured
 from ..text import clip
 from .config import BY_NAME, OPTIONS, Config, Contradiction, find
 from .kinds import PREFIX, Option, convert
@@ -20,6 +22,21 @@ from .kinds import PREFIX, Option, convert
 # Variables that are no options: which file to read, and which build to run.
 CONFIG_VARIABLE = PREFIX + "CONFIG"
 OTHER_VARIABLES = (CONFIG_VARIABLE, PREFIX + "PURE")
+
+
+# What Kubernetes, and Docker's old links, set for a service that is named asgiws or asgiws-...
+_SERVICE_VARIABLE = re.compile(
+    PREFIX + r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?"
+    r"|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://.*")
+
+
+def _is_kubernetes(variable: str, word: str) -> bool:
+    """Whether a variable is one of those, and not meant for us. ASGIWS_PORT may be either."""
+    if variable.endswith("_PORT") and _SERVICE_ADDRESS.fullmatch(word):
+        return True
+    return _SERVICE_VARIABLE.fullmatch(variable) is not None
 
 
 def load(
@@ -40,16 +57,22 @@ def load(
     _read_fallbacks(environ, values, origins)
     table, file = _table(config_file or environ.get(CONFIG_VARIABLE) or None)
     for key, raw in table.items():
-        declared = find(key, f"{key} in {file}", lambda option: option.key)
+        declared = find(key, raw, f"{key} in {file}", lambda option: option.key)
+        if declared is None:
+            continue
         where = f"{key} = {_toml(declared, raw)} in {file}"
         values[declared.name] = convert(declared.check, raw, declared, where, declared.flag)
         origins[declared.name] = where
     for variable, word in environ.items():
         if not variable.startswith(PREFIX) or variable in OTHER_VARIABLES or not word:
             continue
+        if _is_kubernetes(variable, word):
+            once_configured("%s=%s is taken for what Kubernetes says of a service", variable, word)
+            continue
         key = variable.removeprefix(PREFIX).lower()
-        declared = find(key, variable, lambda option: option.variable)
-        _read_word(declared, word, f"{variable}={_shown(declared, word)}", values, origins)
+        declared = find(key, word, variable, lambda option: option.variable)
+        if declared is not None:
+            _read_word(declared, word, f"{variable}={_shown(declared, word)}", values, origins)
     for name, typed in command_line.items():
         declared = BY_NAME[name]
         if isinstance(typed, str):

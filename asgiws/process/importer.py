@@ -211,7 +211,10 @@ def _awaiting(app: Any) -> Any:
 
 
 def _raised(message: str, error: BaseException) -> AppLoadError:
-    said = printable(str(error).strip().partition("\n")[0])
+    try:
+        said = printable(str(error).strip().partition("\n")[0])
+    except Exception:  # its own words fail it
+        said = ""
     kind = type(error).__name__
     return AppLoadError(
         f"{message}: {kind}: {said}" if said else f"{message}: {kind}", trimmed_traceback(error)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from ..asgi import ASGIApp, Event
 from ..errors import ASGIError, LifespanError
-from ..http.serving import ASGIApp, Event
 from ..log import error_log
 from .importer import trimmed_traceback
 
@@ -29,6 +29,7 @@ class Lifespan:
         self._task: asyncio.Task[None] | None = None
         self._answer: asyncio.Future[Event] | None = None
         self._phase = ""
+        self._error: BaseException | None = None
 
     async def startup(self) -> None:
         """Start the application; raises LifespanError where it fails."""
@@ -39,18 +40,20 @@ class Lifespan:
             "asgi": {"version": "3.0", "spec_version": "2.0"},
             "state": self.state,
         }
-        task = self._task = asyncio.get_running_loop().create_task(self._call(scope))
-        answer = await self._ask("startup")
+        loop = asyncio.get_running_loop()
+        # Before the call: with an eager task factory it begins here.
+        self._tell("startup")
+        task = self._task = loop.create_task(self._call(scope))
+        answer = await self._answered(task)
         if answer is not None and answer["type"] == "lifespan.startup.complete":
             return
         self._task = None
         if answer is not None:
             # Frameworks raise after this answer, and what they raise is in its message.
             await asyncio.wait([task], timeout=LAST_SECONDS)
-            if not task.cancel() and not task.cancelled():
-                task.exception()
-            raise LifespanError("the application failed to start", answer.get("message", ""))
-        exc = None if task.cancelled() else task.exception()
+            task.cancel()
+            raise LifespanError("the application failed to start", _message(answer))
+        exc = self._error
         if self._mode == "auto":
             error_log.info(
                 "The application has no lifespan (%s)",
@@ -68,16 +71,17 @@ class Lifespan:
             return
         try:
             async with asyncio.timeout(patience):
-                answer = await self._ask("shutdown")
+                self._tell("shutdown")
+                answer = await self._answered(task)
                 if answer is not None:
                     await asyncio.wait([task])
         except TimeoutError:
             error_log.error("The application's lifespan did not end within %g s", patience)
             task.cancel()
             return
-        exc = None if task.cancelled() else task.exception()
+        exc = self._error
         if answer is not None and answer["type"] == "lifespan.shutdown.failed":
-            for line in ("The application failed to stop", *answer.get("message", "").split("\n")):
+            for line in ("The application failed to stop", *_message(answer).split("\n")):
                 error_log.error("%s", line)
         elif exc is not None:
             error_log.error("Exception in the application's lifespan", exc_info=exc)
@@ -88,16 +92,27 @@ class Lifespan:
             self._task.cancel()
 
     async def _call(self, scope: dict[str, Any]) -> None:
-        # What a plain function raises when it is called must end up in the task as well.
-        await self._app(scope, self._events.get, self._send)
+        try:
+            # What a plain function raises when it is called must end up here as well.
+            await self._app(scope, self._events.get, self._send)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as exc:
+            # Kept, for a SystemExit out of a task would end the running of the loop.
+            self._error = exc
 
-    async def _ask(self, phase: str) -> Event | None:
-        """Send ``lifespan.<phase>``; the answer, or None if the application ended without."""
-        assert self._task is not None
+    def _tell(self, phase: str) -> None:
+        """Send ``lifespan.<phase>``."""
         self._phase = phase
-        self._answer = answer = asyncio.get_running_loop().create_future()
+        self._answer = asyncio.get_running_loop().create_future()
         self._events.put_nowait({"type": f"lifespan.{phase}"})
-        await asyncio.wait([self._task, answer], return_when=asyncio.FIRST_COMPLETED)
+
+    async def _answered(self, task: asyncio.Task[None]) -> Event | None:
+        """The answer to what was told, or None if the application ended without."""
+        answer = self._answer
+        assert answer is not None
+        waiting: list[asyncio.Future[Any]] = [task, answer]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         return answer.result() if answer.done() else None
 
     async def _send(self, event: Event) -> None:
@@ -105,3 +120,8 @@ class Lifespan:
         if self._answer is None or self._answer.done() or event.get("type") not in allowed:
             raise ASGIError(f"expected one of {' or '.join(allowed)}, once, got {event!r:.200}")
         self._answer.set_result(event)
+
+
+def _message(answer: Event) -> str:
+    """What an application says of its failure, whatever it took for text."""
+    return str(answer.get("message", ""))

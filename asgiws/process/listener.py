@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import BindError
 from ..log import error_log
+from ..transport.ending import TLS_SHUTDOWN_SECONDS
 
 PAUSE_SECONDS = 0.25
 ACCEPTS_AT_ONCE = 64
@@ -31,7 +32,6 @@ class Listener:
         factory: Callable[[Any, Any], Any],
         tls: ssl.SSLContext | None,
         handshake_timeout: float,
-        shutdown_timeout: float,
     ) -> None:
         """``factory`` makes the protocol, given the peer's address and our own."""
         self._loop = loop
@@ -42,7 +42,7 @@ class Listener:
             self._tls = {
                 "ssl": tls,
                 "ssl_handshake_timeout": handshake_timeout,
-                "ssl_shutdown_timeout": shutdown_timeout,
+                "ssl_shutdown_timeout": TLS_SHUTDOWN_SECONDS,
             }
         self._opening: dict[asyncio.Task[None], socket.socket] = {}
         self._pause: asyncio.TimerHandle | None = None

@@ -12,7 +12,7 @@ import asyncio
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -20,15 +20,21 @@ from typing import Any
 from .._build import build
 from ..errors import ConfigError, StartupError
 from ..http.connection import HTTPProtocol
-from ..http.serving import Worker
+from ..http.forwarded import Proxies
+from ..http.serving import DefaultHeaders, Limits, Serving
 from ..log import configure, error_log
 from ..options.config import Config
 from ..options.tls import ssl_context
+from ..websocket.limits import Group
+from ..wire.deflate import Settings
+from ..wire.host import ANY, Hosts
+from ..wire.origin import Origins
+from .descriptors import fill_standard_descriptors
 from .importer import load_app
 from .lifespan import Lifespan
 from .listener import Listener
 from .memory import keep_for_the_next
-from .signals import let_threads_go, signals
+from .signals import Signals, let_threads_go
 from .sockets import bound
 
 CANCEL_SECONDS = 1.0  # for what was cancelled at the graceful timeout
@@ -55,20 +61,20 @@ class Server:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._addresses: list[Any] = []
-        self._started: asyncio.Event | None = None
-        self._stop: asyncio.Event | None = None
+        self._started = asyncio.Event()
+        self._stop = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_requested = False
-        self.worker: Worker | None = None
+        self.serving: Serving | None = None
 
     @property
     def started(self) -> bool:
         """Whether connections are accepted, or have been."""
-        return self._started is not None and self._started.is_set()
+        return self._started.is_set()
 
     async def wait_started(self) -> None:
         """Wait until connections are accepted; ``serve`` must be running in this loop."""
-        await self._event("_started").wait()
+        await self._started.wait()
 
     @property
     def addresses(self) -> list[Any]:
@@ -93,7 +99,7 @@ class Server:
         self._stop_requested = True
         if self._loop is not None:
             try:
-                self._loop.call_soon_threadsafe(self._event("_stop").set)
+                self._loop.call_soon_threadsafe(self._stop.set)
             except RuntimeError:
                 pass  # the loop is closed: it is over
 
@@ -102,6 +108,7 @@ class Server:
         threads = set(threading.enumerate())
         status = 0
         try:
+            fill_standard_descriptors()
             config = self.config
             configure(config.log_level, config.log_config, config.access_log, config.use_colors)
             keep_for_the_next()
@@ -109,13 +116,13 @@ class Server:
             loop = _new_event_loop(config.loop)
             asyncio.set_event_loop(loop)
             patience = 2 * config.timeout_graceful_shutdown + CANCEL_SECONDS + WATCHDOG_SECONDS
-            with signals(self.shutdown, patience):
+            with Signals(self.shutdown, patience) as signals:
                 try:
-                    loop.run_until_complete(self._serve(app))
+                    _run(loop, self._serve(app), signals.follow)
                 finally:
-                    _close(loop)
-        except StartupError as exc:
-            status = exc.exit_code
+                    _close(loop, signals.follow)
+        except BaseException as exc:
+            status = exc.exit_code if isinstance(exc, StartupError) else 1
             raise
         finally:
             let_threads_go(threads, status)
@@ -137,12 +144,12 @@ class Server:
     async def _serve(self, app: Any) -> None:
         config = self.config
         loop = self._loop = asyncio.get_running_loop()
-        stop = self._event("_stop")
+        stop = self._stop
         if self._stop_requested:
             return
         tls = ssl_context(config)
         lifespan = Lifespan(app, config.lifespan)
-        worker = self.worker = Worker(config, app, loop, lifespan.state)
+        serving = self.serving = _serving(config, app, loop, lifespan.state)
         patience = 0.0
         try:
             with (
@@ -154,30 +161,29 @@ class Server:
                     lifespan.cancel()
                     return
                 for sock in sockets:
-                    listening.enter_context(self._listen(worker, sock, tls))
-                self._event("_started").set()
+                    listening.enter_context(self._listen(serving, sock, tls))
+                self._started.set()
                 for url in self.urls:
                     error_log.info("Serving on %s with asgiws, %s (Ctrl-C to stop)", url, build())
                 await stop.wait()
                 patience = config.timeout_graceful_shutdown
         finally:
-            await self._drain(worker, patience)
+            await self._drain(serving, patience)
             await lifespan.shutdown(max(patience, CANCEL_SECONDS))
             if self.started:
                 error_log.info("Stopped")
 
     @contextmanager
     def _listen(
-        self, worker: Worker, sock: socket.socket, tls: ssl.SSLContext | None
+        self, serving: Serving, sock: socket.socket, tls: ssl.SSLContext | None
     ) -> Iterator[None]:
         """Accept on ``sock`` while the block runs."""
         listener = Listener(
-            worker.loop,
+            serving.loop,
             sock,
-            partial(HTTPProtocol, worker),
+            partial(HTTPProtocol, serving),
             tls,
             self.config.timeout_request_head,
-            self.config.ws_close_timeout,
         )
         try:
             listener.start(self.config.backlog)
@@ -190,40 +196,80 @@ class Server:
         finally:
             listener.close()
 
-    async def _drain(self, worker: Worker, patience: float) -> None:
+    async def _drain(self, serving: Serving, patience: float) -> None:
         """Let go of what is alive: ask, wait, cancel, abandon."""
-        if not worker.connections and not worker.tasks:
+        if not serving.connections and not serving.tasks:
             return
         error_log.info(
             "Waiting for %d connections and %d calls of the application to end",
-            len(worker.connections),
-            len(worker.tasks),
+            len(serving.connections),
+            len(serving.tasks),
         )
-        worker.draining = True
-        for connection in tuple(worker.connections):
+        serving.draining = True
+        for connection in tuple(serving.connections):
             connection.shutdown()
-        if await _ended(worker, patience):
+        if await _ended(serving, patience):
             return
-        left = tuple(worker.tasks)
+        left = tuple(serving.tasks)
         if left:
             error_log.warning(
                 "Cancelling %d calls of the application after %g s", len(left), patience
             )
         for task in left:
-            task.cancel()
-        for connection in tuple(worker.connections):
+            serving.cancel(task)
+        for connection in tuple(serving.connections):
             connection.abort()
-        if not await _ended(worker, CANCEL_SECONDS):
-            error_log.error("Abandoning %d calls of the application that go on", len(worker.tasks))
-            for task in worker.tasks:
+        if not await _ended(serving, CANCEL_SECONDS):
+            error_log.error("Abandoning %d calls of the application that go on", len(serving.tasks))
+            for task in serving.tasks:
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is said
 
-    def _event(self, name: str) -> asyncio.Event:
-        event: asyncio.Event | None = getattr(self, name)
-        if event is None:
-            event = asyncio.Event()
-            setattr(self, name, event)
-        return event
+
+def _serving(
+    config: Config, app: Any, loop: asyncio.AbstractEventLoop, state: dict[str, Any]
+) -> Serving:
+    """What all connections of one loop share, as ``config`` says."""
+    websockets = Group(
+        loop,
+        max_size=config.ws_max_size,
+        max_queue=config.ws_max_queue,
+        ping_interval=config.ws_ping_interval,
+        ping_timeout=config.ws_ping_timeout,
+        close_timeout=config.ws_close_timeout,
+        accept_timeout=config.ws_accept_timeout,
+        write_timeout=config.timeout_write,
+        idle_timeout=config.ws_idle_timeout,
+        deflate_settings=Settings(
+            window_bits=config.ws_deflate_window_bits,
+            mem_level=config.ws_deflate_mem_level,
+            level=config.ws_deflate_level,
+            context_takeover=config.ws_deflate_context_takeover,
+            min_size=config.ws_deflate_min_size,
+            library=config.ws_deflate_library,
+        )
+        if config.ws_per_message_deflate
+        else None,
+    )
+    hosts = config.allowed_hosts.split(",")
+    return Serving(
+        app,
+        loop,
+        state,
+        Limits(
+            max_head=config.h11_max_incomplete_event_size,
+            request_head=config.timeout_request_head,
+            request_body=config.timeout_request_body,
+            keep_alive=config.timeout_keep_alive,
+            write=config.timeout_write,
+            concurrency=config.limit_concurrency,
+            root_path=config.root_path,
+        ),
+        websockets,
+        None if ANY in hosts else Hosts(hosts),
+        Origins(config.ws_origins.split(",")),
+        Proxies(config.forwarded_allow_ips) if config.proxy_headers else None,
+        DefaultHeaders(config.headers, config.date_header, config.server_header),
+    )
 
 
 def _new_event_loop(name: str) -> asyncio.AbstractEventLoop:
@@ -253,28 +299,56 @@ async def _unless(stop: asyncio.Event, call: Any) -> bool:
         stopped.cancel()
 
 
-async def _ended(worker: Worker, patience: float) -> bool:
-    """Wait until nothing is alive in ``worker``, ``patience`` seconds at most."""
+async def _ended(serving: Serving, patience: float) -> bool:
+    """Wait until nothing is alive in ``serving``, ``patience`` seconds at most."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + patience
-    while worker.connections or worker.tasks:
+    while serving.connections or serving.tasks:
         # Without patience, too, who is told may react.
         await asyncio.sleep(POLL_SECONDS)
         if loop.time() >= deadline:
-            return not (worker.connections or worker.tasks)
+            return not (serving.connections or serving.tasks)
     return True
 
 
-def _close(loop: asyncio.AbstractEventLoop) -> None:
+def _run(
+    loop: asyncio.AbstractEventLoop,
+    call: Coroutine[Any, Any, object],
+    follow: Callable[[], object],
+) -> None:
+    """Run the loop until ``call`` has ended, though tasks of the application want to exit.
+
+    A SystemExit or KeyboardInterrupt in a task or a callback ends the running of its
+    loop, and nothing else: the loop can go on. ``follow`` is called whenever it does.
+    """
+    task = loop.create_task(call)
+    while True:
+        loop.call_soon(follow)
+        try:
+            loop.run_until_complete(task)
+            return
+        except (SystemExit, KeyboardInterrupt) as exc:
+            if task.done():
+                raise
+            error_log.error(
+                "%s in a task of the application's own", type(exc).__name__, exc_info=exc
+            )
+
+
+def _close(loop: asyncio.AbstractEventLoop, follow: Callable[[], object]) -> None:
     """Close the loop; the tasks that the application started elsewhere get one second."""
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()
     if tasks:
-        loop.run_until_complete(asyncio.wait(tasks, timeout=CANCEL_SECONDS))
+        _run(loop, _waited(tasks), follow)
     try:
-        loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), timeout=CANCEL_SECONDS))
+        _run(loop, asyncio.wait_for(loop.shutdown_asyncgens(), timeout=CANCEL_SECONDS), follow)
     except TimeoutError:
         pass
     asyncio.set_event_loop(None)
     loop.close()
+
+
+async def _waited(tasks: set[asyncio.Task[Any]]) -> None:
+    await asyncio.wait(tasks, timeout=CANCEL_SECONDS)

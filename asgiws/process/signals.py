@@ -1,69 +1,258 @@
-"""The end of the process: signals, the watchdog behind them, threads that are left."""
+"""The end of the process: signals, the watchdog behind them, threads that are left.
+
+Between the decision to end and the end nothing may block, though the application
+blocks the event loop, the main thread sits in C code, or nobody reads the log any
+more. So what a signal asks for is also done by a thread: the interpreter writes the
+number of each signal to a "wake-up" descriptor, whatever the main thread does. And
+what may block (a line of the log, a flush) is done aside, and waited for with a limit.
+"""
 
 from __future__ import annotations
 
-import atexit
+import _thread
+import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+import time
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
 
 from ..log import error_log
 
 HINT_SECONDS = 0.2  # a shutdown that takes longer says how to end it at once
+ASIDE_SECONDS = 0.5  # for a line of the log, and for what was printed
+THREADS_SECONDS = 1.0  # for executors, to send their idle threads home
+NUMBERS = (signal.SIGINT, signal.SIGTERM)
+LOOK = b"\0"  # no signal has this number
 
 
-@contextmanager
-def signals(shutdown: Callable[[], None], patience: float) -> Iterator[None]:
+class Signals:
     """SIGINT and SIGTERM begin the shutdown, the second one ends the process.
 
-    ``signal.signal`` and not the loop's handlers: those wait for a loop that the
-    application may be blocking. Outside of the main thread there are no signals.
-    ``patience`` is how long the end may take before the process is ended.
+    A context manager. ``signal.signal`` and not the loop's handlers: those wait for a
+    loop that the application may be blocking. Outside of the main thread it does
+    nothing. ``patience`` is how long the end may take before the process is ended.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    requested = threading.Event()
-    finished = threading.Event()
 
-    def handle(number: int, _frame: FrameType | None) -> None:
-        if requested.is_set():
+    def __init__(self, shutdown: Callable[[], object], patience: float) -> None:
+        self._shutdown = shutdown
+        self._patience = patience
+        self._begun_at: float | None = None
+        self._over = False
+        # Whoever is first to count two: either may miss one, and none counts one twice.
+        self._handled = 0
+        self._seen = 0
+        self._previous: dict[int, Any] = {}
+        self._wakeup_before = -1
+        self._forward = -1
+
+    @property
+    def should_exit(self) -> bool:
+        """Whether the shutdown was asked for; sse-starlette looks for it behind the handler."""
+        return self._begun_at is not None
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is not threading.main_thread():
+            self._over = True
+            return self
+        self._read, self._write = socket.socketpair()
+        self._write.setblocking(False)
+        threading.Thread(target=self._watch, name="asgiws-watchdog", daemon=True).start()
+        self._previous = {number: signal.signal(number, self.handle) for number in NUMBERS}
+        self._wakeup_before = self._take_wakeup()
+        _forking.signals = self
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._over:
+            return
+        self._over = True
+        _forking.signals = None
+        self.give_back()
+        self._look()
+
+    def follow(self) -> None:
+        """Listen again, in a loop that has begun to run: uvloop takes the wake-up for itself.
+
+        It still gets what it asked for.
+        """
+        if self._over:
+            return
+        taken = self._take_wakeup()
+        if taken not in (-1, self._write.fileno()):
+            before, self._forward = self._forward, os.dup(taken)
+            if before != -1:
+                os.close(before)
+
+    def handle(self, number: int, _frame: FrameType | None) -> None:
+        """What Python calls in the main thread, as soon as that runs."""
+        self._handled += 1
+        if self._handled > 1:
             leave(128 + number)
-        requested.set()
-        shutdown()
+        self._begin()
+        self._look()
 
-    def watch() -> None:
-        requested.wait()
-        if not finished.wait(HINT_SECONDS):
-            # Not by the handler: it may have interrupted another line of the log.
-            error_log.info("Stopping; once more Ctrl-C ends the process at once")
-        if not finished.wait(patience):
-            error_log.error("The event loop is blocked: ending the process")
-            leave(1)
-
-    threading.Thread(target=watch, name="asgiws-watchdog", daemon=True).start()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        yield
-    finally:
-        finished.set()
-        requested.set()
-        for number, handler in previous.items():
-            if handler is not None:  # one that Python did not install
+    def give_back(self) -> None:
+        """Give the signals back to whom they were taken from."""
+        for number, handler in self._previous.items():
+            # One that Python did not install is None.
+            if handler is not None and signal.getsignal(number) == self.handle:
                 signal.signal(number, handler)
+        with contextlib.suppress(OSError, ValueError):  # closed meanwhile
+            signal.set_wakeup_fd(-1)
+            signal.set_wakeup_fd(self._wakeup_before, warn_on_full_buffer=False)
+
+    def _take_wakeup(self) -> int:
+        return signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+
+    def _look(self) -> None:
+        with contextlib.suppress(OSError):
+            self._write.send(LOOK)
+
+    def _begin(self) -> None:
+        if self._begun_at is None:
+            self._begun_at = time.monotonic()
+        self._shutdown()
+
+    def _watch(self) -> None:
+        """The thread that does what the main thread may be unable to do."""
+        hinted = False
+        while True:
+            now = time.monotonic()
+            wait = None
+            if self._begun_at is not None:
+                hint_in = self._begun_at + HINT_SECONDS - now
+                end_in = self._begun_at + self._patience - now
+                if end_in <= 0:
+                    self._end_it()
+                elif hint_in <= 0 and not hinted:
+                    hinted = True
+                    aside(self._hint, 0)
+                wait = max(0.001, end_in if hinted else min(hint_in, end_in))
+            self._read.settimeout(wait)
+            try:
+                received = self._read.recv(512)
+            except TimeoutError:
+                continue
+            if self._over:
+                self._read.close()
+                self._write.close()
+                if self._forward != -1:
+                    os.close(self._forward)
+                return
+            self._meet(received)
+
+    def _meet(self, received: bytes) -> None:
+        """Signals have come, or none that is for us."""
+        for number in received:
+            # An application may have handlers of its own instead of ours.
+            if number in NUMBERS and signal.getsignal(number) == self.handle:
+                self._seen += 1
+                if self._seen > 1:
+                    leave(128 + number)
+                self._begin()
+        if self._forward != -1 and (rest := received.replace(LOOK, b"")):
+            with contextlib.suppress(OSError):  # full, or its loop has ended
+                os.write(self._forward, rest)
+
+    def _hint(self) -> None:
+        error_log.info("Stopping; once more Ctrl-C ends the process at once")
+
+    def _end_it(self) -> None:
+        aside(lambda: error_log.error("The event loop is blocked: ending the process"))
+        leave(1)
+
+
+class Forking:
+    """A process that is forked from this one gets the signals as they were before.
+
+    With ours it would not end by SIGTERM; and it shares the wake-up's socket, and would
+    tell us of the signals it gets. So none may come before they are given back.
+    """
+
+    def __init__(self) -> None:
+        self.signals: Signals | None = None
+        self._blocked: set[int] | None = None
+
+    def before(self) -> None:
+        if self.signals is not None:
+            self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
+
+    def in_child(self) -> None:
+        if self.signals is not None:
+            self.signals.give_back()
+        self.after()
+
+    def after(self) -> None:
+        if self._blocked is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
+            self._blocked = None
+
+
+_forking = Forking()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_forking.before,
+        after_in_parent=_forking.after,
+        after_in_child=_forking.in_child,
+    )
+
+
+def aside(call: Callable[[], object], seconds: float = ASIDE_SECONDS) -> bool:
+    """Call it in another thread; whether it came to its end within ``seconds``.
+
+    Without the locks of ``threading``: a signal's handler may have interrupted who holds them.
+    """
+    done = _thread.allocate_lock()
+    done.acquire()
+
+    def calling() -> None:
+        try:
+            call()
+        except Exception:
+            pass  # a stream that is closed, or that nobody reads
+        finally:
+            done.release()
+
+    try:
+        _thread.start_new_thread(calling, ())
+    except RuntimeError:
+        return False
+    return done.acquire(timeout=seconds)
+
+
+def leave(status: int) -> None:
+    """End the process at once, with what was printed if somebody takes it."""
+    aside(_flush)
+    os._exit(status)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+
+
+class ThreadsLeft(Exception):
+    """What keeps the interpreter from waiting for threads."""
 
 
 def let_threads_go(before: set[threading.Thread], status: int) -> None:
-    """See to it that no thread of the application keeps the process alive.
+    """See to it that nothing keeps the process alive once the main thread is done.
 
-    The interpreter waits for all threads that are not daemons, and the threads of
-    executors and AnyIO's workers are none. If one that was not there ``before`` is
-    still alive when the main thread ends, the process ends with ``status``.
+    The interpreter waits for all threads that are not daemons, as those of executors
+    and AnyIO's workers. If one that was not there ``before`` is still alive at the
+    end, it does not wait; atexit and the exit code are as ever. Only if nobody
+    takes what was printed, the process ends at once, with ``status``.
     """
     left = [
         thread
@@ -71,22 +260,25 @@ def let_threads_go(before: set[threading.Thread], status: int) -> None:
         if thread not in before and thread.is_alive() and not thread.daemon
     ]
 
-    def leave_them() -> None:
-        if any(thread.is_alive() for thread in left):
-            atexit._run_exitfuncs()
-            leave(status)
+    def alive() -> bool:
+        return any(thread.is_alive() for thread in left)
 
-    if left:
-        # What is registered here runs before the interpreter waits for threads, and,
-        # as the last, before concurrent.futures waits for its own. atexit runs after.
-        threading._register_atexit(leave_them)  # type: ignore[attr-defined]
+    def last_call() -> None:
+        if not aside(_flush):
+            os._exit(status)
+        if alive():
+            # Executors end their threads here, and then wait for those that work.
+            for call in reversed(earlier):
+                aside(call, THREADS_SECONDS)
+        if alive():
+            # What is raised here ends the waiting and nothing else, and would be printed.
+            print_it = sys.unraisablehook
+            sys.unraisablehook = lambda what: (
+                None if what.exc_type is ThreadsLeft else print_it(what)
+            )
+            raise ThreadsLeft
 
-
-def leave(status: int) -> None:
-    """End the process at once, with what was printed."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError, AttributeError):
-            pass
-    os._exit(status)
+    earlier = tuple(threading._threading_atexits)  # type: ignore[attr-defined]
+    # What is registered here runs before the interpreter waits for threads, and,
+    # as the last, before concurrent.futures waits for its own. atexit runs after.
+    threading._register_atexit(last_call)  # type: ignore[attr-defined]

@@ -45,6 +45,7 @@ class Ending:
         "_stuck",
         "_transport",
         "_unread",
+        "interval",
     )
 
     def __init__(
@@ -67,6 +68,8 @@ class Ending:
         self._transport = transport
         self._patience = patience
         self._stuck = float("inf") if stuck is None else stuck
+        #: the seconds after which to look for the first time
+        self.interval = min(self._patience, self._stuck)
         self._heard = False
         self._since = now
         self._speaks_until = now + SPEAKING_SECONDS
@@ -106,12 +109,12 @@ class Ending:
             waits = unread[1] > 0
         left = self._since + (self._stuck if waits else self._patience) - now
         if left > 0.0:
-            return min(left, self._patience)
+            return min(left, self.interval)
         if self._state == HELD and not waits:
             self._state = CLOSING
             self._close()
             self._since = now
-            return self._patience
+            return self.interval
         self._cut()
         return 0.0
 

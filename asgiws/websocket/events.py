@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from ..asgi import Event
 from ..errors import ASGIError, ClientDisconnected
 from ..log import error_log
 from ..wire.errors import NORMAL_CLOSURE, may_be_sent
-
-Event = dict[str, Any]
 
 MAX_REASON_BYTES = 123  # RFC 6455 section 5.5: 125 less the code
 

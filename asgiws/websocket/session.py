@@ -30,6 +30,7 @@ try:
 except ImportError:
     from ..wire import _nocython as cython
 
+from ..asgi import Event
 from ..errors import ASGIError, ClientDisconnected
 from ..log import error_log
 from ..transport.outbox import CORK_BYTES, Outbox
@@ -45,8 +46,6 @@ from ..wire.frames import FIN, PING, frame, header, text_frame
 from ..wire.protocol import CLOSED, FAILED, Protocol
 from .events import close_arguments, expected, tells_of_disconnect, unencodable
 from .limits import Group
-
-Event = dict[str, Any]
 
 # The application's side of the session.
 CONNECTING: Final = 0  # neither accepted nor denied

@@ -14,6 +14,29 @@ from .grammar import elements, is_token, tokens
 Headers = Sequence[tuple[bytes, bytes]]  # lower-cased names, in order
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
+#: The header names of a 101 that are written here, and by nobody else.
+OWN_HEADERS: Final = frozenset(
+    (
+        b"connection",
+        b"content-length",
+        b"sec-websocket-accept",
+        b"sec-websocket-extensions",
+        b"sec-websocket-protocol",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+# What a client may offer, empty elements included: enough for the mistakes of senders, too
+# few to keep the server busy (RFC 9110 section 5.6.1.2). Browsers offer one of each.
+MAX_SUBPROTOCOLS: Final = 100
+MAX_OFFERS: Final = 100  # commas and semicolons
+
+# RFC 9110 section 15.5.22 asks for Upgrade, and section 7.8 for Connection with it.
+_OTHER_VERSION: Final = (
+    (b"upgrade", b"websocket"),
+    (b"connection", b"Upgrade, close"),
+    (b"sec-websocket-version", b"13"),
+)
 _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
 
 
@@ -54,9 +77,7 @@ def check(headers: Headers) -> Request:
         raise HandshakeRefused(400, 'the Connection header must contain "Upgrade"')
     versions = fields.get(b"sec-websocket-version", [])
     if versions != [b"13"]:
-        raise HandshakeRefused(
-            426, "only version 13 of WebSocket is supported", ((b"sec-websocket-version", b"13"),)
-        )
+        raise HandshakeRefused(426, "only version 13 of WebSocket is supported", _OTHER_VERSION)
     keys = fields.get(b"sec-websocket-key", [])
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         raise HandshakeRefused(400, "Sec-WebSocket-Key must be 16 bytes in base64, once")
@@ -67,7 +88,7 @@ def check(headers: Headers) -> Request:
     return Request(
         keys[0],
         _subprotocols(fields.get(b"sec-websocket-protocol", ())),
-        fields.get(b"sec-websocket-extensions", []),
+        _offers(fields.get(b"sec-websocket-extensions", [])),
     )
 
 
@@ -82,26 +103,42 @@ def response(
     extensions: bytes | None,
     headers: Iterable[tuple[bytes, bytes]],
 ) -> bytes:
-    """The head of the 101 response (section 4.2.2), with ``headers`` as they are."""
+    """The head of the 101 response (section 4.2.2), with ``headers`` as they are.
+
+    Names have no case, but some clients in small devices compare them by it: those of
+    the handshake are spelt as in the RFC.
+    """
     parts = [
         b"HTTP/1.1 101 Switching Protocols\r\n"
-        b"upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: ",
+        b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ",
         accept_key(request.key),
         b"\r\n",
     ]
     if subprotocol is not None:
-        parts += (b"sec-websocket-protocol: ", subprotocol.encode("ascii"), b"\r\n")
+        parts += (b"Sec-WebSocket-Protocol: ", subprotocol.encode("ascii"), b"\r\n")
     if extensions is not None:
-        parts += (b"sec-websocket-extensions: ", extensions, b"\r\n")
+        parts += (b"Sec-WebSocket-Extensions: ", extensions, b"\r\n")
     for name, value in headers:
         parts += (name, b": ", value, b"\r\n")
     parts.append(b"\r\n")
     return b"".join(parts)
 
 
-def _subprotocols(values: Iterable[bytes]) -> list[str]:
-    """The offered subprotocols: tokens, each once (section 4.1, item 10)."""
+def _subprotocols(values: Sequence[bytes]) -> list[str]:
+    """The offered subprotocols, which are tokens (section 4.1, item 10).
+
+    That each be offered once is the client's duty; nothing goes wrong where it is not.
+    """
+    if len(values) + sum([value.count(b",") for value in values]) > MAX_SUBPROTOCOLS:
+        raise HandshakeRefused(400, "Sec-WebSocket-Protocol has too many elements")
     offered = elements(values)
-    if len(set(offered)) != len(offered) or not all(map(is_token, offered)):
-        raise HandshakeRefused(400, "Sec-WebSocket-Protocol must be a list of distinct tokens")
+    if not all(map(is_token, offered)):
+        raise HandshakeRefused(400, "Sec-WebSocket-Protocol must be a list of tokens")
     return [item.decode("ascii") for item in offered]
+
+
+def _offers(values: list[bytes]) -> list[bytes]:
+    """The offered extensions as they are, unless there are too many."""
+    if len(values) + sum([v.count(b",") + v.count(b";") for v in values]) > MAX_OFFERS:
+        raise HandshakeRefused(400, "Sec-WebSocket-Extensions has too many elements")
+    return values

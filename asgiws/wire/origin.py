@@ -8,18 +8,17 @@ there what it likes: it is let in.
 
 from __future__ import annotations
 
-import ipaddress
 import re
-import unicodedata
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-ANY: Final = "*"
+from .host import ANY, one_form, split_port
+
 SAME_HOST: Final = "same-host"
 NULL: Final = "null"  # a sandboxed frame, a local file, a page that hides where it is from
 
 _FORM: Final = re.compile(
-    r"([A-Za-z][A-Za-z0-9+.\-]*)://(\[[0-9A-Fa-f:.]+\]|[^\s\x00-\x20\x7f/?#@:\[\]\\]*)(?::([0-9]{1,5}))?"
+    r"([A-Za-z][A-Za-z0-9+.\-]*)://((?:\[[^\]]*\]|[^:\[\]]*)(?::0*[0-9]{1,5})?)"
 )
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
@@ -38,30 +37,17 @@ def parse(text: str) -> Origin:
     match = _FORM.fullmatch(text)
     if match is None:
         raise unfit
-    scheme, host, port = match.groups()
-    scheme = scheme.lower()
-    if host[:1] == "[":
-        try:
-            host = f"[{ipaddress.IPv6Address(host[1:-1]).compressed}]"
-        except ValueError:
-            raise unfit from None
-    elif not host.isascii():
-        host = _punycode(host)
-    return Origin(scheme, host.lower(), int(port) if port else _DEFAULT_PORTS.get(scheme))
-
-
-def _punycode(host: str) -> str:
-    """An internationalised name as a browser writes it into Origin (UTS 46, not transitional).
-
-    Python's "idna" codec takes the older rules: it would make ``strasse`` of ``straße``,
-    which is somebody else's name today.
-    """
-    host = host.replace("\u3002", ".")
-    host = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", host).lower())
-    return ".".join(
-        label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii")
-        for label in host.split(".")
-    )
+    scheme = match[1].lower()
+    host, port = split_port(match[2])
+    number = int(port) if port else _DEFAULT_PORTS.get(scheme)
+    try:
+        if host or scheme in _DEFAULT_PORTS:  # file:// has no host
+            host = one_form(host)
+    except ValueError:
+        raise unfit from None
+    if number is not None and number > 65535:
+        raise unfit
+    return Origin(scheme, host, number)
 
 
 class Origins:
@@ -83,15 +69,16 @@ class Origins:
                 self._add(entry)
 
     def _add(self, entry: str) -> None:
-        origin = parse(entry)
-        if origin.scheme in ("ws", "wss"):
-            raise ValueError(f"{entry}: an origin is that of a page: http:// or https://")
-        if origin.host[:2] == "*." and "*" not in origin.host[1:] and origin.host[2:]:
-            self._below.append(origin._replace(host=origin.host[1:]))
-        elif "*" in origin.host:
+        scheme, below, host = entry.partition("://*.")
+        if "*" in (host if below else entry) or (below and not host):
             raise ValueError(
                 f"{entry}: a * may only stand for subdomains, as in https://*.example.com"
             )
+        origin = parse(f"{scheme}://{host}" if below else entry)
+        if origin.scheme in ("ws", "wss"):
+            raise ValueError(f"{entry}: an origin is that of a page: http:// or https://")
+        if below:
+            self._below.append(origin._replace(host="." + origin.host))
         else:
             self._exact.add(origin)
 
@@ -131,4 +118,4 @@ def _is_below(origin: Origin, parent: Origin) -> bool:
 def _own(headers: Iterable[tuple[bytes, bytes]], secure: bool) -> Origin:
     """The origin of a page that this server, or the proxy before it, has served itself."""
     host = next(value for name, value in headers if name == b"host")
-    return parse(f"{'https' if secure else 'http'}://{host.decode('ascii')}")
+    return parse(f"{'https' if secure else 'http'}://{host.decode('ascii').removesuffix(':')}")

@@ -85,7 +85,7 @@ def test_a_denial_is_the_application_s_response(serve: Any) -> None:
         client.send(upgrade())
         reply = client.read()
         assert (reply.status, reply.headers["x-why"], reply.body) == (429, "too many", b"slow down")
-        assert not {"upgrade", "sec-websocket-accept", "sec-websocket-version"} & set(reply.names)
+        assert not {"upgrade", "sec-websocket-accept", "sec-websocket-version"} & set(reply.headers)
 
 
 def test_headers_of_an_accept_are_sent(serve: Any) -> None:
@@ -201,7 +201,7 @@ def test_a_session_is_one_line_in_the_access_log(
         assert [client.read_frame(), client.read_frame()] == [(TEXT, b"hello"), (TEXT, b"you")]
         client.send(close_frame(4242))
         assert client.close_code() == 4242
-        server.wait_until(lambda: not server.server.worker.connections)
+        server.wait_until(lambda: not server.server.serving.connections)
     (line,) = [r.getMessage() for r in caplog.records if r.name == "asgiws.access"]
     assert "in=2/8B out=2/8B close=4242 by=client" in line
 
@@ -211,7 +211,7 @@ def test_the_limit_on_connections_holds_for_websockets(serve: Any) -> None:
         with RawWebSocket(server), Client(server) as client:
             client.send(upgrade())
             assert client.read().status == 503
-        server.wait_until(lambda: not server.server.worker.connections)
+        server.wait_until(lambda: not server.server.serving.connections)
         with RawWebSocket(server) as client:
             client.send(client_frame(TEXT, b"free again"))
             assert client.read_frame() == (TEXT, b"free again")

@@ -233,7 +233,7 @@ def test_no_peer_writes_controls_or_lines_into_the_log(
     with Client(victim) as client:
         client.send(upgrade("Sec-WebSocket-Protocol: \x9b"))
         assert client.read().status == 400
-    victim.wait_until(lambda: not victim.server.worker.connections)
+    victim.wait_until(lambda: not victim.server.serving.connections)
     messages = [record.getMessage() for record in caplog.records]
     assert sum(message.count('"') == 2 for message in messages) >= 6
     for message in messages:
@@ -249,20 +249,22 @@ CRASHES: dict[str, tuple[bytes, set[int]]] = {
     },
     "Accept of bytes over 127": (upgrade("Sec-WebSocket-Accept: \xff\xfe"), {101}),
     "10,000 headers": (upgrade(*[f"X-{n}: y" for n in range(10_000)]), {431}),
-    "5,000 short headers": (upgrade(*["a:b"] * 5000), {101}),
+    "5,000 short headers": (upgrade(*["a:b"] * 5000), {431}),
     "10,000 subprotocols": (upgrade("Sec-WebSocket-Protocol: " + "a," * 10_000), {400}),
     "5,000 good subprotocols": (
         upgrade("Sec-WebSocket-Protocol: " + ",".join(f"p{n}" for n in range(5000))),
-        {101},
+        {400},
     ),
     "nested quotes": (upgrade("Sec-WebSocket-Extensions: " + 'a; b="\\"' * 5000), {400}),
-    "semicolons": (upgrade("Sec-WebSocket-Extensions: a" + "; b" * 15_000), {101}),
+    "semicolons": (upgrade("Sec-WebSocket-Extensions: a" + "; b" * 15_000), {400}),
+    "empty offers": (upgrade("Sec-WebSocket-Extensions: " + "," * 60_000), {400}),
+    "empty offers in many fields": (upgrade(*["Sec-WebSocket-Extensions: ,,"] * 40), {400}),
     "only semicolons": (upgrade("Sec-WebSocket-Extensions: " + ";" * 60_000), {400}),
     "backslashes in quotes": (upgrade('Sec-WebSocket-Extensions: a; b="' + "\\" * 60_000), {400}),
     "whitespace": (upgrade("Sec-WebSocket-Protocol: a" + " " * 60_000 + "b"), {400}),
     "a long key": (upgrade(sec_websocket_key="A" * 60_000), {400}),
     "a list of versions": (upgrade(sec_websocket_version="13, 8, 7"), {426}),
-    "many versions": (upgrade(*["Sec-WebSocket-Version: 13"] * 1000), {426}),
+    "many versions": (upgrade(*["Sec-WebSocket-Version: 13"] * 90), {426}),
     "a version with a sign": (upgrade(sec_websocket_version="+13"), {426}),
     "a huge version": (upgrade(sec_websocket_version="9" * 50_000), {426}),
 }
@@ -307,7 +309,7 @@ def test_a_proxy_protocol_header_is_no_request(victim: Any, name: str) -> None:
     "lines",
     [
         ["X-Forwarded-For: 6.6.6.6"],
-        ["X-Forwarded-For: 6.6.6.6", "X-Forwarded-For: 7.7.7.7"] * 100,
+        ["X-Forwarded-For: 6.6.6.6", "X-Forwarded-For: 7.7.7.7"] * 40,
         ["X-Forwarded-For: " + "6.6.6.6, " * 5000],
         ["X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: https"],
     ],
@@ -364,7 +366,7 @@ def test_error_paths_leave_no_references_and_the_log_stays_quiet(
         gc.collect()
         return sum(type(thing).__name__ in kinds for thing in gc.get_objects())
 
-    victim.wait_until(lambda: not victim.server.worker.connections)
+    victim.wait_until(lambda: not victim.server.serving.connections)
     before = alive()
     for sent in (
         b"GET / HTTP/1.1\r\n\r\n",
@@ -380,9 +382,9 @@ def test_error_paths_leave_no_references_and_the_log_stays_quiet(
                 client.send(sent)
                 client.finish()
                 client.rest()
-    victim.wait_until(lambda: not victim.server.worker.connections)
-    victim.wait_until(lambda: not victim.server.worker.tasks)
-    assert victim.server.worker.websockets.members == set()
+    victim.wait_until(lambda: not victim.server.serving.connections)
+    victim.wait_until(lambda: not victim.server.serving.tasks)
+    assert victim.server.serving.websockets.members == set()
     deadline = time.monotonic() + DEADLINE
     while alive() > before:
         assert time.monotonic() < deadline

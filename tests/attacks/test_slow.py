@@ -198,8 +198,8 @@ def test_an_application_that_never_accepts_is_answered_for(both: Any) -> None:
         client.finish()
         assert app.next() == 1006
         assert isinstance(app.next(), OSError)  # it accepted too late
-        server.wait_until(lambda: not server.server.worker.websockets.members)
-        server.wait_until(lambda: not server.server.worker.connections)
+        server.wait_until(lambda: not server.server.serving.websockets.members)
+        server.wait_until(lambda: not server.server.serving.connections)
 
 
 def test_an_application_that_accepts_in_time_goes_on(both: Any) -> None:
@@ -229,7 +229,7 @@ def test_a_denial_may_take_longer_than_an_accept(both: Any) -> None:
     ):
         client.send(upgrade())
         assert client.read().body == b"later"
-        server.wait_until(lambda: not server.server.worker.websockets.members)
+        server.wait_until(lambda: not server.server.serving.websockets.members)
 
 
 def test_an_application_that_never_accepts_is_not_ended_where_that_is_switched_off(
@@ -256,8 +256,8 @@ def test_a_client_that_reads_nothing_is_cut_off_though_it_goes_on_talking(both: 
                     client.send(client_frame(PING, b"alive"))
                     dawdle(0.02)
             assert isinstance(app.next(), OSError)
-        server.wait_until(lambda: not server.server.worker.connections)
-        server.wait_until(lambda: not server.server.worker.tasks)
+        server.wait_until(lambda: not server.server.serving.connections)
+        server.wait_until(lambda: not server.server.serving.tasks)
 
 
 def test_a_client_that_reads_slowly_is_not_cut_off(both: Any) -> None:
@@ -398,7 +398,7 @@ def test_a_client_that_never_answers_a_close_is_cut_off(both: Any) -> None:
     ):
         assert client.read_frame() == (CLOSE, struct.pack("!H", 3000))
         with taking(SHORT * 0.7, 3):
-            server.wait_until(lambda: not server.server.worker.connections)
+            server.wait_until(lambda: not server.server.serving.connections)
 
 
 def test_a_client_that_answers_a_close_and_never_leaves_is_cut_off(both: Any) -> None:
@@ -409,7 +409,7 @@ def test_a_client_that_answers_a_close_and_never_leaves_is_cut_off(both: Any) ->
         client.send(close_frame(1000))
         assert client.read_frame() == (CLOSE, struct.pack("!H", 1000))
         with taking(SHORT * 0.7, 3):
-            server.wait_until(lambda: not server.server.worker.connections)
+            server.wait_until(lambda: not server.server.serving.connections)
 
 
 def test_a_client_that_reads_slowly_gets_all_that_was_sent_before_the_close(both: Any) -> None:

@@ -50,9 +50,11 @@ def test_yjs_and_pycrdt_edit_one_document_and_the_server_ends_meanwhile(
 ) -> None:
     from pycrdt import Doc, Provider, Text
 
+    command = node("yjs_client.mjs", *PACKAGES)
+
     async def use(server: InUse) -> None:
         editors = await asyncio.create_subprocess_exec(
-            *node("yjs_client.mjs", *PACKAGES), server.ws_url, "room", stdout=subprocess.PIPE
+            *command, server.ws_url, "room", stdout=subprocess.PIPE
         )
 
         async def next_step() -> dict[str, Any]:

@@ -197,7 +197,7 @@ def test_beyond_the_concurrency_limit_the_answer_is_503(loop: str) -> None:
             assert second.rest() == b""
         app.go.set()
         assert first.read().body == b"served"
-        worker = server.server.worker
+        worker = server.server.serving
         server.wait_until(lambda: len(worker.connections) == 1 and not worker.tasks)
         assert first.get().body == b"served"
 
@@ -221,7 +221,7 @@ def test_at_shutdown_idle_connections_close_and_requests_finish(loop: str) -> No
         busy.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
         assert app.next() == "called"
         half.send(b"GET / HT")
-        server.wait_until(lambda: len(server.server.worker.connections) == 3)
+        server.wait_until(lambda: len(server.server.serving.connections) == 3)
         server.shutdown()
         assert idle.rest() == b""
         assert half.rest() == b""
@@ -302,7 +302,7 @@ def test_https_is_served_and_a_departure_seen(
             assert client.rest() == b""
         with Client(server, tls=context) as client:
             client.send(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
-            server.wait_until(lambda: bool(server.server.worker.tasks))
+            server.wait_until(lambda: bool(server.server.serving.tasks))
         assert app.next() == "http.disconnect"
 
 
@@ -346,7 +346,7 @@ def test_every_request_has_its_line_in_the_access_log(
         client.send(b"GET /leaves HTTP/1.1\r\nHost: a\r\n\r\n")
         assert app.next() == "called"
         client.reset()
-        server.wait_until(lambda: not server.server.worker.connections)
+        server.wait_until(lambda: not server.server.serving.connections)
     lines = [r.getMessage() for r in caplog.records if r.name == "asgiws.access"]
     assert lines[0] == '192.0.2.1:0 - "GET /a%0a?q=%22 HTTP/1.1" 404'
     assert lines[1] == f'{address} - "HEAD /fails HTTP/1.1" 500'
@@ -403,6 +403,6 @@ def test_nothing_is_left_of_connections_that_are_over(
                     client.send(sized(10, target=path) + b"12345")
                     server.call(lambda: None)
                     getattr(client, way)()
-        worker = server.server.worker
+        worker = server.server.serving
         server.wait_until(lambda: not worker.connections and not worker.tasks)
         server.wait_until(lambda: alive() <= before)

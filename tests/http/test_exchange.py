@@ -368,8 +368,8 @@ def test_a_client_that_takes_nothing_is_cut_off_after_the_write_timeout(
             for _ in range(10):  # slow, and yet alive
                 assert client.file.read(1_000_000)
                 threading.Event().wait(0.1)
-            assert server.call(lambda: len(server.server.worker.connections)) == 1
-            server.wait_until(lambda: not server.server.worker.connections)
+            assert server.call(lambda: len(server.server.serving.connections)) == 1
+            server.wait_until(lambda: not server.server.serving.connections)
         assert app.next() == "http.disconnect"
 
 
@@ -411,7 +411,7 @@ def test_the_application_learns_when_the_client_resets(loop: str) -> None:
         client.reset()
         assert app.next() == {"type": "http.disconnect"}
         assert app.next() == "ignored"
-        server.wait_until(lambda: not server.server.worker.connections)
+        server.wait_until(lambda: not server.server.serving.connections)
 
 
 @pytest.mark.parametrize("what", ["send", "receive"])
@@ -435,7 +435,7 @@ def test_an_application_that_ignores_a_departure_starves_nobody(loop: str, what:
         client.send(GET)
         assert app.next() == "started"
         client.reset()
-        server.wait_until(lambda: not server.server.worker.connections)
+        server.wait_until(lambda: not server.server.serving.connections)
         with Client(server) as other:
             assert other.get("/other").body == b"other"
         app.go.set()
@@ -456,7 +456,7 @@ def test_an_idle_event_stream_ends_when_its_client_closes(loop: str) -> None:
             client.read_head()
             assert client.read_chunk() == b"data: 1\n\n"
         assert app.next() == "http.disconnect"
-        server.wait_until(lambda: not server.server.worker.connections)
+        server.wait_until(lambda: not server.server.serving.connections)
 
 
 def test_a_half_closed_client_still_gets_its_responses(loop: str) -> None:
@@ -517,9 +517,9 @@ def test_a_body_that_has_arrived_whole_is_delivered_even_if_the_client_has_left(
     with running(call, loop) as server:
         client = Client(server)
         client.send(sized(6) + b"forget")
-        server.wait_until(lambda: bool(server.server.worker.tasks))
+        server.wait_until(lambda: bool(server.server.serving.tasks))
         client.reset()
-        server.wait_until(lambda: not server.server.worker.connections)
+        server.wait_until(lambda: not server.server.serving.connections)
         app.go.set()
         assert app.next() == {"type": "http.request", "body": b"forget", "more_body": False}
         assert app.next() == {"type": "http.disconnect"}
@@ -538,7 +538,7 @@ def test_a_client_that_left_is_not_asked_for_its_body(loop: str) -> None:
         client.send(sized(4, "Expect: 100-continue"))
         assert app.next() == "called"
         client.reset()
-        server.wait_until(lambda: not server.server.worker.connections)
+        server.wait_until(lambda: not server.server.serving.connections)
         app.go.set()
         assert app.next() == {"type": "http.disconnect"}
 
@@ -666,7 +666,7 @@ def test_an_application_may_fail_when_its_client_has_left_and_nobody_noticed(
         assert app.next() == "half"
         client.reset()
         app.go.set()
-        server.wait_until(lambda: not server.server.worker.connections)
+        server.wait_until(lambda: not server.server.serving.connections)
     (record,) = caplog.records
     assert record.getMessage() == "the application returned without the end of its response"
 

@@ -74,7 +74,14 @@ def test_a_proxy_is_trusted_by_address_or_network(
         (["192.0.2.1,"], ("192.0.2.1", 0)),
         # What is no address cannot be believed, nor what is left of it.
         (["192.0.2.1, unknown, 10.0.0.1"], ("10.0.0.1", 0)),
-        (["192.0.2.1, \x1b[31m"], CLIENT),
+        (["192.0.2.1, [31m"], CLIENT),
+        # A zone means something on its own host only, and may hold any character.
+        (["fe80::1%eth0"], ("fe80::1", 0)),
+        (["[fe80::1%25eth0]:81"], ("fe80::1", 81)),
+        (['fe80::1%" 200'], ("fe80::1", 0)),
+        (["192.0.2.1%eth0"], CLIENT),
+        (["fe80::1%a%b"], CLIENT),
+        (["192.0.2.1, %eth0"], CLIENT),
         (["unknown"], CLIENT),
         (["[::1"], ("::1", 0)),
         ([""], CLIENT),

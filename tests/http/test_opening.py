@@ -121,7 +121,6 @@ REFUSED: dict[str, tuple[bytes, int]] = {
     "version 99": (upgrade(sec_websocket_version="99"), 426),
     "a list of versions": (upgrade(sec_websocket_version="13, 8"), 426),
     "a version of bytes over 127": (upgrade(sec_websocket_version="\xe9"), 426),
-    "the same subprotocol twice": (upgrade("Sec-WebSocket-Protocol: a, a"), 400),
     "a subprotocol that is no token": (upgrade("Sec-WebSocket-Protocol: a b"), 400),
     "a subprotocol of bytes over 127": (upgrade("Sec-WebSocket-Protocol: \xe9"), 400),
     "a Content-Length": (upgrade("Content-Length: 32"), 400),
@@ -153,9 +152,11 @@ def test_a_wrong_handshake_is_refused_and_the_application_never_sees_it(
         client.send(sent + HELLO + PLAIN)
         reply = client.read()
         assert reply.status == status
-        assert reply.headers["connection"] == "close"
-        assert reply.headers.get("sec-websocket-version") == ("13" if status == 426 else None)
-        assert "sec-websocket-accept" not in reply.names
+        wanted = ("Upgrade, close", "websocket", "13") if status == 426 else ("close", None, None)
+        told = ("connection", "upgrade", "sec-websocket-version")
+        assert tuple(reply.headers.get(name) for name in told) == wanted
+        assert len(reply.names) == len(reply.headers)
+        assert "sec-websocket-accept" not in reply.headers
         assert client.rest() == b""
         assert other.get().body == b"plain"
     assert [scope["type"] for scope in echo_server.app.scopes] == ["http"]
@@ -184,7 +185,7 @@ def test_other_requests_are_plain_http(echo_server: Any, sent: bytes) -> None:
     [
         "permessage-deflate; server_max_window_bits=8",
         "permessage-deflate; unknown",
-        "permessage-deflate" + "; a" * 10_000,
+        "permessage-deflate" + "; a" * 90,
         "x-webkit-deflate-frame",
         ",, ,",
     ],
@@ -201,7 +202,7 @@ def test_an_extension_offer_that_cannot_be_met_is_declined(echo_server: Any, off
     "offer",
     [
         'permessage-deflate; server_max_window_bits="1\\"5',
-        "permessage-deflate; " + "a;" * 10_000,
+        "permessage-deflate; " + "a;" * 90,
         "\xe9",
         '"' * 1000,
         ";;;,,,===",
@@ -509,14 +510,14 @@ def test_a_client_that_leaves_before_the_answer_is_noticed(loop: str, way: str) 
         getattr(client, way)()
         assert app.next() == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
         assert app.next() == "done"
-        server.wait_until(lambda: not server.server.worker.connections)
+        server.wait_until(lambda: not server.server.serving.connections)
 
 
 def test_an_open_websocket_lets_go_of_its_http_connection(loop: str) -> None:
     connections: list[weakref.ref[Any]] = []
 
     async def note_and_echo(app: App, scope: Any, receive: Any, send: Any) -> None:
-        connections.extend(map(weakref.ref, server.server.worker.connections))
+        connections.extend(map(weakref.ref, server.server.serving.connections))
         await echo(app, scope, receive, send)
 
     with (
@@ -531,11 +532,10 @@ def test_an_open_websocket_lets_go_of_its_http_connection(loop: str) -> None:
 
 def test_a_refusal_that_comes_when_the_connection_is_lost_does_nothing() -> None:
     class Lost:
-        worker = None
         lost = True
 
     request = parse(upgrade())
-    opening = Opening(Lost(), request, handshake.check(request.headers), None, None)  # type: ignore[arg-type]
+    opening = Opening(Lost(), None, request, handshake.check(request.headers), None, None)  # type: ignore[arg-type]
     opening.refuse(500)
 
 
@@ -624,7 +624,7 @@ def test_a_session_has_one_line_in_the_access_log(
         with Client(server) as client:
             client.send(upgrade(sec_websocket_key="x"))
             assert client.read().status == 400
-        server.wait_until(lambda: not server.server.worker.connections)
+        server.wait_until(lambda: not server.server.serving.connections)
     lines = [r.getMessage() for r in caplog.records if r.name == "asgiws.access"]
     assert len(lines) == 3
     assert re.fullmatch(

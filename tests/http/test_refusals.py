@@ -58,6 +58,13 @@ REFUSED: dict[str, tuple[bytes, int]] = {
     "the asterisk without OPTIONS": (with_host(target="*"), 400),
     "the authority without CONNECT": (with_host(target="a:80"), 400),
     "CONNECT": (with_host(target="a:80", method="CONNECT"), 501),
+    "CONNECT with a path": (with_host(target="/a", method="CONNECT"), 501),
+    "CONNECT with an absolute target": (with_host(target="http://a/", method="CONNECT"), 501),
+    "CONNECT with an asterisk": (with_host(target="*", method="CONNECT"), 501),
+    "CONNECT that upgrades": (
+        with_host("Connection: Upgrade", "Upgrade: websocket", method="CONNECT"),
+        501,
+    ),
     "an absolute target without a host": (with_host(target="http:///path"), 400),
     "an absolute target with userinfo": (with_host(target="http://user@a/"), 400),
     "an absolute target of another scheme": (with_host(target="ftp://a/"), 400),
@@ -76,6 +83,9 @@ REFUSED: dict[str, tuple[bytes, int]] = {
     "a Host with half an address": (request("Host: [::1"), 400),
     "a Host with a query": (request("Host: a?b"), 400),
     "a Host with a byte over 127": (request("Host: \xe9"), 400),
+    "a Host that is nearly an IPv6 address": (request("Host: [1:2]"), 400),
+    "a Host with an address that is not escaped": (request("Host: [::1%eth0]"), 400),
+    "an absolute target with a bad address": (with_host(target="http://[1:2]/"), 400),
     "a bad Host beside an absolute target": (request("Host: a b", target="http://a/"), 400),
     # Section 5: fields.
     "whitespace before the colon": (with_host("X : y"), 400),
@@ -83,11 +93,24 @@ REFUSED: dict[str, tuple[bytes, int]] = {
     "an empty name": (with_host(": y"), 400),
     "a name that is no token": (with_host("X(Y): z"), 400),
     "NUL in a value": (with_host("X: a\0b"), 400),
+    **{
+        f"the control character {octet:02x} in a value": (with_host(f"X: a{octet:c}b"), 400)
+        for octet in (0x01, 0x08, 0x0B, 0x0C, 0x1B, 0x1F, 0x7F)
+    },
+    "a control character in front of a value": (with_host("X:\x1bb"), 400),
+    "a control character behind a value": (with_host("X: b\x07"), 400),
+    "a control character in a name": (with_host("X\x1b: b"), 400),
+    "a control character in the method": (with_host(method="GE\x1bT"), 400),
+    "a control character in a subprotocol": (
+        with_host("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Protocol: a\x1bb"),
+        400,
+    ),
     "a folded line": (with_host("X: a", " b"), 400),
     "a folded Transfer-Encoding": (with_host("Transfer-Encoding:", "\tchunked"), 400),
     "a head over the limit": (with_host(*[f"X-{n}: {'a' * 1000}" for n in range(70)]), 431),
     "a head over the limit without an end": (with_host(*["X: " + "a" * 70_000])[:-4], 431),
     "10,000 headers": (with_host(*[f"X-{n}: a" for n in range(10_000)]), 431),
+    "101 headers": (with_host(*["X: a"] * 100), 431),
     # Section 6: the body's length.
     "Content-Length and Transfer-Encoding": (
         with_host("Content-Length: 4", "Transfer-Encoding: chunked"),
@@ -139,6 +162,20 @@ REFUSED: dict[str, tuple[bytes, int]] = {
     "a chunk that ends with other bytes than CRLF": (chunked(b"5\r\nhelloXX0\r\n\r\n"), 400),
     "a chunk that ends with LF": (chunked(b"5\r\nhello\n0\r\n\r\n"), 400),
     "a chunk size that ends with LF": (chunked(b"5\nhello\r\n0\r\n\r\n"), 400),
+    "a blank behind a chunk size": (chunked(b"5 \r\nhello\r\n0\r\n\r\n"), 400),
+    "a tab behind a chunk size": (chunked(b"5\t\r\nhello\r\n0\r\n\r\n"), 400),
+    "a blank behind the last chunk's size": (chunked(b"5\r\nhello\r\n0 \r\n\r\n"), 400),
+    "a blank behind a chunk extension": (chunked(b"5;a \r\nhello\r\n0\r\n\r\n"), 400),
+    "an extension without a name": (chunked(b"5;\r\nhello\r\n0\r\n\r\n"), 400),
+    "an extension that is blank": (chunked(b"5; \r\nhello\r\n0\r\n\r\n"), 400),
+    "two semicolons": (chunked(b"5;;a\r\nhello\r\n0\r\n\r\n"), 400),
+    "a semicolon at the end": (chunked(b"5;a;\r\nhello\r\n0\r\n\r\n"), 400),
+    "an extension with a value only": (chunked(b"5;=a\r\nhello\r\n0\r\n\r\n"), 400),
+    "an extension with an empty value": (chunked(b"5;a=\r\nhello\r\n0\r\n\r\n"), 400),
+    "an extension with half a quotation": (chunked(b'5;a="b\r\nhello\r\n0\r\n\r\n'), 400),
+    "an extension that ends in a backslash": (chunked(b'5;a="b\\"\r\nhello\r\n0\r\n\r\n'), 400),
+    "an extension that is not a token": (chunked(b"5;a/b\r\nhello\r\n0\r\n\r\n"), 400),
+    "a control character in a chunk extension": (chunked(b'5;a="\x1b"\r\nhello\r\n0\r\n\r\n'), 400),
     "bare CR in a chunk extension": (chunked(b"5;a\rb\r\nhello\r\n0\r\n\r\n"), 400),
     "bare LF in a chunk extension": (chunked(b"5;a\nb\r\nhello\r\n0\r\n\r\n"), 400),
     "a huge chunk extension": (chunked(b"5;" + b"a" * 5000 + b"\r\nhello\r\n0\r\n\r\n"), 400),
@@ -154,6 +191,11 @@ ACCEPTED: dict[str, bytes] = {
     "Host with an empty port": request("Host: a:"),
     "Host that is an IPv6 address": request("Host: [::1]:80"),
     "Host that is an IPv4 address": request("Host: 127.0.0.1"),
+    "Host that is an address of the future": request("Host: [v1.fe80::a+en1]:80"),
+    "Host that has a zone": request("Host: [fe80::1%25eth0]"),
+    "Host with a port of leading zeros": request("Host: a:0000000080"),
+    "100 headers": with_host(*["X: a"] * 99),
+    "a tab in a value": with_host("X: a\tb"),
     "HTTP/1.0 without a Host": request(version="1.0"),
     "HTTP/1.9 as the highest we know": with_host(version="1.9"),
     "an unknown method": with_host(method="BREW"),
@@ -163,7 +205,7 @@ ACCEPTED: dict[str, bytes] = {
     "bytes over 127 in a value": with_host("X: \xe9"),
     "no space behind the colon": with_host("X:y"),
     "chunk extensions and trailers": (
-        chunked(b'5;a=b;c="d e" ;f\r\nhello\r\n000;g\r\nX: y\r\nZ:\r\n\r\n')
+        chunked(b'5;a=b;c="d \\" e" ;f\t= g ; h\r\nhello\r\n000;g\r\nX: y\r\nZ:\r\n\r\n')
     ),
 }
 
@@ -201,9 +243,7 @@ def test_what_rfc_9112_forbids_is_refused(server: Any, name: str) -> None:
         assert 0 < len(reply.body) < 200
         assert client.rest() == b"", "something behind a refused request was answered"
         assert other.get("/next").status == 200
-    # A body's framing is known to be wrong only when the application has been called.
-    reached = ["/"] if sent.startswith(b"POST") else []
-    assert server.paths == [*reached, "/next"]
+    assert server.paths == ["/next"]
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
@@ -298,4 +338,4 @@ def test_a_client_that_never_closes_is_cut_off_after_a_while() -> None:
         client.send(request())
         assert client.read().status == 400
         assert client.rest() == b""  # the FIN, and we do not answer it
-        server.wait_until(lambda: not server.server.worker.connections)
+        server.wait_until(lambda: not server.server.serving.connections)

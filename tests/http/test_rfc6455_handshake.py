@@ -107,11 +107,6 @@ BROKEN = [
     Case(
         "8. A Sec-WebSocket-Protocol header field, 1#token", upgrade("Sec-WebSocket-Protocol: \xe9")
     ),
-    Case("8. and MUST all be unique strings", upgrade("Sec-WebSocket-Protocol: a, b, a")),
-    Case(
-        "8. and MUST all be unique strings",
-        upgrade("Sec-WebSocket-Protocol: a", "Sec-WebSocket-Protocol: a"),
-    ),
     Case("9. A Sec-WebSocket-Extensions header field", upgrade("Sec-WebSocket-Extensions: a;")),
     Case("9. A Sec-WebSocket-Extensions header field", upgrade("Sec-WebSocket-Extensions: a=b")),
     Case(
@@ -252,8 +247,8 @@ def test_the_response_has_everything_it_must_have(server: Running) -> None:
         assert reply.headers["upgrade"] == "websocket"
         assert reply.headers["connection"] == "Upgrade"
         assert reply.headers["sec-websocket-accept"] == ACCEPT
-        assert len(set(reply.names)) == len(reply.names)
-        assert not {"content-length", "transfer-encoding"} & set(reply.names)
+        assert len(reply.headers) == len(reply.names)
+        assert not {"content-length", "transfer-encoding"} & set(reply.headers)
 
 
 def test_frames_are_masked_one_way_only(server: Running) -> None:

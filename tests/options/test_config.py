@@ -133,11 +133,11 @@ class TestMistakes:
     def test_options_of_uvicorn_are_named_from_every_source(self, key: str) -> None:
         wanted = f"--{key} is uvicorn's; asgiws does not have it yet"
         name = key.replace("-", "_")
-        assert wanted in refused(APP, {f"ASGIWS_{name.upper()}": "1"})
-        write_pyproject(f"{key} = 1")
+        assert wanted in refused(APP, {f"ASGIWS_{name.upper()}": "2"})
+        write_pyproject(f"{key} = 2")
         assert wanted in refused(APP, {})
         with pytest.raises(ConfigError, match=wanted):
-            Config("main:app", **{name: 1})  # type: ignore[arg-type]
+            Config("main:app", **{name: 2})  # type: ignore[arg-type]
 
     def test_no_application_is_a_mistake(self) -> None:
         assert refused({}, {}).startswith("no application:")

@@ -35,7 +35,32 @@ CASES: dict[str, tuple[Kind, list[tuple[Any, Any]], list[Any]]] = {
         [(["X-A:  b "], ((b"x-a", b"b"),)), ([(b"X", "y")], ((b"x", b"y"),))],
         [["no colon"], ["a b: c"], ["x: \n"], ["content-length: 5"], [("x", "€")], "x: y"],
     ),
+    "origins": (
+        kinds.origins(),
+        [("null , https://a.example,", "null,https://a.example"), (["*"], "*")],
+        ["", [], "a.example", 5, [5]],
+    ),
+    "hosts": (
+        kinds.hosts(),
+        [("a.example, *.B,[::1]", "a.example,*.B,[::1]"), (["*"], "*")],
+        ["", [], "a.example:80", "https://a", 5, [5]],
+    ),
 }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("connection", "Content-Length", "transfer-encoding", "upgrade"),
+        *("sec-websocket-accept", "Sec-WebSocket-Extensions", "sec-websocket-protocol"),
+        "sec-websocket-version",
+    ],
+)
+def test_headers_that_the_server_writes_cannot_be_added(name: str) -> None:
+    with pytest.raises(kinds.Unfit, match=f"{name.lower()} is the server's to write"):
+        kinds.header_lines().check([f"{name}: x"])
+    for other in ("date", "server", "content-type", "x-sec-websocket-accept"):
+        kinds.header_lines().check([f"{other}: x"])
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -169,17 +169,12 @@ async def own_task(scope: Any, receive: Any, send: Any) -> None:
     await answer(send)
 
 
-async def exits(scope: Any, receive: Any, send: Any) -> None:
-    raise SystemExit(7)
-
-
 PATHS = {
     "/anyio": anyio_worker,
     "/background": background,
     "/blocks-when-cancelled": blocks_when_cancelled,
     "/echo": echo,
     "/executor": executor,
-    "/exits": exits,
     "/hangs": hangs,
     "/ignores": ignores_the_end,
     "/own-task": own_task,

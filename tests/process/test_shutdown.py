@@ -294,20 +294,16 @@ def test_a_peer_that_never_reads_does_not_keep_the_server_alive(loop: str) -> No
     assert_clean(served)
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_an_application_that_exits_ends_the_process_with_its_status(loop: str) -> None:
-    with serve("--loop", loop) as served, Client(served) as client:
-        client.send(get("/exits"))
-        assert served.wait_for_end() == 7
-
-
 def test_half_a_request_and_a_silent_connection_do_not_delay_the_end() -> None:
-    with serve() as served, Client(served) as half, Client(served), Client(served) as first:
+    with (
+        serve("--timeout-graceful-shutdown", "60", "--timeout-request-head", "60") as served,
+        Client(served) as half,
+        Client(served),
+        Client(served) as first,
+    ):
         half.send(b"GET / HT")
         assert first.get("/upload").status == 200  # all of them are accepted
-        began = time.monotonic()
-        assert served.stop() == 0
-        assert time.monotonic() - began < 3
+        assert served.stop() == 0  # long before 60 s, or this fails
     assert_clean(served)
 
 

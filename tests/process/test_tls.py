@@ -151,7 +151,7 @@ def quiet(server: Running, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     problems: list[dict[str, Any]] = []
     server.call(lambda: server.loop.set_exception_handler(lambda _, what: problems.append(what)))
     yield
-    server.wait_until(lambda: not server.server.worker.connections)
+    server.wait_until(lambda: not server.server.serving.connections)
     assert problems == []
     assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
@@ -268,7 +268,7 @@ def test_a_peer_that_never_answers_the_close_is_cut_off(
         client.send(b"\x81\x83\0\0\0\0end")
         while client.file.read(1_000_000):
             pass
-        server.wait_until(lambda: not server.server.worker.connections)
+        server.wait_until(lambda: not server.server.serving.connections)
 
 
 def test_a_client_that_never_reads_holds_the_application_back(

@@ -30,7 +30,10 @@ def sized(size: int, *headers: str, method: str = "POST", target: str = "/") -> 
 
 @dataclass
 class Reply:
-    """A response as it came over the wire; ``names`` are its header names in order."""
+    """A response as it came over the wire.
+
+    ``headers`` are keyed by lower-cased names; ``names`` are the names in order, as they came.
+    """
 
     version: str
     status: int
@@ -82,7 +85,7 @@ class Client:
             assert line.endswith(b"\r\n"), f"the head ends with {line!r}"
             name, _, value = line.decode("latin-1").rstrip("\r\n").partition(": ")
             reply.names.append(name)
-            reply.headers[name] = value
+            reply.headers[name.lower()] = value
         return reply
 
     def read_chunk(self) -> bytes:

@@ -333,7 +333,7 @@ def test_an_application_that_ends_with_the_disconnect_is_not_logged_whatever_wra
         for path in ("/", "/group", "/framework"):
             with open_websocket(server, path):
                 pass
-            server.wait_until(lambda: not server.server.worker.tasks)
+            server.wait_until(lambda: not server.server.serving.tasks)
     assert errors(caplog) == []
 
 
@@ -356,7 +356,7 @@ def test_a_denial_is_the_applications_response_and_no_upgrade(serve: Serve) -> N
         reply = client.read()
         assert (reply.status, reply.body) == (402, b"pay first")
         assert reply.names.count("x-why") == 2
-        assert not {"upgrade", "sec-websocket-accept"} & set(reply.names)
+        assert not {"upgrade", "sec-websocket-accept"} & set(reply.headers)
         assert reply.headers["connection"] == "close"
         assert client.rest() == b""
 
@@ -1099,7 +1099,7 @@ def test_starlettes_denials_iterations_and_failures(
         assert seen.next() == "iteration ended"
         with open_websocket(server, "/careless") as websocket:
             assert websocket.recv(DEADLINE) == "tick"
-        server.wait_until(lambda: not server.server.worker.tasks)
+        server.wait_until(lambda: not server.server.serving.tasks)
         assert errors(caplog) == []
         with open_websocket(server, "/broken") as websocket:
             assert closed(websocket) == (1011, "")

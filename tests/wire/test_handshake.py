@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import string
-import time
 from types import ModuleType
 from typing import Any
 
@@ -38,7 +37,7 @@ def refusal(package: ModuleType, headers: Headers) -> Any:
     with pytest.raises(package.wire.errors.HandshakeRefused) as caught:
         package.wire.handshake.check(headers)
     assert caught.value.reason
-    if caught.value.status != 426:
+    if caught.value.status != 426:  # which says what would be understood
         assert caught.value.headers == ()
     return caught.value
 
@@ -149,7 +148,13 @@ class TestCheck:
         # a |Sec-WebSocket-Version| header field".
         refused = refusal(package, but(b"sec-websocket-version", *values))
         assert refused.status == 426
-        assert refused.headers == ((b"sec-websocket-version", b"13"),)
+        # RFC 9110, 15.5.22: "The server MUST send an Upgrade header field in a 426 response",
+        # and 7.8: with an Upgrade option in Connection.
+        assert refused.headers == (
+            (b"upgrade", b"websocket"),
+            (b"connection", b"Upgrade, close"),
+            (b"sec-websocket-version", b"13"),
+        )
 
     @pytest.mark.parametrize(
         "values",
@@ -207,6 +212,9 @@ class TestCheck:
             ((b"chat,, ,superchat,",), ["chat", "superchat"]),
             ((b"",), []),
             ((b"Chat, chat",), ["Chat", "chat"]),
+            # A client must not, but nothing goes wrong, and other servers let it in.
+            ((b"chat, b, chat",), ["chat", "b", "chat"]),
+            ((b"chat", b"chat"), ["chat", "chat"]),
             ((b"graphql-transport-ws", b"v12.stomp"), ["graphql-transport-ws", "v12.stomp"]),
             ((b"!#$%&'*+-.^_`|~09azAZ",), ["!#$%&'*+-.^_`|~09azAZ"]),
         ],
@@ -220,8 +228,6 @@ class TestCheck:
     @pytest.mark.parametrize(
         "values",
         [
-            (b"chat, chat",),
-            (b"chat", b"chat"),
             (b"two words",),
             (b'"chat"',),
             (b"chat;q=1",),
@@ -234,12 +240,10 @@ class TestCheck:
             (b"good, (bad)",),
         ],
     )
-    def test_subprotocols_are_distinct_tokens(
-        self, package: ModuleType, values: tuple[bytes, ...]
-    ) -> None:
+    def test_subprotocols_are_tokens(self, package: ModuleType, values: tuple[bytes, ...]) -> None:
         # Section 4.1, item 10: "The elements that comprise this value MUST be non-empty
         # strings with characters in the range U+0021 to U+007E not including separator
-        # characters [...] and MUST all be unique strings."
+        # characters".
         assert refusal(package, but(b"sec-websocket-protocol", *values)).status == 400
 
     def test_every_byte_of_a_subprotocol_is_judged(self, package: ModuleType) -> None:
@@ -258,13 +262,28 @@ class TestCheck:
         request = package.wire.handshake.check(but(b"sec-websocket-extensions", *values))
         assert request.offers == list(values)
 
-    def test_10_000_headers_take_linear_time(self, package: ModuleType) -> None:
-        headers = [*GOOD, *((b"sec-websocket-protocol", b"p%d" % i) for i in range(10_000))]
-        headers += [(b"sec-websocket-extensions", b"x; y=%d" % i) for i in range(10_000)]
-        start = time.process_time()
-        request = package.wire.handshake.check(headers)
-        assert (len(request.subprotocols), len(request.offers)) == (10_000, 10_000)
-        assert time.process_time() - start < 1
+    @pytest.mark.parametrize(
+        ("name", "some", "too_many"),
+        [
+            (b"sec-websocket-protocol", (b"a,b" * 33, b"c"), (b"," * 99, b"")),
+            (b"sec-websocket-protocol", (b"a",) * 100, (b"a",) * 101),
+            (b"sec-websocket-extensions", (b"," * 99,), (b"," * 100,)),
+            (b"sec-websocket-extensions", (b"a" + b"; b" * 98, b""), (b"a" + b"; b" * 99, b"")),
+            (b"sec-websocket-extensions", (b"a",) * 100, (b"a",) * 101),
+        ],
+    )
+    def test_a_client_may_offer_a_hundred_things_empty_ones_included(
+        self,
+        package: ModuleType,
+        name: bytes,
+        some: tuple[bytes, ...],
+        too_many: tuple[bytes, ...],
+    ) -> None:
+        # RFC 9110, 5.6.1.2: "a reasonable number of empty list elements: enough to handle
+        # common mistakes [...], but not so much that they could be used as a
+        # denial-of-service mechanism."
+        assert package.wire.handshake.check(but(name, *some)).key == KEY
+        assert refusal(package, but(name, *too_many)).status == 400
 
 
 class TestResponse:
@@ -284,9 +303,9 @@ class TestResponse:
         request = package.wire.handshake.check(GOOD)
         assert package.wire.handshake.response(request, None, None, ()) == (
             b"HTTP/1.1 101 Switching Protocols\r\n"
-            b"upgrade: websocket\r\n"
-            b"connection: Upgrade\r\n"
-            b"sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+            b"Upgrade: websocket\r\n"
+            b"Connection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
             b"\r\n"
         )
 
@@ -297,8 +316,8 @@ class TestResponse:
         lines = answer.split(b"\r\n")
         assert lines[0] == b"HTTP/1.1 101 Switching Protocols"
         assert lines[4:] == [
-            b"sec-websocket-protocol: chat",
-            b"sec-websocket-extensions: permessage-deflate",
+            b"Sec-WebSocket-Protocol: chat",
+            b"Sec-WebSocket-Extensions: permessage-deflate",
             b"set-cookie: a=1",
             b"X-Case: Kept",
             b"set-cookie: b=2",

@@ -1,0 +1,90 @@
+"""Bytes to the raw head of a request: where it ends, and which bytes it may hold."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ..toolkit.builds import BUILDS
+
+LIMIT = 1000
+HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize("behind", [b"", b"x", HEAD, b"\r\n"])
+def test_a_head_ends_with_an_empty_line(package: ModuleType, behind: bytes) -> None:
+    buffer = bytearray(HEAD + behind)
+    assert package.http.heads.head_size(buffer, 0, LIMIT) == len(HEAD)
+    assert buffer == HEAD + behind
+
+
+def test_a_head_that_is_not_complete_has_no_size(package: ModuleType) -> None:
+    for size in range(len(HEAD)):
+        buffer = bytearray(HEAD[:size])
+        assert package.http.heads.head_size(buffer, max(0, size - 4), LIMIT) == 0
+
+
+def test_empty_lines_before_a_head_are_dropped(package: ModuleType) -> None:
+    buffer = bytearray(b"\r\n\r\n" + HEAD)
+    assert package.http.heads.head_size(buffer, 0, LIMIT) == len(HEAD)
+    assert buffer == HEAD
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET /" + b"a" * LIMIT, 414),
+        (HEAD[:-2] + b"X: " + b"a" * LIMIT, 431),
+        (HEAD[:-2] + b"X: " + b"a" * LIMIT + b"\r\n\r\n", 431),
+        (b"\x16\x03\x01", 400),
+        (b"GET / HTTP/1.1\n", 400),
+    ],
+)
+def test_what_cannot_become_a_head_is_refused_at_once(
+    package: ModuleType, data: bytes, status: int
+) -> None:
+    with pytest.raises(package.errors.RequestRefused) as caught:
+        package.http.heads.head_size(bytearray(data), 0, LIMIT)
+    assert caught.value.status == status
+
+
+def test_every_byte_of_a_value_is_judged(package: ModuleType) -> None:
+    # RFC 9110 section 5.5.
+    for octet in range(256):
+        head = b"GET / HTTP/1.1\r\nHost: a\r\nX: a%cb\r\n\r\n" % octet
+        if octet == 9 or 32 <= octet != 127:
+            raw = package.http.heads.read_head(head)
+            assert raw == (b"GET", b"/", b"1.1", [(b"host", b"a"), (b"x", b"a%cb" % octet)])
+        else:
+            with pytest.raises(package.errors.RequestRefused) as caught:
+                package.http.heads.read_head(head)
+            assert caught.value.status == 400
+            said = "CRLF" if octet in b"\r\n" else "control character"
+            assert said in caught.value.reason
+
+
+def test_a_head_has_a_hundred_headers_at_most(package: ModuleType) -> None:
+    most = package.http.heads.MAX_HEADERS
+    head = b"GET / HTTP/1.1\r\n" + b"a:\r\n" * most + b"\r\n"
+    # A request without a Host, which h11 refuses.
+    for data, status in ((head, 400), (head[:-2] + b"a:\r\n\r\n", 431)):
+        with pytest.raises(package.errors.RequestRefused) as caught:
+            package.http.heads.read_head(data)
+        assert caught.value.status == status
+    head = b"GET / HTTP/1.1\r\nHost: a\r\n" + b"a:\r\n" * (most - 1) + b"\r\n"
+    assert len(package.http.heads.read_head(head)[3]) == most
+
+
+@given(st.lists(st.sampled_from([b"Host: a", b"X: y", b"\x1b: z", b"X:\x7f", b"X", b" y"])))
+def test_both_builds_judge_alike(lines: list[bytes]) -> None:
+    head = b"\r\n".join([b"GET / HTTP/1.1", *lines, b"", b""])
+    verdicts = []
+    for package in BUILDS.values():
+        try:
+            verdicts.append(package.http.heads.read_head(head))
+        except package.errors.RequestRefused as exc:
+            verdicts.append((exc.status, exc.reason))
+    assert all(verdict == verdicts[0] for verdict in verdicts)

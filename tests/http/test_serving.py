@@ -1,0 +1,270 @@
+"""What one call of the application may do to the others: nothing, whatever it raises."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from ..toolkit.apps import Recorder, respond
+from ..toolkit.raw_http import GET, Client, request, sized
+from ..toolkit.raw_websocket import upgrade
+from ..toolkit.running import Running, running
+
+
+@contextlib.contextmanager
+def eagerly(server: Running) -> Iterator[None]:
+    """Call the application inside of ``serving.start``, until it waits for the first time.
+
+    That is what an eager task factory of Python 3.12 does.
+    """
+    serving = server.server.serving
+    assert serving is not None
+
+    class Stepped:
+        """A coroutine that has taken its first step already."""
+
+        def __init__(self, coroutine: Any) -> None:
+            self._coroutine = coroutine
+            self._waits: Any = None
+            self._error: BaseException | None = None
+            self._done = False
+            try:
+                self._waits = coroutine.send(None)
+            except BaseException as exc:
+                self._error = exc
+                self._done = True
+
+        def __await__(self) -> Any:
+            if self._done:
+                if isinstance(self._error, StopIteration):
+                    return self._error.value
+                assert self._error is not None
+                raise self._error
+            if self._waits is None:
+                yield
+            else:
+                # A future that was yielded once must say so again.
+                self._waits._asyncio_future_blocking = True
+                yield self._waits
+            return (yield from self._coroutine.__await__())
+
+    create_task = server.loop.create_task
+
+    def create(coroutine: Any, **options: Any) -> Any:
+        stepped = Stepped(coroutine)
+
+        async def rest() -> Any:
+            return await stepped
+
+        return create_task(rest(), **options)
+
+    class Loop:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(server.loop, name)
+
+        create_task = staticmethod(create)
+
+    before, serving.loop = serving.loop, Loop()
+    try:
+        yield
+    finally:
+        serving.loop = before
+
+
+@pytest.mark.parametrize("what", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+def test_an_application_that_exits_fails_alone(
+    what: type[BaseException], loop: str, package: ModuleType, log: list[logging.LogRecord]
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/fails":
+            raise what(7)
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            raise what(7)
+        await respond(send, b"hello")
+
+    with running(app, loop, package) as server, Client(server) as other:
+        assert other.get().body == b"hello"
+        with Client(server) as client:
+            assert client.get("/fails").status == 500
+        with Client(server) as client:
+            client.send(upgrade())
+            assert client.read().status == 101
+            assert client.file.read(4) == b"\x88\x02\x03\xf3"  # 1011
+        assert other.get().body == b"hello"
+    errors = [record for record in log if record.levelno >= logging.ERROR]
+    assert [error.getMessage() for error in errors] == ["Exception in ASGI application"] * 2
+    assert all(f"{what.__name__}: 7" in str(error.exc_text) for error in errors)
+
+
+def test_a_cancellation_by_the_server_is_no_error(
+    loop: str, package: ModuleType, log: list[logging.LogRecord]
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.Event().wait()
+
+    server = Running(app, loop, package, timeout_graceful_shutdown=0.05)
+    with Client(server) as client:
+        client.send(GET)
+        server.wait_until(lambda: bool(server.server.serving.tasks))
+        server.stop()
+    assert not [record for record in log if record.levelno >= logging.ERROR]
+
+
+def test_an_eager_task_factory_serves_request_after_request(loop: str, package: ModuleType) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.send", "text": "hello"})
+            await receive()
+            return
+        body = b""
+        more = True
+        while more:
+            event = await receive()
+            body += event["body"]
+            more = event["more_body"]
+        await respond(send, scope["path"].encode() + body)
+
+    with running(app, loop, package) as server, eagerly(server):
+        with Client(server) as client:
+            for number in range(3):
+                assert client.get(f"/{number}").body == f"/{number}".encode()
+            client.send(sized(4, target="/a") + b"body" + sized(4, target="/b") + b"bo")
+            assert client.read().body == b"/abody"
+            client.send(b"dy")
+            assert client.read().body == b"/bbody"
+            # Pipelined, and answered one inside of the call of the other.
+            many = 500
+            client.send(b"".join(request("Host: a", target=f"/{n}") for n in range(many)))
+            assert [client.read().body for _ in range(many)] == [b"/%d" % n for n in range(many)]
+        with Client(server) as client:
+            client.send(upgrade())
+            assert client.read().status == 101
+            assert client.file.read(7) == b"\x81\x05hello"
+
+
+def test_a_head_leaves_alone_when_the_body_does_not_follow(loop: str, package: ModuleType) -> None:
+    recorder = Recorder()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await recorder.until_told()
+        await send({"type": "http.response.body", "body": b"hello"})
+
+    with running(app, loop, package) as server, Client(server) as client:
+        client.send(GET)
+        reply = client.read_head()
+        assert (reply.status, reply.headers["transfer-encoding"]) == (200, "chunked")
+        recorder.go.set()
+        assert client.read_chunk() == b"hello"
+        assert client.read_chunk() == b""
+        assert client.get().body == b"hello"
+
+
+def test_an_event_stream_opens_at_once(loop: str, package: ModuleType) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await receive()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    with running(app, loop, package) as server, Client(server) as client:
+        client.send(GET)
+        assert client.read_head().status == 200
+
+
+def test_a_failure_in_the_iteration_of_the_head_is_still_a_500(
+    loop: str, package: ModuleType
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        raise ValueError
+
+    with running(app, loop, package) as server, Client(server) as client:
+        assert client.get().status == 500
+
+
+def test_head_and_body_of_one_iteration_are_one_write(loop: str, package: ModuleType) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, b"hello")
+
+    with running(app, loop, package) as server, Client(server) as client:
+        assert client.get().body == b"hello"
+        for _ in range(20):
+            client.send(GET)
+            assert client.sock.recv(65536).endswith(b"hello")
+
+
+def test_the_first_disconnect_comes_inside_of_a_cancelled_scope(
+    loop: str, package: ModuleType
+) -> None:
+    anyio = pytest.importorskip("anyio")
+    recorder = Recorder()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def is_disconnected() -> bool:
+            # What Starlette does.
+            event = {"type": ""}
+            with anyio.CancelScope() as cancelled:
+                cancelled.cancel()
+                event = await receive()
+            return event["type"] == "http.disconnect"
+
+        await receive()
+        recorder.note(await is_disconnected())
+        recorder.note("waits")
+        while not await is_disconnected():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        recorder.note("disconnected")
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while ticks < 10:
+                ticks += 1
+                await asyncio.sleep(0)
+
+        ticking = asyncio.create_task(tick())
+        while ticks < 10:
+            assert (await receive())["type"] == "http.disconnect"
+        await ticking
+        recorder.note("others run")
+
+    with running(app, loop, package) as server:
+        with Client(server) as client:
+            client.send(GET)
+            assert recorder.next() is False
+            assert recorder.next() == "waits"
+            client.reset()
+        assert recorder.next() == "disconnected"
+        assert recorder.next() == "others run"
+
+
+def test_nothing_is_raised_by_send_when_the_connection_is_cut(
+    loop: str, package: ModuleType
+) -> None:
+    recorder = Recorder()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        for connection in tuple(server.server.serving.connections):
+            connection.abort()
+        # The transport is closed, and its protocol does not know it yet.
+        for _ in range(3):
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        recorder.note("sent")
+
+    with running(app, loop, package) as server, Client(server) as client:
+        client.send(GET)
+        assert recorder.next() == "sent"
