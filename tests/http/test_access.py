@@ -11,24 +11,24 @@ CLIENT = ("192.0.2.1", 5000)
 
 
 @pytest.fixture
-def lines(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+def lines(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     caplog.set_level(logging.INFO, "asgiws.access")
-    return caplog.records
+    return caplog
 
 
-def test_a_request_has_five_arguments(package: ModuleType, lines: list[logging.LogRecord]) -> None:
+def test_a_request_has_five_arguments(package: ModuleType, lines: pytest.LogCaptureFixture) -> None:
     request = package.http.request.parse(b'GET /a?"b HTTP/1.0\r\n\r\n')
     package.http.access.log_request(CLIENT, request, 404)
-    (record,) = lines
+    (record,) = lines.records
     assert record.args == ("192.0.2.1:5000", "GET", "/a?%22b", "1.0", 404)
     assert record.getMessage() == '192.0.2.1:5000 - "GET /a?%22b HTTP/1.0" 404'
 
 
 def test_what_is_no_request_has_as_many(
-    package: ModuleType, lines: list[logging.LogRecord]
+    package: ModuleType, lines: pytest.LogCaptureFixture
 ) -> None:
     package.http.access.log_malformed(None, b"BREW", 400)
-    (record,) = lines
+    (record,) = lines.records
     assert isinstance(record.args, tuple)
     assert len(record.args) == 5
     assert record.args[4] == 400
@@ -36,10 +36,10 @@ def test_what_is_no_request_has_as_many(
 
 
 def test_a_session_has_attributes_beside_them(
-    package: ModuleType, lines: list[logging.LogRecord]
+    package: ModuleType, lines: pytest.LogCaptureFixture
 ) -> None:
     package.http.access.log_session(CLIENT, b"/chat", 101, " 50% of it", {"close_code": 1000})
-    (record,) = lines
+    (record,) = lines.records
     assert record.args == ("192.0.2.1:5000", "WebSocket", "/chat", "1.1", 101)
     assert record.getMessage().endswith(" 50% of it")
     assert vars(record)["close_code"] == 1000
