@@ -10,15 +10,10 @@ PACKAGE = Path(asgiws.__file__).parent
 TESTS = Path(__file__).parent
 ROOMS = [folder.name for folder in PACKAGE.iterdir() if (folder / "__init__.py").exists()]
 
+# Nothing of these runs: they are names of types.
+TYPES = {"asgi", "http/stream"}
 # Modules whose test file does not exist yet.
-AWAITED = {
-    "http/bodies",
-    "http/heads",
-    "http/serving",
-    "process/signals",
-    "websocket/limits",
-    "wire/grammar",
-}
+AWAITED = {"websocket/limits"}
 
 
 def test_each_module_has_a_test_file_of_its_own() -> None:
@@ -33,7 +28,7 @@ def test_each_module_has_a_test_file_of_its_own() -> None:
         module: TESTS / Path(module).parent / f"test_{Path(module).name}.py" for module in modules
     }
     missing = {module for module, file in named.items() if not file.exists()}
-    assert missing - AWAITED == set()
+    assert missing - TYPES - AWAITED == set()
 
 
 def test_each_room_has_a_room_of_tests() -> None:
