@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,7 @@ def test_what_only_resembles_one_is_a_mistake(variable: str, word: str) -> None:
 @pytest.mark.parametrize("level", ["debug", "info"])
 def test_that_they_are_ignored_is_told_at_debug(level: str, tmp_path: Path) -> None:
     environ = {"PYTHONPATH": str(ROOT), "ASGIWS_LOG_LEVEL": level, **SERVICE}
+    environ["ASGIWS_PURE"] = os.environ.get("ASGIWS_PURE", "")
     ended = subprocess.run(
         [sys.executable, "-m", "asgiws", "missing:app"],
         env=environ,
