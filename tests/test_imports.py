@@ -35,13 +35,6 @@ def imported(name: str, path: Path) -> set[str]:
 
 GRAPH = {name: imported(name, path) for name, path in MODULES.items() if "__" not in name}
 
-# Circles for type checking that are about to be broken.
-for name, below in (
-    ("transport.outbox", "websocket.limits"),
-    ("websocket.limits", "websocket.session"),
-):
-    GRAPH[name].discard(below)
-
 # What stands at the root of the package and is seen by all but the wire.
 SHARED = {"_build", "asgi", "errors", "log", "text"}
 # Each room sees those below it.
