@@ -1,4 +1,7 @@
 # The header of inbox.py.
+# The module's constants in C: a name of Python's costs a look-up whenever it is read.
+cdef int QUEUE_BYTES, TAKEN_WHEN_EMPTY, TAKEN_AT_MOST
+
 cdef class Inbox:
     cdef public object waiter
     cdef public Py_ssize_t waiting

@@ -7,6 +7,17 @@ from asgiws.websocket.watch cimport Watch
 from asgiws.wire.frames cimport frame, header, text_frame
 from asgiws.wire.protocol cimport Protocol
 
+# The module's constants in C: a name of Python's costs a look-up whenever it is read.
+cdef int CONNECTING, DENYING, ACCEPTED, ENDED
+cdef int OPENING, OPEN, FAILING, DEPARTED, CLOSING, OVER
+cdef int OPENED, REFUSED, BROKE, FAILED, CLOSED, CLOSE, LEFT, FINISHED, CUT, LOST
+cdef int PARSED, KEPT, NOT_READ
+cdef int NOTHING, TIME_TO_PING, SILENT, IDLE
+cdef int WIRE_CLOSED, WIRE_FAILED
+cdef int BACKLOG_BYTES, BUDGET_BYTES, BUDGET_MESSAGES, CORK_BYTES
+cdef double DEFLATOR_SECONDS, FAILING_SECONDS, SILENT_SECONDS, NEVER
+cdef object Future, get_running_loop
+
 @cython.locals(known=dict)
 cdef bint _is_message(event) except -1
 

@@ -32,6 +32,9 @@ cdef inline bytes join_text_frame(str text):
     cdef const char* utf8 = PyUnicode_AsUTF8AndSize(text, &size)
     return build(0x81, utf8, size)
 
+# Constants that no other module reads: a name of Python's costs a look-up whenever it is read.
+cdef int CUT, READ, PASSED, FILLING_BYTES
+
 cpdef bytes frame(unsigned char first, bytes payload)
 cpdef bytes text_frame(str text)
 cpdef bytes header(unsigned char first, Py_ssize_t size)
