@@ -1,6 +1,9 @@
 # The header of exchange.py.
 from asgiws.http.response cimport Response
 
+# The module's constants in C: a name of Python's costs a look-up whenever it is read.
+cdef int BODY_MARK, BUDGET_BYTES, BUDGET_EVENTS
+
 cdef class Exchange:
     cdef public object client, request, task
     cdef public bint told

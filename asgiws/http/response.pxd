@@ -1,4 +1,7 @@
 # The header of response.py.
+# The module's constants in C: a name of Python's costs a look-up whenever it is read.
+cdef int UNDECIDED, NONE, LENGTH, CHUNKED, CLOSE
+
 cdef class Response:
     cdef public bint begun, complete, is_event_stream, keep_alive
     cdef public Py_ssize_t status
