@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ..wire import deflate
 
+NEVER: Final = float("inf")  # when a deadline is that is none
 LOOK_SECONDS = 1.0  # how often deadlines are looked at, unless one is shorter
 
 

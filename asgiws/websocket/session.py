@@ -49,6 +49,7 @@ from ..wire.protocol import FAILED as WIRE_FAILED
 from ..wire.protocol import Protocol
 from .events import close_arguments, expected, tells_of_disconnect, unencodable
 from .inbox import Inbox
+from .limits import NEVER
 from .pulse import Pulse
 from .states import (
     ACCEPTED,
@@ -77,7 +78,7 @@ from .states import (
     REFUSED,
     SENDS,
 )
-from .watch import IDLE, NEVER, NOTHING, SILENT, Watch
+from .watch import IDLE, NOTHING, SILENT, Watch
 from .watch import PING as TIME_TO_PING
 
 BACKLOG_BYTES: Final = 65_536

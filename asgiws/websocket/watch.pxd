@@ -1,6 +1,9 @@
 # The header of watch.py.
 from asgiws.websocket.limits cimport Limits
 
+# The module's constants in C: a name of Python's costs a look-up whenever it is read.
+cdef double EPSILON, NEVER
+
 cdef class Watch:
     cdef public bint heard
     cdef public double due

@@ -15,7 +15,7 @@ try:
 except ImportError:
     from ..wire import _nocython as cython
 
-from .limits import Limits
+from .limits import NEVER, Limits
 
 NOTHING: Final = 0
 PING: Final = 1  # it is time for one
@@ -23,7 +23,6 @@ SILENT: Final = 2  # no answer to a ping (``--ws-ping-timeout``)
 STUCK: Final = 3  # it takes nothing of what waits for it (``--timeout-write``)
 IDLE: Final = 4  # no message has passed (``--ws-idle-timeout``)
 
-NEVER: Final = float("inf")
 EPSILON: Final = 1e-6  # sums of floats are compared
 
 
