@@ -287,7 +287,8 @@ def test_a_client_that_never_reads_holds_the_application_back(
 
 
 def test_a_stop_ends_tls_connections_too(certificates: Certificates, loop: str) -> None:
-    words = ("--ssl-certfile", certificates.chain, "--ssl-keyfile", certificates.key)
+    words = ["--ssl-certfile", certificates.chain, "--ssl-keyfile", certificates.key]
+    words += ["--timeout-graceful-shutdown", "2"]  # what the handshake that never comes may take
     with (
         Served(
             "asgiws", f"{tls_app.__name__}:app", "--port", "0", "--loop", loop, *words
