@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import logging
 import os
@@ -26,6 +27,20 @@ hypothesis.settings.load_profile("asgiws")
 def pytest_configure(config: pytest.Config) -> None:
     if names := stale():
         pytest.exit(f"older than their sources: {', '.join(names)}; run: pip install -e . again", 4)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What collecting the tests makes stays to their end: the garbage collector leaves it alone.
+
+    Otherwise each of its full runs, of which some tests make several, goes through all of it.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -14,6 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from .toolkit.certificates import NO_TLS
 from .toolkit.served import Served, serve_example
 
 DEADLINE = 10.0
@@ -36,7 +37,9 @@ def running(request: pytest.FixtureRequest) -> Iterator[Served]:
 def server(running: Served) -> Served:
     """The server with empty rooms: a member has left when the server says so."""
     give_up = time.monotonic() + DEADLINE
-    while any(room["taken"] for room in httpx.get(f"{running.url}/rooms").json().values()):
+    while any(
+        room["taken"] for room in httpx.get(f"{running.url}/rooms", verify=NO_TLS).json().values()
+    ):
         assert time.monotonic() < give_up, "somebody stays in a room"
     return running
 
@@ -71,7 +74,7 @@ def hear_text(member: ClientConnection, text: str) -> dict[str, Any]:
 
 def post(server: Served, room: str = "lobby", **options: Any) -> httpx.Response:
     url = f"{server.url}/rooms/{room}/messages"
-    return httpx.post(url, timeout=DEADLINE, **options)
+    return httpx.post(url, timeout=DEADLINE, verify=NO_TLS, **options)
 
 
 def refusal(server: Served, room: str, name: str = "Ada", **options: Any) -> tuple[int, str]:
@@ -179,7 +182,7 @@ def test_a_denied_handshake_has_a_status_and_a_reason(
 def test_the_page_can_ask_over_http_why_it_was_refused(server: Served) -> None:
     for room, name, status in (("vault", "Ada", 403), ("attic", "Ada", 404), ("lobby", "Ada", 200)):
         url = f"{server.url}/rooms/{room}"
-        answer = httpx.get(url, params={"name": name})
+        answer = httpx.get(url, params={"name": name}, verify=NO_TLS)
         assert answer.status_code == status
         if status != 200:
             assert refusal(server, room, name=name) == (status, answer.text)
@@ -227,7 +230,7 @@ def test_a_member_who_does_not_read_is_closed_and_the_others_hear_everything(
     line.connect(("127.0.0.1", server.port))
     options = {"sock": line, "max_queue": 1, "compression": None}
     with (
-        httpx.Client(base_url=server.url) as client,
+        httpx.Client(base_url=server.url, verify=NO_TLS) as client,
         enter(server, "Ada") as ada,
         enter(server, "Slow", **options) as slow,
     ):
@@ -243,7 +246,7 @@ def test_a_member_who_does_not_read_is_closed_and_the_others_hear_everything(
 
 
 def test_the_page_comes_with_its_script_and_its_style(server: Served) -> None:
-    page = httpx.get(server.url)
+    page = httpx.get(server.url, verify=NO_TLS)
     assert page.headers["content-type"].startswith("text/html")
     for part, media_type in (
         ("chat.js", "text/javascript"),
@@ -251,7 +254,7 @@ def test_the_page_comes_with_its_script_and_its_style(server: Served) -> None:
         ("icon.svg", "image/svg+xml"),
     ):
         assert f'"{part}"' in page.text
-        answer = httpx.get(f"{server.url}/{part}")
+        answer = httpx.get(f"{server.url}/{part}", verify=NO_TLS)
         assert answer.headers["content-type"].startswith(media_type)
 
 

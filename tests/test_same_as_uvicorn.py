@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,11 +17,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from .toolkit.certificates import NO_TLS
 from .toolkit.raw_http import Client, Reply
 from .toolkit.running import DEADLINE, LOOPS
 from .toolkit.served import Served
-
-NO_TLS = ssl.create_default_context()  # made once: it takes longer than a request
 
 # The servers' own: the name, the time, and headers about the connection, which
 # RFC 9112 section 9.3 makes optional where they say the default.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import struct
 import time
 import zlib
@@ -204,7 +205,15 @@ def test_an_attack_on_deflate_fails_its_own_connection(victim: Running, name: st
         assert client.close_code() == code
 
 
-@pytest.mark.parametrize("name", [name for name, (sent, _) in ATTACKS.items() if len(sent) < 100])
+# Of the attacks that differ in a number only, the first is enough here.
+CUT = {
+    re.sub(r"\d+( on opcode \d+)?$", "", name): name
+    for name, (sent, _) in reversed(ATTACKS.items())
+    if len(sent) < 100
+}
+
+
+@pytest.mark.parametrize("name", CUT.values())
 def test_an_attack_cut_into_bytes_ends_the_same(victim: Running, name: str) -> None:
     sent, code = ATTACKS[name]
     with RawWebSocket(victim) as client:

@@ -262,7 +262,7 @@ def test_same_host_over_tls(tmp_path: Path) -> None:
         certificate.private_key_pem.bytes()
         + b"".join(part.bytes() for part in certificate.cert_chain_pems)
     )
-    trusting = ssl.create_default_context()
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.configure_trust(trusting)
     with running(App(), ws_origins="same-host", ssl_certfile=str(pem)) as server:
         for scheme, status in (("https", 101), ("http", 403)):

@@ -360,7 +360,7 @@ def test_nothing_in_the_package_can_make_objects_of_bytes() -> None:
 def test_error_paths_leave_no_references_and_the_log_stays_quiet(
     victim: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kinds = {"HTTPProtocol", "WebSocket", "Opening", "Exchange", "Protocol"}
+    kinds = {"HTTPProtocol", "Session", "Opening", "Exchange", "Protocol"}
 
     def alive() -> int:
         gc.collect()

@@ -168,7 +168,7 @@ def pem(authority: trustme.CA, tmp_path: Path) -> str:
 def test_a_slow_tls_handshake_is_ended(
     loop: str, pem: str, authority: trustme.CA, hello: bytes
 ) -> None:
-    trusting = ssl.create_default_context()
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.configure_trust(trusting)
     options = {"timeout_request_head": SHORT, "timeout_keep_alive": SHORT}
     with running(App(), loop, ssl_certfile=pem, **options) as server:

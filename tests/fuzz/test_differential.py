@@ -160,13 +160,13 @@ packed = st.lists(
 
 
 @given(streams, places)
-@settings(max_examples=150, derandomize=True)
+@settings(max_examples=80, derandomize=True)
 def test_all_read_the_same(frames: list[Frame], places: list[int]) -> None:
     compare(frames, places, False)
 
 
 @given(packed, places)
-@settings(max_examples=150, derandomize=True)
+@settings(max_examples=80, derandomize=True)
 def test_all_inflate_the_same(frames: list[Frame], places: list[int]) -> None:
     compare(frames, places, True)
 
@@ -228,7 +228,7 @@ def test_every_difference_names_its_sentence() -> None:
     st.lists(good_frames.filter(lambda frame: frame.opcode < CLOSE), max_size=6),
     st.integers(10, 300),
 )
-@settings(max_examples=100, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 def test_the_limit_of_a_message_is_the_same_for_websockets(frames: list[Frame], limit: int) -> None:
     data = b"".join(frame.encode() for frame in frames)
     right, inside, last = model_of(frames, False, limit)

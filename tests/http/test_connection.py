@@ -258,7 +258,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ssl.SSLC
     authority = trustme.CA()
     path = str(tmp_path_factory.mktemp("tls") / "cert.pem")
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(path)
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.configure_trust(context)
     return path, context
 

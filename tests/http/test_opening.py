@@ -641,7 +641,7 @@ def test_wss_opens_with_a_client_of_other_hands(loop: str, tmp_path: Path) -> No
     certificate = authority.issue_cert("localhost")
     pem = tmp_path / "cert.pem"
     certificate.private_key_and_cert_chain_pem.write_to_path(str(pem))
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.configure_trust(context)
     app = App()
     with running(app, loop, ssl_certfile=str(pem)) as server:

@@ -477,7 +477,7 @@ def test_tls_ends_with_a_closure_alert(tmp_path: Path) -> None:
         certificate.private_key_pem.bytes()
         + b"".join(part.bytes() for part in certificate.cert_chain_pems)
     )
-    trusting = ssl.create_default_context()
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.configure_trust(trusting)
     with running(app, ssl_certfile=str(pem)) as server:
         plain = socket.create_connection(("127.0.0.1", server.port), timeout=5)

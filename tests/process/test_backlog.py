@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import socket
 import subprocess
@@ -81,9 +82,10 @@ def serving(way: str, certificates: Certificates, *options: str) -> Iterator[Rea
             )
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize(
+    ("way", "loop", "beside"),
+    [*itertools.product(WAYS, LOOPS, [True]), *itertools.product(["tcp"], LOOPS, [False])],
+)
 def test_requests_that_wait_in_the_backlog_are_served(
     way: str, loop: str, beside: bool, certificates: Certificates
 ) -> None:

@@ -24,6 +24,8 @@ from ..toolkit.raw_http import Client
 from ..toolkit.raw_websocket import upgrade
 from ..toolkit.running import DEADLINE, LOOPS, Running, running
 from ..toolkit.served import ROOT, Served
+from . import tls_app
+from .tls_app import app
 
 pytestmark = pytest.mark.parametrize("loop", LOOPS)
 
@@ -31,23 +33,6 @@ pytestmark = pytest.mark.parametrize("loop", LOOPS)
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
-async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Answers with the scheme; echoes until it is told to end."""
-    if scope["type"] == "http":
-        await send({"type": "http.response.start", "status": 200})
-        await send({"type": "http.response.body", "body": scope["scheme"].encode()})
-        return
-    await receive()
-    await send({"type": "websocket.accept"})
-    await send({"type": "websocket.send", "text": scope["scheme"]})
-    while (event := await receive())["type"] == "websocket.receive":
-        if event.get("text") == "end":
-            await send({"type": "websocket.send", "bytes": bytes(1_000_000)})
-            await send({"type": "websocket.send", "text": "last"})
-            return
-        await send(event | {"type": "websocket.send"})
 
 
 def open_websocket(server: Running, context: ssl.SSLContext, **options: Any) -> ClientConnection:
@@ -106,7 +91,7 @@ def test_a_wrong_password_is_one_message_and_exit_code_2(
             sys.executable,
             "-m",
             "asgiws",
-            f"{__name__}:app",
+            f"{tls_app.__name__}:app",
             "--port",
             "0",
             "--loop",
@@ -302,9 +287,12 @@ def test_a_client_that_never_reads_holds_the_application_back(
 
 
 def test_a_stop_ends_tls_connections_too(certificates: Certificates, loop: str) -> None:
-    words = ("--ssl-certfile", certificates.chain, "--ssl-keyfile", certificates.key)
+    words = ["--ssl-certfile", certificates.chain, "--ssl-keyfile", certificates.key]
+    words += ["--timeout-graceful-shutdown", "2"]  # what the handshake that never comes may take
     with (
-        Served("asgiws", f"{__name__}:app", "--port", "0", "--loop", loop, *words) as served,
+        Served(
+            "asgiws", f"{tls_app.__name__}:app", "--port", "0", "--loop", loop, *words
+        ) as served,
         connect(f"wss://localhost:{served.port}", ssl=certificates.client()) as websocket,
         Client(served, tls=certificates.client()) as idle,
         socket.create_connection(("127.0.0.1", served.port)),

@@ -13,6 +13,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+# For httpx where no TLS is spoken: its own, with the system's authorities, takes longer to make
+# than a request, and it makes one for each.
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
 
 class Certificates:
     """PEM files in ``directory`` for the ``--ssl-*`` options, and contexts for clients."""
@@ -44,8 +48,7 @@ class Certificates:
 
     def client(self, certificate: str = "") -> ssl.SSLContext:
         """Trusts the server; with ``known`` or ``unknown`` shows a certificate of its own."""
-        context = ssl.create_default_context()
-        context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._authority.configure_trust(context)
         if certificate:
             authority = self._clients if certificate == "known" else trustme.CA()

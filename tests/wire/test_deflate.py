@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 import tracemalloc
 import zlib
@@ -68,17 +69,16 @@ class TestNegotiation:
         assert answer(package, b"x-webkit-deflate-frame") is None
         assert answer(package, b"permessage-bzip2, permessage-deflate2") is None
 
-    @pytest.mark.parametrize("ours", range(9, 16))
-    @pytest.mark.parametrize("theirs", range(9, 16))
-    def test_the_smaller_window_holds(self, package: ModuleType, ours: int, theirs: int) -> None:
-        offer = b"permessage-deflate; server_max_window_bits=%d; client_max_window_bits=%d"
-        agreed, value = package.wire.deflate.negotiate(
-            [offer % (theirs, theirs)], settings(package, window_bits=ours)
-        )
-        bits = min(ours, theirs)
-        assert agreed == (True, True, bits, bits)
-        server = b"; server_max_window_bits=%d" % bits if bits < 15 else b""
-        assert value == b"permessage-deflate%s; client_max_window_bits=%d" % (server, bits)
+    def test_the_smaller_window_holds(self, package: ModuleType) -> None:
+        for ours, theirs in itertools.product(range(9, 16), repeat=2):
+            offer = b"permessage-deflate; server_max_window_bits=%d; client_max_window_bits=%d"
+            agreed, value = package.wire.deflate.negotiate(
+                [offer % (theirs, theirs)], settings(package, window_bits=ours)
+            )
+            bits = min(ours, theirs)
+            assert agreed == (True, True, bits, bits)
+            server = b"; server_max_window_bits=%d" % bits if bits < 15 else b""
+            assert value == b"permessage-deflate%s; client_max_window_bits=%d" % (server, bits)
 
     def test_the_clients_window_is_not_ours_to_choose_unless_it_says_so(
         self, package: ModuleType
@@ -380,7 +380,7 @@ class TestInflator:
         assert caught.value.code == 1009
 
     def test_what_is_over_the_limit_is_never_allocated(self, package: ModuleType) -> None:
-        bomb = deflated(bytes(100_000_000))
+        bomb = deflated(bytes(20_000_000))
         tracemalloc.start()
         try:
             with pytest.raises(package.wire.errors.ProtocolError):
@@ -464,7 +464,7 @@ class TestDeflator:
             assert reader.decompress(data + b"\0\0\xff\xff") == payload
 
     @pytest.mark.parametrize("bits", range(9, 16))
-    @pytest.mark.parametrize("level", [1, 2, 6, 9])
+    @pytest.mark.parametrize("level", [1, 6, 9])
     def test_nothing_refers_to_what_has_left_the_window(
         self, package: ModuleType, bits: int, level: int
     ) -> None:
@@ -478,16 +478,20 @@ class TestDeflator:
             data = deflate(payload) + b"\0\0\xff\xff"
             # Of more than one octet at a time zlib would also take what it has just written.
             inflated = bytearray()
-            while octet := reader.decompress(data, 1):
-                inflated += octet
-                data = reader.unconsumed_tail
+            for start in range(0, len(data), 64):  # what is not taken yet is copied each time
+                piece = data[start : start + 64]
+                while octet := reader.decompress(piece, 1):
+                    inflated += octet
+                    piece = reader.unconsumed_tail
             assert inflated == payload
 
+    # Each level of effort with two of memory, which are far apart.
     @pytest.mark.parametrize("level", range(10))
-    @pytest.mark.parametrize("mem_level", range(1, 10))
+    @pytest.mark.parametrize("shift", [0, 4])
     def test_every_level_ends_each_message_at_a_byte(
-        self, package: ModuleType, level: int, mem_level: int
+        self, package: ModuleType, level: int, shift: int
     ) -> None:
+        mem_level = (level + shift) % 9 + 1
         deflate = deflator(package, bits=9, level=level, mem_level=mem_level).deflate
         reader = zlib.decompressobj(-9)
         payload = Random(level).randbytes(33_000)
