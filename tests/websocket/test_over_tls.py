@@ -111,7 +111,9 @@ def test_a_client_that_reads_nothing_behind_our_close_is_cut_off(
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "websocket.accept"})
-        sending = asyncio.ensure_future(send({"type": "websocket.send", "bytes": bytes(16_000_000)}))
+        sending = asyncio.ensure_future(
+            send({"type": "websocket.send", "bytes": bytes(16_000_000)})
+        )
         await asyncio.sleep(0)
         assert not sending.done()
 
