@@ -22,9 +22,10 @@ from asgiws.log import (
     error_log,
 )
 
+from .toolkit.client_frames import BINARY, TEXT, client_frame
 from .toolkit.raw_http import Client
-from .toolkit.raw_websocket import upgrade
-from .toolkit.running import LOOPS, running
+from .toolkit.raw_websocket import RawWebSocket, upgrade
+from .toolkit.running import DEADLINE, LOOPS, running
 
 REQUEST = ("127.0.0.1:1", "GET", "/health", "1.1", 200)
 
@@ -327,3 +328,29 @@ def test_a_filter_for_uvicorns_records_sees_every_line_of_a_server(
     (session,) = [record for record in kept.records if "/accepted" in record.getMessage()]
     assert " close=" in session.getMessage()
     assert session.closed_by in ("client", "server")  # type: ignore[attr-defined]
+
+
+def test_the_record_of_a_session_carries_what_happened_in_it(
+    package: Any, loop: str, kept: Kept
+) -> None:
+    async def echo(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept", "subprotocol": "chat"})
+        for _ in range(2):
+            await send({**await receive(), "type": "websocket.send"})
+        await send({"type": "websocket.send", "text": "bye"})
+        await send({"type": "websocket.close", "code": 4000})
+
+    with running(echo, loop, package) as server:
+        with RawWebSocket(server, "Sec-WebSocket-Protocol: chat", target="/a%1b?b") as client:
+            host, port = client.sock.getsockname()
+            client.send(client_frame(TEXT, b"12345") + client_frame(BINARY, b"123"))
+            assert client.close_code() == 4000
+        server.wait_until(lambda: not server.server.serving.connections)
+    (record,) = kept.records
+    assert record.args == (f"{host}:{port}", "WebSocket", "/a%1b?b", "1.1", 101)
+    fields = vars(record)
+    assert 0.0 <= fields.pop("duration") < DEADLINE
+    names = ("subprotocol", "messages_in", "bytes_in", "messages_out", "bytes_out")
+    assert [fields[name] for name in names] == ["chat", 2, 8, 3, 11]
+    assert (fields["close_code"], fields["closed_by"]) == (4000, "server")

@@ -390,7 +390,8 @@ class Session:
             failed = cancelled or error is not None
             self._close(INTERNAL_ERROR if failed else NORMAL_CLOSURE, "", "server")
         elif unsettled and app != ENDED:
-            self._opening.refuse(500)
+            # Only the server cancels, at the end of its shutdown.
+            self._opening.refuse(503 if cancelled else 500)
             self._end(REFUSED, ABNORMAL_CLOSURE, "", "server")
         if error is not None:
             error_log.error("Exception in ASGI application", exc_info=error)

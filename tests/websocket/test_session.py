@@ -170,7 +170,7 @@ class TestApplicationEnds:
         await session.app(cancelled)
         assert session.sent() == ([(0x88, b"\x03\xf3")] if state == "accepted" else [])
         unanswered = state in ("connecting", "denying")
-        assert session.opening.calls == ([("refuse", 500)] if unanswered else [])
+        assert session.opening.calls == ([("refuse", 503)] if unanswered else [])
         assert log == []
 
     async def test_receive_says_how_it_ended(self, package: ModuleType) -> None:
