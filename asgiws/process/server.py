@@ -264,7 +264,6 @@ def _serving(
         if config.ws_per_message_deflate
         else None,
     )
-    websockets = Pulse(loop, limits)
     hosts = config.allowed_hosts.split(",")
     return Serving(
         app,
