@@ -59,8 +59,9 @@ BODY_DUE: Final = 3  # more of a body: 408, or a cut
 REST_DUE: Final = 4  # what is left of a body that nobody wants: close
 DEPARTURE: Final = 5  # something that is written, or the client that sent FIN has left
 STREAM_DUE: Final = 6  # the server stops: something that is written, or the stream ends
-READING_DUE: Final = 7  # the client's taking of what waits for it: a cut
-END_DUE: Final = 8  # a look at the ending
+TOLD_DUE: Final = 7  # the end of a stream whose application has been told: a cut
+READING_DUE: Final = 8  # the client's taking of what waits for it: a cut
+END_DUE: Final = 9  # a look at the ending
 
 BACKLOG: Final = 65_536  # bytes that may wait before reading is paused
 DRAIN: Final = 65_536  # bytes of a body nobody wants that are read for the connection's sake
@@ -71,7 +72,7 @@ NEVER: Final = float("inf")
 # When the server stops.
 FIRST_REQUEST_SECONDS: Final = 0.5  # for one that a new connection was opened for
 ARRIVED_SECONDS: Final = 0.05  # to read what has come by then
-STREAM_SECONDS: Final = 0.5  # for a stream that is no event stream to move
+STREAM_SECONDS: Final = 0.5  # for a stream that is not an event stream to move
 LAST_LINGER_SECONDS: Final = 0.3  # for the FIN of a client that was not speaking
 NOTICE_SECONDS: Final = 0.5  # for an application to ask, and be told, that its stream has ended
 
@@ -567,7 +568,15 @@ class HTTPProtocol:
             self._timer = None
 
     def _end_stream(self, exchange: Exchange) -> None:
-        """The server stops: end a response that has begun and has no end in sight."""
+        """The server stops: end a response that has begun and has no end in sight.
+
+        Each event of an event stream is whole by itself, and so is what ends there. What
+        another response lacks nobody can know: its application is told, and may end it.
+        """
+        if not exchange.response.is_event_stream:
+            exchange.leave()
+            self._expect(TOLD_DUE, NOTICE_SECONDS)
+            return
         last = exchange.end()
         if last:
             self.write(last)
@@ -652,6 +661,13 @@ class HTTPProtocol:
                 self._settle()
             else:
                 self._end_stream(exchange)
+        elif due == TOLD_DUE:
+            assert exchange is not None
+            if self._wrote:
+                self._settle()
+            else:
+                _cancel_unless_told(self.serving, exchange)
+                self.app_failed()
         elif due == DEPARTURE:
             if self._wrote:
                 self._settle()

@@ -182,9 +182,12 @@ class Exchange:
         begun = response.begun
         if not answered:
             if self.told and exc is None:
-                # The client has left, and the application has done as it was told.
+                # The client has left, or is to, and the application has done as it was told.
                 answered = True
-                self._stream.close()
+                if begun:
+                    self._stream.app_failed()
+                else:
+                    self._stream.close()
             else:
                 self._stream.app_failed()
         if exc is not None:

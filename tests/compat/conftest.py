@@ -45,7 +45,7 @@ class InUse(Served):
 
     def __init__(self, application: str, **environment: str) -> None:
         module = f"tests.compat.apps.{application}:app"
-        super().__init__("asgiws", module, "--port", "0", *LONG, deadline=60, **environment)
+        super().__init__("asgiws", module, "--port", "0", *LONG, deadline=180, **environment)
 
     def end(self) -> None:
         """SIGTERM ends it at once, though clients are connected, without a word of an error."""

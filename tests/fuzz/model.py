@@ -68,6 +68,7 @@ class Model:
         """Our side closes."""
         if self.end is None and self.sent_close is None:
             self.sent_close = struct.pack("!H", code) + reason.encode()
+            self._data = b""
 
     def read(self, frame: Frame) -> None:
         if self.end is not None:
@@ -75,7 +76,8 @@ class Model:
         try:
             self._check(frame)
             if frame.opcode in (CONT, TEXT, BINARY):
-                self._data_frame(frame)
+                if self.sent_close is None:  # behind our close nobody wants them
+                    self._data_frame(frame)
             elif frame.opcode == PING:
                 self.pongs.append(frame.payload)
             elif frame.opcode == CLOSE:
@@ -140,7 +142,7 @@ class Model:
             except UnicodeDecodeError:
                 raise Failed(1007) from None
         if self.sent_close is None:
-            self.sent_close = payload[:2]
+            self.sent_close = payload
 
 
 def may_go_on(data: bytes) -> bool:

@@ -162,4 +162,4 @@ class TestLongDeflated(WireDeflated.TestCase):  # type: ignore[misc,name-defined
 def test_the_model_is_no_copy_of_the_code() -> None:
     model = Model()
     model.read(Frame(8, struct.pack("!H", 1000) + b"bye"))
-    assert (model.end, model.sent_close) == (("closed", 1000, "bye"), b"\x03\xe8")
+    assert (model.end, model.sent_close) == (("closed", 1000, "bye"), b"\x03\xe8bye")

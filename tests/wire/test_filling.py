@@ -45,12 +45,13 @@ def test_every_cut_keeps_its_place_in_the_key(package: ModuleType) -> None:
 
 
 def test_there_is_room_for_as_much_again_as_has_come(package: ModuleType) -> None:
-    filling = package.wire.filling.Filling(5 * MIB + 1, KEY, False)
+    first = package.wire.filling.AT_FIRST
+    filling = package.wire.filling.Filling(5 * first + 1, KEY, False)
     rooms = []
     while room := filling.room():
         rooms.append(room)
         filling.filled(room)
-    assert rooms == [MIB, MIB, 2 * MIB, MIB + 1]
+    assert rooms == [first, first, 2 * first, first + 1]
     with memoryview(filling.view()) as view:
         assert len(view) == 0
 
