@@ -419,9 +419,11 @@ class HTTPProtocol:
             finally:
                 self._drain_waiters.remove(waiter)
 
-    def write_continue(self) -> None:
+    def body_wanted(self) -> None:
         if self._state == BODY:
-            self.write([b"HTTP/1.1 100 Continue\r\n\r\n"])
+            exchange = self._exchange
+            if exchange is not None and not exchange.response.begun:
+                self.write([b"HTTP/1.1 100 Continue\r\n\r\n"])
             self._settle()
 
     def announce(self, final: bool) -> None:
@@ -433,7 +435,7 @@ class HTTPProtocol:
         if self.serving.draining or exchange.waits_for_body:
             # A client that saw no 100 Continue may send its body or not.
             response.keep_alive = False
-            if not final:
+            if self.serving.draining and not final:
                 self._expect(STREAM_DUE, STREAM_SECONDS)
         elif final and isinstance(body, SizedBody) and body.left > DRAIN:
             response.keep_alive = False
@@ -612,6 +614,7 @@ class HTTPProtocol:
         elif self._reading and not exchange.waits_for_body:
             seconds = serving.limits.request_body
             if seconds is not None:
+                self._wrote = False
                 self._expect(BODY_DUE, seconds)
 
     def _expect(self, due: cython.Py_ssize_t, seconds: float) -> None:
@@ -648,7 +651,10 @@ class HTTPProtocol:
             self._refuse_head(408, "the request's head took too long")
         elif due == BODY_DUE:
             assert exchange is not None
-            self._refuse_body(exchange, 408, "the request's body took too long")
+            if self._wrote:
+                self._settle()  # a response that goes on is not cut for a body that does not
+            else:
+                self._refuse_body(exchange, 408, "the request's body took too long")
         elif due == STREAM_DUE:
             assert exchange is not None
             if self._wrote or not exchange.response.is_stream:

@@ -80,7 +80,7 @@ class Exchange:
         """The next event: http.request until the body is complete, then http.disconnect."""
         if self._continues:
             self._continues = False
-            self._stream.write_continue()
+            self._stream.body_wanted()
         while not self._ready():
             waiter = self._stream.loop.create_future()
             self._waiters.append(waiter)
@@ -144,7 +144,6 @@ class Exchange:
         if not begun:
             stream.announce(not more)
         stream.write(response.body(data, more))
-        self._continues = False
         left = response.left
         if not more:
             self._wake()
@@ -171,7 +170,6 @@ class Exchange:
         """Let the head leave without a piece of the body."""
         self._stream.announce(False)
         self._stream.write(self.response.head())
-        self._continues = False
         log_request(self.client, self.request, self.response.status)
 
     def app_done(self, task: asyncio.Task[None]) -> None:

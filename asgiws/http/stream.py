@@ -33,8 +33,8 @@ class Stream(Protocol):
 
     # A request.
 
-    def write_continue(self) -> None:
-        """Ask for the body that the client holds back (RFC 9110 section 10.1.1)."""
+    def body_wanted(self) -> None:
+        """The body that the client holds back is wanted (RFC 9110 section 10.1.1)."""
 
     def resume_reading(self) -> None:
         """More of the body is wanted."""

@@ -16,8 +16,9 @@ LAST_SECONDS = 1.0  # for an application that has failed to start, and has said 
 class Lifespan:
     """Runs the application's lifespan (ASGI "Lifespan Protocol", version 2.0).
 
-    ``mode`` is that of ``--lifespan``: with ``auto`` an application that raises
-    before it has answered lifespan.startup is taken to have none. ``state`` is the
+    ``mode`` is that of ``--lifespan``: with ``auto`` an application that raises an
+    ``Exception`` before it has answered lifespan.startup is taken to have none. One
+    that wants to exit (SystemExit) has failed to start. ``state`` is the
     application's, to be copied into every scope.
     """
 
@@ -54,7 +55,7 @@ class Lifespan:
             task.cancel()
             raise LifespanError("the application failed to start", _message(answer))
         exc = self._error
-        if self._mode == "auto":
+        if self._mode == "auto" and (exc is None or isinstance(exc, Exception)):
             error_log.info(
                 "The application has no lifespan (%s)",
                 "it returned" if exc is None else type(exc).__name__,

@@ -7,7 +7,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, cast
 
 from ..errors import BindError
@@ -124,9 +124,7 @@ def _bound_unix(path: str) -> Iterator[socket.socket]:
             yield sock
         finally:
             sock.close()
-            # Another server may have taken the path since.
-            if file == _identity(path):
-                os.unlink(path)
+            _remove(path, file)
 
 
 @contextmanager
@@ -145,15 +143,25 @@ def _locked(path: str) -> Iterator[None]:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) from None
-            if _identity(path) != _identity(fd):
+            file = _identity(fd)
+            if _identity(path) != file:
                 continue  # removed by who held it before
             try:
                 yield
             finally:
-                os.unlink(path)
+                _remove(path, file)
             return
         finally:
             os.close(fd)
+
+
+def _remove(path: str, file: tuple[int, int] | None) -> None:
+    """Remove ``path`` if it is ``file`` still: what has been tidied away, or belongs to
+    another server by now, is not ours to remove.
+    """
+    if file == _identity(path):
+        with suppress(OSError):
+            os.unlink(path)
 
 
 def _remove_stale(path: str) -> None:

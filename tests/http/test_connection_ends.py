@@ -356,6 +356,55 @@ def test_a_body_that_does_not_come_cuts_a_response_that_has_begun(
         assert client.rest() == b"1\r\n1\r\n"
 
 
+def test_a_response_that_goes_on_is_not_cut_for_a_body_that_does_not_come(
+    loop: str, package: ModuleType
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        for _ in range(20):
+            await send({"type": "http.response.body", "body": b"1", "more_body": True})
+            await asyncio.sleep(0.05)
+        await send({"type": "http.response.body", "body": b"2"})
+
+    with running(app, loop, package, timeout_request_body=0.4) as server, Client(server) as client:
+        client.send(sized(10) + b"hello")
+        assert client.read().body == b"1" * 20 + b"2"
+
+
+def test_a_body_that_an_early_answer_makes_needless_is_not_waited_for(
+    loop: str, package: ModuleType, secured: dict[str, Any]
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"1", "more_body": True})
+        await asyncio.sleep(0.8)
+        await send({"type": "http.response.body", "body": b"2"})
+
+    with (
+        serving(app, loop, package, secured, timeout_request_body=0.2) as (server, context),
+        Client(server, tls=context) as client,
+    ):
+        client.send(sized(10, "Expect: 100-continue"))
+        assert client.read().body == b"12"
+        assert client.rest() == b""
+
+
+def test_no_100_continue_comes_in_the_middle_of_a_response(loop: str, package: ModuleType) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"1", "more_body": True})
+        event = await receive()
+        await send({"type": "http.response.body", "body": event["body"]})
+
+    with running(app, loop, package) as server, Client(server) as client:
+        client.send(sized(5, "Expect: 100-continue"))
+        assert client.read_head().status == 200
+        assert client.read_chunk() == b"1"
+        client.send(b"hello")
+        assert client.read_chunk() == b"hello"
+        assert client.rest() == b"0\r\n\r\n"
+
+
 def test_a_slow_body_and_a_slow_application_may_take_their_time(
     loop: str, package: ModuleType
 ) -> None:

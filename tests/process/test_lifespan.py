@@ -103,6 +103,19 @@ async def test_on_insists_on_a_lifespan(app: Any) -> None:
         await start_and_stop(app, "on")
 
 
+@pytest.mark.parametrize("mode", ["on", "auto"])
+@pytest.mark.parametrize("exit_", [SystemExit("no database"), KeyboardInterrupt()])
+async def test_an_application_that_exits_has_failed_to_start(
+    mode: str, exit_: BaseException
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        raise exit_
+
+    with pytest.raises(LifespanError, match="the application's lifespan raised"):
+        await Lifespan(app, mode).startup()
+
+
 async def test_what_a_lifespan_raises_is_shown_trimmed_to_the_application() -> None:
     with pytest.raises(LifespanError) as caught:
         await start_and_stop(Scripted(then=ValueError("no database")), "on")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import socket
 import stat
 import tempfile
@@ -167,6 +168,31 @@ def test_a_unix_socket_that_another_server_has_replaced_is_left_alone() -> None:
             os.unlink(path)
             other.bind(path)
         assert os.path.exists(path)
+
+
+def test_what_was_tidied_away_while_a_server_ran_does_not_matter_at_its_end() -> None:
+    with short_path() as path:
+        with bound(uds=path):
+            os.unlink(f"{path}.lock")
+        with bound(uds=path):
+            os.unlink(path)
+            os.unlink(f"{path}.lock")
+        assert os.listdir(os.path.dirname(path)) == []
+        directory = f"{path}.d"
+        os.mkdir(directory)
+        with bound(uds=f"{directory}/socket"):
+            shutil.rmtree(directory)
+
+
+def test_the_lock_of_a_server_that_came_later_is_left_alone() -> None:
+    with short_path() as path, contextlib.ExitStack() as later:
+        with bound(uds=path):
+            os.unlink(path)
+            os.unlink(f"{path}.lock")
+            later.enter_context(bound(uds=path))
+        assert os.path.exists(path)
+        with pytest.raises(BindError, match="Address already in use"), bound(uds=path):
+            pass
 
 
 def test_a_directory_that_is_missing_is_an_error() -> None:
