@@ -33,7 +33,7 @@ class Inbox:
         self._bytes = 0
         self.waiting = 0
         self.waiter: Future[None] | None = None
-        self._behind: list[Future[None]] = []
+        self._behind: list[Future[None]] | None = None  # hardly any session needs it
 
     def is_full(self) -> bool:
         """Whether the high mark is reached."""
@@ -68,15 +68,18 @@ class Inbox:
         """A ``receive`` waits, behind those that do already."""
         if self.waiter is None:
             self.waiter = waiter
+        elif self._behind is None:
+            self._behind = [waiter]
         else:
             self._behind.append(waiter)
 
     def leave(self, waiter: Future[None]) -> None:
         """A ``receive`` waits no longer; the next one is served first now."""
-        if waiter is not self.waiter:
-            self._behind.remove(waiter)
-        elif self._behind:
-            self.waiter = self._behind.pop(0)
+        behind = self._behind
+        if behind and waiter is not self.waiter:
+            behind.remove(waiter)
+        elif behind:
+            self.waiter = behind.pop(0)
         else:
             self.waiter = None
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from ..wire import deflate
 
-NEVER: Final = float("inf")  # when a deadline is that is none
+NEVER: Final = float("inf")  # the time of a deadline that is not set
 LOOK_SECONDS = 1.0  # how often deadlines are looked at, unless one is shorter
 
 
