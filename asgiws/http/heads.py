@@ -44,7 +44,7 @@ def head_size(buffer: bytearray, searched: int, limit: int) -> int:
             raise RequestRefused(414, "the request's target is too long")
         raise RequestRefused(431, "the request's head is too long")
     if buffer and buffer[0] < 33 and buffer != b"\r":
-        raise RequestRefused(400, "this is no request")
+        raise RequestRefused(400, "this is not a request")
     if _BARE_LF.search(buffer, searched):
         raise RequestRefused(400, "lines must end with CRLF")
     return 0
@@ -53,7 +53,7 @@ def head_size(buffer: bytearray, searched: int, limit: int) -> int:
 def read_head(head: bytes) -> RawHead:
     """Take a request's head apart, from its first byte to the empty line that ends it.
 
-    Raises RequestRefused where it is no head by RFC 9112 sections 2 to 5, or by h11.
+    Raises RequestRefused where it is not a head by RFC 9112 sections 2 to 5, or by h11.
     """
     lines = head.count(b"\r\n")
     if len(head.translate(None, CONTROLS)) != len(head) - 2 * lines:

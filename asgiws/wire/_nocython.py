@@ -1,8 +1,7 @@
 """Stands in for the module ``cython`` where Cython is not installed.
 
-``frames.py``, ``protocol.py`` and ``websocket.py`` are ordinary Python that
-Cython can compile; what they take from ``cython`` means nothing when they are
-interpreted.
+The compiled modules are ordinary Python files; what they take from ``cython`` means
+nothing when they are interpreted.
 """
 
 from __future__ import annotations
