@@ -46,10 +46,15 @@ def pytest_collection() -> Iterator[None]:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """How many processes share the tests: several for all of them, none for those that are named.
 
-    What measures has the machine to itself (``-m slow``).
+    Two for a core: many tests wait for a process or a deadline. What measures has the
+    machine to itself (``-m slow``).
     """
     everything = all(Path(arg).resolve() == Path(__file__).parent for arg in config.args)
-    return min(os.cpu_count() or 1, 4) if everything and "not slow" in config.option.markexpr else 0
+    return (
+        min(2 * (os.cpu_count() or 1), 8)
+        if everything and "not slow" in config.option.markexpr
+        else 0
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
