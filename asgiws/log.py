@@ -46,7 +46,7 @@ MALFORMED_LINE = '%s - "%.0s%s%.0s" %d'  # in place of a path, what was sent
 
 
 class GuardedLogger(logging.Logger):
-    """A logger from which no ``Exception`` comes, whatever a filter, handler or formatter does.
+    """A logger that raises neither an ``Exception`` nor SystemExit, whatever stands behind it.
 
     The first failure is told on stderr, the others are not: each line would bring one.
     """
@@ -66,7 +66,7 @@ class GuardedLogger(logging.Logger):
         try:
             # One frame more between the caller and the record.
             super()._log(level, msg, args, exc_info, extra, stack_info, stacklevel + 1)
-        except Exception:
+        except (Exception, SystemExit):
             if not self.told:
                 self.told = True
                 _tell(self.name)

@@ -37,6 +37,13 @@ class Raises(logging.Filter):
         raise KeyError(record.getMessage())
 
 
+class Exits(logging.Filter):
+    """A filter whose configuration is wrong, and that ends the program for it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        raise SystemExit("no such collector")
+
+
 class RaisingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         raise ValueError("no such field")
@@ -71,8 +78,8 @@ def kept() -> Iterator[Kept]:
 
 
 def spoil(log: logging.Logger, how: str) -> None:
-    if how == "filter":
-        log.addFilter(Raises())
+    if how in ("filter", "filter that exits"):
+        log.addFilter(Raises() if how == "filter" else Exits())
         return
     handler: logging.Handler = RaisingHandler()
     if how == "formatter":
@@ -82,7 +89,7 @@ def spoil(log: logging.Logger, how: str) -> None:
     log.addHandler(handler)
 
 
-SPOILED = ["filter", "handler", "formatter", "filter of a handler"]
+SPOILED = ["filter", "filter that exits", "handler", "formatter", "filter of a handler"]
 
 
 @pytest.mark.parametrize("how", SPOILED)
