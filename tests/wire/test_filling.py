@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ..toolkit.builds import BUILDS
 from ..toolkit.client_frames import KEY, mask
 
 MIB = 1 << 20
@@ -54,6 +55,12 @@ def test_there_is_room_for_as_much_again_as_has_come(package: ModuleType) -> Non
     assert rooms == [first, first, 2 * first, first + 1]
     with memoryview(filling.view()) as view:
         assert len(view) == 0
+
+
+def test_a_declared_length_takes_little_memory_before_a_byte_has_come() -> None:
+    # The compiled build's first mebibyte is not touched, and has no page until then.
+    filling = BUILDS["interpreted"].wire.filling.Filling(1 << 30, KEY, False)
+    assert filling.room() <= 65_536
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 5, 1000])
