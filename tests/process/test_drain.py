@@ -14,6 +14,7 @@ from asgiws.errors import AppLoadError, LifespanError
 from asgiws.process.importer import load_app
 from asgiws.process.lifespan import Lifespan
 
+from ..toolkit.apps import hello_and_wait
 from ..toolkit.raw_http import Client
 from ..toolkit.raw_websocket import RawWebSocket
 from ..toolkit.running import LOOPS, running
@@ -37,22 +38,11 @@ class Broken:
         self.connections.discard(self)
 
 
-async def app(scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] == "websocket":
-        await receive()
-        await send({"type": "websocket.accept"})
-        while (await receive())["type"] != "websocket.disconnect":
-            pass
-        return
-    await send({"type": "http.response.start", "status": 200})
-    await send({"type": "http.response.body", "body": b"hello"})
-
-
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_connection_that_fails_at_the_end_does_not_take_the_others_with_it(
     loop: str, package: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with running(app, loop, package, timeout_graceful_shutdown=0.3) as server:
+    with running(hello_and_wait, loop, package, timeout_graceful_shutdown=0.3) as server:
         serving = server.server.serving
         assert serving is not None
         with Client(server) as client, RawWebSocket(server) as websocket:

@@ -21,6 +21,7 @@ from asgiws.errors import AppLoadError, BindError, ConfigError, LifespanError
 from asgiws.options.config import Config
 from asgiws.process.server import Server
 
+from ..toolkit.apps import hello_and_wait
 from ..toolkit.running import LOOPS, NewLoop, running
 
 DEADLINE = 10.0
@@ -36,18 +37,7 @@ def run(new_loop: NewLoop, call: Any) -> Any:
         return runner.run(limited())
 
 
-async def hello(scope: Any, receive: Any, send: Any) -> None:
-    if scope["type"] == "websocket":
-        await receive()
-        await send({"type": "websocket.accept"})
-        while (await receive())["type"] != "websocket.disconnect":
-            pass
-        return
-    await send({"type": "http.response.start", "status": 200})
-    await send({"type": "http.response.body", "body": b"hello"})
-
-
-def server_for(app: Any = hello, **options: Any) -> Server:
+def server_for(app: Any = hello_and_wait, **options: Any) -> Server:
     return Server(Config(app, **{"port": 0, "lifespan": "off", **options}))
 
 
@@ -258,7 +248,7 @@ def test_run_gives_the_signals_back() -> None:
 
 def test_run_raises_what_is_wrong() -> None:
     with pytest.raises(ConfigError, match="no such option"):
-        asgiws.run(hello, prot=1)
+        asgiws.run(hello_and_wait, prot=1)
     with pytest.raises(AppLoadError):
         asgiws.run("no_such_module:app", port=0, log_level="critical")
 
@@ -299,7 +289,7 @@ def test_connections_that_open_while_it_ends_are_answered_or_refused(loop: str) 
         asyncio.get_running_loop().call_later(0.2, shutdown)
         await asyncio.gather(*(visit(port) for _ in range(8)))
 
-    with running(hello, loop) as server:
+    with running(hello_and_wait, loop) as server:
         run(asyncio.SelectorEventLoop, lambda: session(server.port, server.shutdown))
     assert len(answers) > 8
     assert {answer[:12] for answer in answers} <= {b"HTTP/1.1 200", b"HTTP/1.1 503", b""}

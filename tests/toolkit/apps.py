@@ -53,3 +53,15 @@ class Recorder:
 async def tell_address(scope: Any, receive: Any, send: Any) -> None:
     """Answers with the address it is served on."""
     await respond(send, repr(scope["server"]).encode())
+
+
+async def hello_and_wait(scope: Any, receive: Any, send: Any) -> None:
+    """Say hello over HTTP; accept a WebSocket, and wait for its end."""
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        return
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"hello"})
