@@ -1,4 +1,4 @@
-"""Accepting: a bound socket goes in, connections come out.
+"""Accepting: a bound socket goes in, arrivals come out.
 
 Accepting is ours, and not the event loop's, so that running out of file
 descriptors has one place: uvloop's own servers accept and close without a word
@@ -8,44 +8,25 @@ then, and asyncio's call the exception handler for every attempt.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-import ssl
-from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 from ..errors import BindError
 from ..log import error_log
-from ..transport.ending import TLS_SHUTDOWN_SECONDS
+from .arrivals import Arrivals
 
 PAUSE_SECONDS = 0.25
 ACCEPTS_AT_ONCE = 64
 
 
 class Listener:
-    """Accepts on one listening socket until ``stop``."""
+    """Accepts on one listening socket until ``stop``, and gives to ``arrivals``."""
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        sock: socket.socket,
-        factory: Callable[[Any, Any], Any],
-        tls: ssl.SSLContext | None,
-        handshake_timeout: float,
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, arrivals: Arrivals
     ) -> None:
-        """``factory`` makes the protocol, given the peer's address and our own."""
         self._loop = loop
         self._sock = sock
-        self._factory = factory
-        self._tls: dict[str, object] = {}
-        if tls is not None:
-            self._tls = {
-                "ssl": tls,
-                "ssl_handshake_timeout": handshake_timeout,
-                "ssl_shutdown_timeout": TLS_SHUTDOWN_SECONDS,
-            }
-        self._opening: dict[asyncio.Task[None], socket.socket] = {}
+        self._arrivals = arrivals
         self._backlog = 0
         self._pause: asyncio.TimerHandle | None = None
         self._exhausted = False
@@ -62,11 +43,6 @@ class Listener:
             ) from None
         self._loop.add_reader(self._sock.fileno(), self._on_readable)
 
-    @property
-    def opening(self) -> int:
-        """How many connections are accepted and not set up yet: most do the TLS handshake."""
-        return len(self._opening)
-
     def stop(self) -> None:
         """Accept those that wait in the backlog, then nothing more; setting up goes on."""
         self._rest()
@@ -77,14 +53,6 @@ class Listener:
         if self._pause is not None:
             self._pause.cancel()
         self._loop.remove_reader(self._sock.fileno())
-
-    def abort(self) -> None:
-        """End what is still being set up, as its peer can: uvloop never tells of the end of
-        a connection whose setting up was cancelled.
-        """
-        for sock in self._opening.values():
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
 
     def _on_readable(self) -> None:
         self._accept(ACCEPTS_AT_ONCE)
@@ -101,16 +69,7 @@ class Listener:
             except OSError as exc:
                 self._exhaust(exc)
                 return
-            sock.setblocking(False)
-            task = self._loop.create_task(self._open(sock, address))
-            self._opening[task] = sock
-            task.add_done_callback(self._on_open)
-
-    def _on_open(self, task: asyncio.Task[None]) -> None:
-        sock = self._opening.pop(task)
-        # Here and not in the task: one that is cancelled at once never runs.
-        if task.cancelled():
-            sock.close()
+            self._arrivals.take(sock, address)
 
     def _exhaust(self, exc: OSError) -> None:
         """Out of descriptors or of memory: leave the others in the backlog, and say so once."""
@@ -128,12 +87,3 @@ class Listener:
     def _resume(self) -> None:
         self._pause = None
         self._loop.add_reader(self._sock.fileno(), self._on_readable)
-
-    async def _open(self, sock: socket.socket, address: Any) -> None:
-        try:
-            factory = partial(self._factory, address, sock.getsockname())
-            await self._loop.connect_accepted_socket(factory, sock, **self._tls)  # type: ignore[arg-type]
-        except (OSError, TimeoutError) as exc:
-            # The peer has gone, or the TLS handshake failed: nobody's error here.
-            error_log.debug("A connection was not set up: %r", exc)
-            sock.close()

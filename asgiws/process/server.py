@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -30,6 +29,7 @@ from ..websocket.pulse import Pulse
 from ..wire.deflate import Settings
 from ..wire.host import ANY, Hosts
 from ..wire.origin import Origins
+from .arrivals import Arrivals
 from .descriptors import fill_standard_descriptors
 from .importer import load_app
 from .lifespan import Lifespan
@@ -151,6 +151,7 @@ class Server:
         tls = ssl_context(config)
         lifespan = Lifespan(app, config.lifespan)
         serving = self.serving = _serving(config, app, loop, lifespan.state)
+        arrivals = Arrivals(loop, partial(HTTPProtocol, serving), tls, config.timeout_request_head)
         listeners: list[Listener] = []
         patience = 0.0
         try:
@@ -161,7 +162,7 @@ class Server:
                     return
                 try:
                     for sock in sockets:
-                        listeners.append(self._listen(serving, sock, tls))
+                        listeners.append(self._listen(sock, arrivals))
                     self._started.set()
                     for url in self.urls:
                         error_log.info(
@@ -173,22 +174,14 @@ class Server:
                     for listener in listeners:
                         listener.stop()
         finally:
-            await self._drain(serving, listeners, patience)
+            await self._drain(serving, arrivals, patience)
             await lifespan.shutdown(max(patience, CANCEL_SECONDS))
             if self.started:
                 error_log.info("Stopped")
 
-    def _listen(
-        self, serving: Serving, sock: socket.socket, tls: ssl.SSLContext | None
-    ) -> Listener:
+    def _listen(self, sock: socket.socket, arrivals: Arrivals) -> Listener:
         """Accept on ``sock`` from now on."""
-        listener = Listener(
-            serving.loop,
-            sock,
-            partial(HTTPProtocol, serving),
-            tls,
-            self.config.timeout_request_head,
-        )
+        listener = Listener(asyncio.get_running_loop(), sock, arrivals)
         try:
             listener.start(self.config.backlog)
         except NotImplementedError:
@@ -197,12 +190,12 @@ class Server:
             ) from None
         return listener
 
-    async def _drain(self, serving: Serving, listeners: list[Listener], patience: float) -> None:
+    async def _drain(self, serving: Serving, arrivals: Arrivals, patience: float) -> None:
         """Let go of what is alive: ask, wait, cancel, abandon."""
         serving.draining = True
 
         def alive() -> int:
-            return len(serving.connections) + sum(listener.opening for listener in listeners)
+            return len(serving.connections) + len(arrivals)
 
         def over() -> bool:
             return not serving.tasks and not alive()
@@ -232,8 +225,7 @@ class Server:
             serving.cancel(task)
         for connection in tuple(serving.connections):
             _abort(connection)
-        for listener in listeners:
-            listener.abort()
+        arrivals.abort()
         if not await _within(CANCEL_SECONDS, over) and serving.tasks:
             error_log.error("Abandoning %d calls of the application that go on", len(serving.tasks))
             for task in serving.tasks:
