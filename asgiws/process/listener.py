@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Sequence
 
-from ..errors import BindError
+from ..errors import BindError, ConfigError
 from ..log import error_log
 from .arrivals import Arrivals
 
@@ -87,3 +88,37 @@ class Listener:
     def _resume(self) -> None:
         self._pause = None
         self._loop.add_reader(self._sock.fileno(), self._on_readable)
+
+
+class Listeners:
+    """All listeners of one server."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sockets: Sequence[socket.socket],
+        arrivals: Arrivals,
+        backlog: int,
+    ) -> None:
+        self._loop = loop
+        self._sockets = sockets
+        self._arrivals = arrivals
+        self._backlog = backlog
+        self._all: list[Listener] = []
+
+    def start(self) -> None:
+        """Accept on all sockets; raises BindError, and ConfigError if the loop cannot."""
+        for sock in self._sockets:
+            listener = Listener(self._loop, sock, self._arrivals)
+            try:
+                listener.start(self._backlog)
+            except NotImplementedError:
+                raise ConfigError(
+                    "--loop: this event loop cannot watch sockets; use a selector event loop"
+                ) from None
+            self._all.append(listener)
+
+    def stop(self) -> None:
+        """Accept what waits in the backlogs, then nothing more."""
+        for listener in self._all:
+            listener.stop()
