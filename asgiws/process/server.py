@@ -36,7 +36,7 @@ from .lifespan import Lifespan
 from .listener import Listener
 from .memory import keep_for_the_next
 from .signals import Signals, let_threads_go
-from .sockets import bound
+from .sockets import Bound
 
 CANCEL_SECONDS = 1.0  # for what was cancelled at the graceful timeout
 WATCHDOG_SECONDS = 5.0  # for an event loop that is blocked, beyond all other deadlines
@@ -154,13 +154,13 @@ class Server:
         listeners: list[Listener] = []
         patience = 0.0
         try:
-            with bound(config.host, config.port, config.uds, config.fd) as sockets:
-                self._addresses = [sock.getsockname() for sock in sockets]
+            with Bound(config.addresses, config.uds_permissions) as bound:
+                self._addresses = [sock.getsockname() for sock in bound.sockets]
                 if not await _unless(stop, lifespan.startup()):
                     lifespan.cancel()
                     return
                 try:
-                    for sock in sockets:
+                    for sock in bound.sockets:
                         listeners.append(self._listen(serving, sock, tls))
                     self._started.set()
                     for url in self.urls:
