@@ -25,9 +25,11 @@ TEXTS = {
     "lifespan": "off",
     "root_path": "/api",
     "env_file": "a.file",
+    "bind": "[::1]:1",
     "host": "0.0.0.0",
     "port": "0",
     "uds": "a.sock",
+    "uds_permissions": "660",
     "fd": "3",
     "backlog": "7",
     "loop": "asyncio",
@@ -89,7 +91,7 @@ def toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return str([f"{name.decode()}: {content.decode()}" for name, content in value])
+        return str([item if isinstance(item, str) else b": ".join(item).decode() for item in value])
     if value is None:
         return '"none"'
     return f'"{value}"' if isinstance(value, str) else str(value)
@@ -159,6 +161,23 @@ class TestSources:
         config = load(APP, {"ASGIWS_HEADER": "A: b\nC: d: e"})
         assert config.headers == ((b"a", b"b"), (b"c", b"d: e"))
 
+    def test_a_variable_holds_several_addresses_with_commas_between(self) -> None:
+        wanted = ("127.0.0.1:1", "[::1]:2", "unix:/a,b.sock", "fd://3")
+        assert load({**APP, "bind": wanted}, {}).bind == wanted
+        several = wanted[:2] + wanted[3:]
+        assert load(APP, {"ASGIWS_BIND": ", ".join(several)}).bind == several
+        write_pyproject(f"bind = {list(wanted)}")
+        assert load(APP, {}).bind == wanted
+        write_pyproject('bind = "127.0.0.1:1"')
+        assert load(APP, {}).bind == ("127.0.0.1:1",)
+
+    def test_permissions_are_octal_everywhere(self) -> None:
+        assert load({**APP, "uds_permissions": "660"}, {}).uds_permissions == 0o660
+        assert load(APP, {"ASGIWS_UDS_PERMISSIONS": "0o600"}).uds_permissions == 0o600
+        for line in ("0o660", '"660"', '"0660"'):
+            write_pyproject(f"uds-permissions = {line}")
+            assert load(APP, {}).uds_permissions == 0o660
+
     def test_an_empty_variable_counts_as_not_set(self) -> None:
         assert load(APP, {"ASGIWS_PORT": ""}).port == 8000
 
@@ -207,6 +226,8 @@ def weak_value(option: Option) -> str:
         "log_level": "info",
         "root_path": "/b",
         "headers": "b: c",
+        "bind": "unix:b.sock",
+        "uds_permissions": "600",
         "forwarded_allow_ips": "*",
         "ws_origins": "*",
         "allowed_hosts": "*",
