@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ TEXTS = {
     "lifespan": "off",
     "root_path": "/api",
     "env_file": "a.file",
+    "reload": "true",
+    "reload_dirs": "apps",
+    "reload_includes": "*.html",
+    "reload_excludes": "test_*.py",
+    "reload_delay": "0.5",
     "host": "0.0.0.0",
     "port": "0",
     "uds": "a.sock",
@@ -79,6 +85,10 @@ COMPANIONS = {
     "ssl_ca_certs": {"ssl_certfile": "a.file"},
     "ssl_ciphers": {"ssl_certfile": "a.file"},
     "ssl_cert_reqs": {"ssl_certfile": "a.file", "ssl_ca_certs": "a.file"},
+    "reload_dirs": {"reload": True},
+    "reload_includes": {"reload": True},
+    "reload_excludes": {"reload": True},
+    "reload_delay": {"reload": True},
 }
 
 
@@ -89,7 +99,8 @@ def toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return str([f"{name.decode()}: {content.decode()}" for name, content in value])
+        lines = [item if isinstance(item, str) else b": ".join(item).decode() for item in value]
+        return str(lines)
     if value is None:
         return '"none"'
     return f'"{value}"' if isinstance(value, str) else str(value)
@@ -159,6 +170,17 @@ class TestSources:
         config = load(APP, {"ASGIWS_HEADER": "A: b\nC: d: e"})
         assert config.headers == ((b"a", b"b"), (b"c", b"d: e"))
 
+    def test_what_is_typed_and_does_nothing_without_reload_is_told(
+        self, noticed: list[Any]
+    ) -> None:
+        write_pyproject('reload-exclude = ["test_*.py"]')
+        load({**APP, "reload": False}, {"ASGIWS_RELOAD_DELAY": "1"})  # for another day
+        load({**APP, "reload": True, "reload_dirs": (".",)}, {})
+        assert noticed == []
+        load({**APP, "reload_dirs": (".",)}, {})
+        where = "--reload-dir on the command line"
+        assert noticed == [(logging.WARNING, "%s: it does nothing without --reload", (where,))]
+
     def test_an_empty_variable_counts_as_not_set(self) -> None:
         assert load(APP, {"ASGIWS_PORT": ""}).port == 8000
 
@@ -201,6 +223,7 @@ def weak_value(option: Option) -> str:
     special = {
         "app": "other:app",
         "app_dir": ".",
+        "reload_dirs": ".",
         "lifespan": "on",
         "loop": "auto",
         "ws_deflate_library": "zlib",
