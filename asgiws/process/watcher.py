@@ -351,16 +351,14 @@ def main(words: Sequence[str]) -> None:
     """Watch what the one word says, until nobody reads any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor's to decide
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # gone while it is told
     from watchfiles import watch
 
     watched = Watched.from_json(words[0])
     reader = Reader(sys.stdout.fileno())
     eyes = Eyes(watched, reader.is_gone, lambda text: reader.write(problem=text), watch)
-    try:
-        for changed in joined(eyes.ticks(), watched.delay):
-            reader.write(changed=sorted(changed)[:MOST_NAMED], count=len(changed))
-    except BrokenPipeError:
-        pass  # gone while it was told
+    for changed in joined(eyes.ticks(), watched.delay):
+        reader.write(changed=sorted(changed)[:MOST_NAMED], count=len(changed))
 
 
 if __name__ == "__main__":
