@@ -10,6 +10,7 @@ whatever threads remain.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 import threading
@@ -23,6 +24,7 @@ from ..http.connection import HTTPProtocol
 from ..http.forwarded import Proxies
 from ..http.serving import DefaultHeaders, Limits, Serving
 from ..log import configure, error_log
+from ..options.addresses import Address
 from ..options.config import Config
 from ..options.tls import ssl_context
 from ..websocket.limits import Limits as WebSocketLimits
@@ -30,11 +32,13 @@ from ..websocket.pulse import Pulse
 from ..wire.deflate import Settings
 from ..wire.host import ANY, Hosts
 from ..wire.origin import Origins
+from .activation import take_passed, where_to_listen
 from .descriptors import fill_standard_descriptors
 from .importer import load_app
 from .lifespan import Lifespan
 from .listener import Listener
 from .memory import keep_for_the_next
+from .notify import Notifier
 from .signals import Signals, let_threads_go
 from .sockets import Bound
 
@@ -66,6 +70,8 @@ class Server:
         self._stop = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_requested = False
+        self._notifier = Notifier({})
+        self._beat_timer: asyncio.TimerHandle | None = None
         self.serving: Serving | None = None
 
     @property
@@ -113,13 +119,16 @@ class Server:
             config = self.config
             configure(config.log_level, config.log_config, config.access_log, config.use_colors)
             keep_for_the_next()
+            passed = take_passed(os.environ)
+            addresses = where_to_listen(config.addresses, config.listens_by_default, passed)
+            self._notifier = Notifier(os.environ)
             app = self._load_app()
             loop = _new_event_loop(config.loop)
             asyncio.set_event_loop(loop)
             patience = 2 * config.timeout_graceful_shutdown + CANCEL_SECONDS + WATCHDOG_SECONDS
             with Signals(self.shutdown, patience) as signals:
                 try:
-                    _run(loop, self._serve(app), signals.follow)
+                    _run(loop, self._serve(app, addresses), signals.follow)
                 finally:
                     _close(loop, signals.follow)
         except BaseException as exc:
@@ -131,10 +140,11 @@ class Server:
     async def serve(self) -> None:
         """Serve until ``shutdown()``, in the running loop; raises StartupError.
 
-        Installs no signal handlers and no logging settings. A cancelled call shuts
-        down without waiting for requests in progress.
+        Installs no signal handlers and no logging settings, takes no sockets from
+        systemd and tells it nothing. A cancelled call shuts down without waiting for
+        requests in progress.
         """
-        await self._serve(self._load_app())
+        await self._serve(self._load_app(), self.config.addresses)
 
     def _load_app(self) -> Any:
         config = self.config
@@ -142,7 +152,7 @@ class Server:
             config.app, app_dir=config.app_dir, factory=config.factory, env_file=config.env_file
         )
 
-    async def _serve(self, app: Any) -> None:
+    async def _serve(self, app: Any, addresses: tuple[Address, ...]) -> None:
         config = self.config
         loop = self._loop = asyncio.get_running_loop()
         stop = self._stop
@@ -154,7 +164,7 @@ class Server:
         listeners: list[Listener] = []
         patience = 0.0
         try:
-            with Bound(config.addresses, config.uds_permissions) as bound:
+            with Bound(addresses, config.uds_permissions) as bound:
                 self._addresses = [sock.getsockname() for sock in bound.sockets]
                 if not await _unless(stop, lifespan.startup()):
                     lifespan.cancel()
@@ -167,16 +177,31 @@ class Server:
                         error_log.info(
                             "Serving on %s with asgiws, %s (Ctrl-C to stop)", url, build()
                         )
+                    self._notifier.ready(f"Serving on {', '.join(self.urls)}")
+                    self._beat()
                     await stop.wait()
                     patience = config.timeout_graceful_shutdown
                 finally:
+                    self._notifier.stopping()
+                    self._beat()
                     for listener in listeners:
                         listener.stop()
         finally:
             await self._drain(serving, listeners, patience)
             await lifespan.shutdown(max(patience, CANCEL_SECONDS))
+            self._notifier.close()
             if self.started:
                 error_log.info("Stopped")
+
+    def _beat(self) -> None:
+        """Let the service manager see that the loop runs, now and whenever it wants to."""
+        if self._beat_timer is not None:
+            self._beat_timer.cancel()
+            self._beat_timer = None
+        delay = self._notifier.beat()
+        if delay is not None:
+            assert self._loop is not None
+            self._beat_timer = self._loop.call_later(delay, self._beat)
 
     def _listen(
         self, serving: Serving, sock: socket.socket, tls: ssl.SSLContext | None
