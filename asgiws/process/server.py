@@ -40,7 +40,7 @@ from .listener import Listener
 from .memory import keep_for_the_next
 from .notify import Notifier
 from .signals import Signals, let_threads_go
-from .sockets import Bound
+from .sockets import Bound, url_of
 
 CANCEL_SECONDS = 1.0  # for what was cancelled at the graceful timeout
 WATCHDOG_SECONDS = 5.0  # for an event loop that is blocked, beyond all other deadlines
@@ -91,15 +91,7 @@ class Server:
     @property
     def urls(self) -> list[str]:
         """The addresses as URLs; ``unix:PATH`` for a Unix socket."""
-        scheme = "https" if self.config.ssl_certfile else "http"
-        urls = []
-        for address in self.addresses:
-            if isinstance(address, tuple):
-                host = f"[{address[0]}]" if ":" in address[0] else address[0]
-                urls.append(f"{scheme}://{host}:{address[1]}")
-            else:
-                urls.append(f"unix:{address}")
-        return urls
+        return [url_of(address, bool(self.config.ssl_certfile)) for address in self.addresses]
 
     def shutdown(self) -> None:
         """Begin the shutdown; from any thread or signal handler, more than once."""
@@ -165,7 +157,7 @@ class Server:
         patience = 0.0
         try:
             with Bound(addresses, config.uds_permissions) as bound:
-                self._addresses = [sock.getsockname() for sock in bound.sockets]
+                self._addresses = bound.names
                 if not await _unless(stop, lifespan.startup()):
                     lifespan.cancel()
                     return
