@@ -275,7 +275,7 @@ class TestHelp:
         for flag in ("--config", "--version", "--help"):
             assert f"  {flag} " in sections["Other"]
         assert text.count("Other:\n") == 1
-        assert "--reload" not in text
+        assert "--limit-max-requests" not in text
         assert all(len(line) <= 100 for line in text.splitlines())
 
     def test_the_version_says_what_runs(self) -> None:

@@ -40,6 +40,7 @@ from .kinds import (
     origins,
     permissions,
     seconds,
+    several,
     switch,
     text,
     whole,
@@ -48,6 +49,7 @@ from .kinds import (
 _T = TypeVar("_T")
 
 APPLICATION = "Application"
+RELOAD = "Reload"
 LISTENING = "Listening"
 HTTP = "HTTP"
 WEBSOCKET = "WebSocket"
@@ -121,6 +123,47 @@ class Config:
         file(),
         "Environment variables for the application, in dotenv format; set variables win. "
         "Needs asgiws[dotenv].",
+    )
+
+    reload: bool = option(
+        False,
+        RELOAD,
+        switch(),
+        "Development: restart whenever a file of the application changes. Needs asgiws[reload].",
+    )
+    reload_dirs: tuple[str, ...] = option(
+        (),
+        RELOAD,
+        several(directory()),
+        "Directory to watch with all below it. May be repeated.",
+        flag="reload-dir",
+        shown="the current one and --app-dir",
+        nothing=(None,),
+    )
+    reload_includes: tuple[str, ...] = option(
+        (),
+        RELOAD,
+        several(text("a pattern of paths", "PATTERN", ".+")),
+        "Files to watch besides *.py, as in '*.html' or .env. May be repeated.",
+        flag="reload-include",
+        nothing=(None,),
+    )
+    reload_excludes: tuple[str, ...] = option(
+        (),
+        RELOAD,
+        several(text("a pattern of paths", "PATTERN", ".+")),
+        "Files and directories not to watch, as in 'test_*.py' or migrations; they win. "
+        "May be repeated.",
+        flag="reload-exclude",
+        nothing=(None,),
+    )
+    # uvicorn's 0.25 is a pause between two looks; here it is felt each time.
+    reload_delay: float = option(
+        0.1,
+        RELOAD,
+        seconds(zero=True),
+        "How long nothing must have changed before the restart.",
+        nothing=(0.25,),
     )
 
     bind: tuple[str, ...] = option(
@@ -424,6 +467,12 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     if config.ssl_cert_reqs and config.ssl_ca_certs is None:
         message = "--ssl-cert-reqs asks for client certificates: --ssl-ca-certs must say whose"
         yield ("ssl_cert_reqs",), message
+    if config.reload and not isinstance(config.app, str):
+        message = '--reload imports the application anew: give its import string, as in "main:app"'
+        yield ("reload",), f"{message}, not the object"
+    if config.reload and importlib.util.find_spec("watchfiles") is None:
+        message = "--reload: watchfiles is not installed (pip install 'asgiws[reload]')"
+        yield ("reload",), message
     if config.loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
         yield ("loop",), "--loop uvloop: uvloop is not installed (pip install uvloop)"
     if config.ws_deflate_library not in LIBRARIES:
@@ -450,11 +499,6 @@ class Foreign(NamedTuple):
 
 
 UVICORN_ONLY = {
-    "reload": Foreign(nothing=(False,)),
-    "reload-dir": Foreign(nothing=(None, [])),
-    "reload-include": Foreign(nothing=(None, [])),
-    "reload-exclude": Foreign(nothing=(None, [])),
-    "reload-delay": Foreign(nothing=(0.25,)),
     "workers": Foreign("one process serves", (None, 1)),
     "timeout-worker-healthcheck": Foreign("one process serves", (5,)),
     "limit-max-requests": Foreign(),

@@ -177,6 +177,19 @@ def directory() -> Kind:
     return Kind("the path of a directory", "DIRECTORY", check)
 
 
+def several(one: Kind) -> Kind:
+    """Any number of what ``one`` takes: a list, or one alone."""
+
+    def check(value: object) -> tuple[Any, ...]:
+        items = [value] if isinstance(value, str | os.PathLike) else value
+        if not isinstance(items, list | tuple):
+            raise ValueError
+        return tuple([one.check(item) for item in items])
+
+    expects = f"{one.expects}, or a list of them"
+    return Kind(expects, one.metavar, check, str.splitlines, repeated=True)
+
+
 def log_settings() -> Kind:
     """A file with logging settings or, in Python, the dictionary itself."""
 

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
-import ssl
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from .._build import build
-from ..errors import ConfigError, StartupError
+from ..errors import StartupError
 from ..http.connection import HTTPProtocol
 from ..http.forwarded import Proxies
 from ..http.serving import DefaultHeaders, Limits, Serving
@@ -33,10 +32,11 @@ from ..wire.deflate import Settings
 from ..wire.host import ANY, Hosts
 from ..wire.origin import Origins
 from .activation import take_passed, where_to_listen
+from .arrivals import Arrivals
 from .descriptors import fill_standard_descriptors
 from .importer import load_app
 from .lifespan import Lifespan
-from .listener import Listener
+from .listener import Listeners
 from .memory import keep_for_the_next
 from .notify import Notifier
 from .signals import Signals, let_threads_go
@@ -56,6 +56,16 @@ def run(app: Any, **options: Any) -> None:
     Server(Config(app, **options)).run()
 
 
+class Entrance(Protocol):
+    """Where the connections of one event loop come in."""
+
+    def start(self) -> None:
+        """Take them from now on."""
+
+    def stop(self) -> None:
+        """Take those that wait, then nothing more."""
+
+
 class Server:
     """Serves one application on one event loop.
 
@@ -65,6 +75,7 @@ class Server:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self._wanted: tuple[Address, ...] = config.addresses
         self._addresses: list[Any] = []
         self._started = asyncio.Event()
         self._stop = asyncio.Event()
@@ -111,16 +122,14 @@ class Server:
             config = self.config
             configure(config.log_level, config.log_config, config.access_log, config.use_colors)
             keep_for_the_next()
-            passed = take_passed(os.environ)
-            addresses = where_to_listen(config.addresses, config.listens_by_default, passed)
-            self._notifier = Notifier(os.environ)
+            self._ask_the_manager()
             app = self._load_app()
             loop = _new_event_loop(config.loop)
             asyncio.set_event_loop(loop)
             patience = 2 * config.timeout_graceful_shutdown + CANCEL_SECONDS + WATCHDOG_SECONDS
-            with Signals(self.shutdown, patience) as signals:
+            with self._signals(patience) as signals:
                 try:
-                    _run(loop, self._serve(app, addresses), signals.follow)
+                    _run(loop, self._serve(app), signals.follow)
                 finally:
                     _close(loop, signals.follow)
         except BaseException as exc:
@@ -136,7 +145,34 @@ class Server:
         systemd and tells it nothing. A cancelled call shuts down without waiting for
         requests in progress.
         """
-        await self._serve(self._load_app(), self.config.addresses)
+        await self._serve(self._load_app())
+
+    def _ask_the_manager(self) -> None:
+        """Take the sockets that a service manager has for this process, and tell it from now on."""
+        config = self.config
+        passed = take_passed(os.environ)
+        self._wanted = where_to_listen(config.addresses, config.listens_by_default, passed)
+        self._notifier = Notifier(os.environ)
+
+    def _signals(self, patience: float) -> Signals:
+        """What listens to signals while the loop runs; the end may take ``patience`` seconds."""
+        return Signals(self.shutdown, patience)
+
+    @contextmanager
+    def _entrance(
+        self, loop: asyncio.AbstractEventLoop, _serving: Serving, arrivals: Arrivals
+    ) -> Iterator[Entrance]:
+        """Where connections come in, not open yet."""
+        config = self.config
+        with Bound(self._wanted, config.uds_permissions) as bound:
+            self._addresses = bound.names
+            yield Listeners(loop, bound.sockets, arrivals, config.backlog)
+
+    def _announce(self) -> None:
+        """Connections are accepted: tell it."""
+        for url in self.urls:
+            error_log.info("Serving on %s with asgiws, %s (Ctrl-C to stop)", url, build())
+        self._notifier.ready(f"Serving on {', '.join(self.urls)}")
 
     def _load_app(self) -> Any:
         config = self.config
@@ -144,7 +180,7 @@ class Server:
             config.app, app_dir=config.app_dir, factory=config.factory, env_file=config.env_file
         )
 
-    async def _serve(self, app: Any, addresses: tuple[Address, ...]) -> None:
+    async def _serve(self, app: Any) -> None:
         config = self.config
         loop = self._loop = asyncio.get_running_loop()
         stop = self._stop
@@ -153,33 +189,26 @@ class Server:
         tls = ssl_context(config)
         lifespan = Lifespan(app, config.lifespan)
         serving = self.serving = _serving(config, app, loop, lifespan.state)
-        listeners: list[Listener] = []
+        arrivals = Arrivals(loop, partial(HTTPProtocol, serving), tls, config.timeout_request_head)
         patience = 0.0
         try:
-            with Bound(addresses, config.uds_permissions) as bound:
-                self._addresses = bound.names
+            with self._entrance(loop, serving, arrivals) as entrance:
                 if not await _unless(stop, lifespan.startup()):
                     lifespan.cancel()
                     return
                 try:
-                    for sock in bound.sockets:
-                        listeners.append(self._listen(serving, sock, tls))
+                    entrance.start()
                     self._started.set()
-                    for url in self.urls:
-                        error_log.info(
-                            "Serving on %s with asgiws, %s (Ctrl-C to stop)", url, build()
-                        )
-                    self._notifier.ready(f"Serving on {', '.join(self.urls)}")
+                    self._announce()
                     self._beat()
                     await stop.wait()
                     patience = config.timeout_graceful_shutdown
                 finally:
                     self._notifier.stopping()
                     self._beat()
-                    for listener in listeners:
-                        listener.stop()
+                    entrance.stop()
         finally:
-            await self._drain(serving, listeners, patience)
+            await self._drain(serving, arrivals, patience)
             await lifespan.shutdown(max(patience, CANCEL_SECONDS))
             self._notifier.close()
             if self.started:
@@ -195,31 +224,12 @@ class Server:
             assert self._loop is not None
             self._beat_timer = self._loop.call_later(delay, self._beat)
 
-    def _listen(
-        self, serving: Serving, sock: socket.socket, tls: ssl.SSLContext | None
-    ) -> Listener:
-        """Accept on ``sock`` from now on."""
-        listener = Listener(
-            serving.loop,
-            sock,
-            partial(HTTPProtocol, serving),
-            tls,
-            self.config.timeout_request_head,
-        )
-        try:
-            listener.start(self.config.backlog)
-        except NotImplementedError:
-            raise ConfigError(
-                "--loop: this event loop cannot watch sockets; use a selector event loop"
-            ) from None
-        return listener
-
-    async def _drain(self, serving: Serving, listeners: list[Listener], patience: float) -> None:
+    async def _drain(self, serving: Serving, arrivals: Arrivals, patience: float) -> None:
         """Let go of what is alive: ask, wait, cancel, abandon."""
         serving.draining = True
 
         def alive() -> int:
-            return len(serving.connections) + sum(listener.opening for listener in listeners)
+            return len(serving.connections) + len(arrivals)
 
         def over() -> bool:
             return not serving.tasks and not alive()
@@ -249,8 +259,7 @@ class Server:
             serving.cancel(task)
         for connection in tuple(serving.connections):
             _abort(connection)
-        for listener in listeners:
-            listener.abort()
+        arrivals.abort()
         if not await _within(CANCEL_SECONDS, over) and serving.tasks:
             error_log.error("Abandoning %d calls of the application that go on", len(serving.tasks))
             for task in serving.tasks:

@@ -214,6 +214,18 @@ class TestMistakes:
         message = "--ws-deflate-library zlib-ng: zlib-ng is not installed (pip install"
         assert message in refused(given, {})
 
+    def test_watchfiles_must_be_installed_to_reload(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        given = {**APP, "reload": True}
+        assert load(given, {}).reload
+        monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+        message = "--reload on the command line: --reload: watchfiles is not installed"
+        assert f"{message} (pip install 'asgiws[reload]')" in refused(given, {})
+        assert not load({**APP, "reload": False}, {"ASGIWS_RELOAD_DIR": "."}).reload
+
+    def test_to_reload_an_application_its_import_string_is_needed(self) -> None:
+        with pytest.raises(ConfigError, match="imports the application anew: give its import"):
+            Config(lambda scope, receive, send: None, reload=True)
+
     def test_a_password_stands_in_no_message_and_no_repr(self) -> None:
         hidden = {"ssl_keyfile_password": "se\0cret"}
         assert "cret" not in refused({**APP, **hidden}, {})

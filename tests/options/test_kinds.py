@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,6 +49,11 @@ CASES: dict[str, tuple[Kind, list[tuple[Any, Any]], list[Any]]] = {
         kinds.header_lines(),
         [(["X-A:  b "], ((b"x-a", b"b"),)), ([(b"X", "y")], ((b"x", b"y"),))],
         [["no colon"], ["a b: c"], ["x: \n"], ["content-length: 5"], [("x", "€")], "x: y"],
+    ),
+    "several": (
+        kinds.several(kinds.text(pattern="/.*")),
+        [(["/a", "/b"], ("/a", "/b")), ("/a", ("/a",)), (Path("/a"), ("/a",)), ((), ())],
+        [["a"], "a", 5, None, [["/a"]]],
     ),
     "origins": (
         kinds.origins(),

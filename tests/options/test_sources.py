@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,11 @@ TEXTS = {
     "root_path": "/api",
     "env_file": "a.file",
     "bind": "[::1]:1",
+    "reload": "true",
+    "reload_dirs": "apps",
+    "reload_includes": "*.html",
+    "reload_excludes": "test_*.py",
+    "reload_delay": "0.5",
     "host": "0.0.0.0",
     "port": "0",
     "uds": "a.sock",
@@ -81,6 +87,10 @@ COMPANIONS = {
     "ssl_ca_certs": {"ssl_certfile": "a.file"},
     "ssl_ciphers": {"ssl_certfile": "a.file"},
     "ssl_cert_reqs": {"ssl_certfile": "a.file", "ssl_ca_certs": "a.file"},
+    "reload_dirs": {"reload": True},
+    "reload_includes": {"reload": True},
+    "reload_excludes": {"reload": True},
+    "reload_delay": {"reload": True},
 }
 
 
@@ -92,6 +102,8 @@ def toml(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return str([item if isinstance(item, str) else b": ".join(item).decode() for item in value])
+        lines = [item if isinstance(item, str) else b": ".join(item).decode() for item in value]
+        return str(lines)
     if value is None:
         return '"none"'
     return f'"{value}"' if isinstance(value, str) else str(value)
@@ -178,6 +190,17 @@ class TestSources:
             write_pyproject(f"uds-permissions = {line}")
             assert load(APP, {}).uds_permissions == 0o660
 
+    def test_what_is_typed_and_does_nothing_without_reload_is_told(
+        self, noticed: list[Any]
+    ) -> None:
+        write_pyproject('reload-exclude = ["test_*.py"]')
+        load({**APP, "reload": False}, {"ASGIWS_RELOAD_DELAY": "1"})  # for another day
+        load({**APP, "reload": True, "reload_dirs": (".",)}, {})
+        assert noticed == []
+        load({**APP, "reload_dirs": (".",)}, {})
+        where = "--reload-dir on the command line"
+        assert noticed == [(logging.WARNING, "%s: it does nothing without --reload", (where,))]
+
     def test_an_empty_variable_counts_as_not_set(self) -> None:
         assert load(APP, {"ASGIWS_PORT": ""}).port == 8000
 
@@ -220,6 +243,7 @@ def weak_value(option: Option) -> str:
     special = {
         "app": "other:app",
         "app_dir": ".",
+        "reload_dirs": ".",
         "lifespan": "on",
         "loop": "auto",
         "ws_deflate_library": "zlib",
