@@ -12,6 +12,8 @@ import socket
 import time
 from collections.abc import Mapping
 
+from ..log import error_log
+
 AGAIN_SECONDS = 0.1
 
 
@@ -23,6 +25,7 @@ class Notifier:
         self._sock: socket.socket | None = None
         self._address = environ.get("NOTIFY_SOCKET", "")
         self._waiting: list[bytes] = []
+        self._complained = False
         self._interval: float | None = None
         self._due = 0.0
         if self._address[:1] not in ("/", "@"):
@@ -87,12 +90,14 @@ class Notifier:
             self._waiting.append(message)
 
     def _send(self, message: bytes) -> bool:
-        """Whether it is out of our hands: sent, or nobody is there to read it."""
+        """Whether it is out of our hands: sent, or it never can be."""
         assert self._sock is not None
         try:
             self._sock.sendto(message, self._address)
         except BlockingIOError:
             return False
-        except OSError:
-            pass
+        except OSError as exc:
+            if not self._complained:
+                self._complained = True
+                error_log.warning("NOTIFY_SOCKET cannot be told anything: %s", exc.strerror)
         return True

@@ -26,6 +26,7 @@ class Machine:
     """A context manager; what runs in it ends with it."""
 
     def __enter__(self) -> Self:
+        assert os.geteuid() == 0, "only root can make a machine out of namespaces"
         self._directory = tempfile.TemporaryDirectory(prefix="asgiws-machine")
         self._name = f"asgiws-test-{os.getpid()}-{time.monotonic_ns()}"
         script = ["bash", str(HERE / "outer.sh"), self._name, self._directory.name]

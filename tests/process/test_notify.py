@@ -115,13 +115,17 @@ def test_a_watchdog_of_another_process_or_none_hears_nothing(
         assert "STOPPING" in manager.hear()
 
 
-@pytest.mark.parametrize("address", ["", "relative", "vsock:2:1", "/nowhere/notify", "@nobody"])
-def test_nobody_who_listens_is_nothing_to_raise(address: str) -> None:
+@pytest.mark.parametrize("address", ["relative", "vsock:2:1", "/nowhere/notify", "@nobody"])
+def test_nobody_who_listens_is_nothing_to_raise(
+    address: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with notifier(NOTIFY_SOCKET=address) as told:
         told.ready("")
         told.reloading()
         told.stopping()
         assert told.beat() is None
+    # Told once, where there is an address.
+    assert caplog.text.count("NOTIFY_SOCKET cannot be told anything: ") == (address[:1] in "/@")
     with notifier() as told:
         told.ready("")
         assert told.beat() is None
