@@ -7,6 +7,8 @@ It needs root, and Debian's systemd. The network is this machine's. The manager 
 from __future__ import annotations
 
 import os
+import shlex
+import socket
 import subprocess
 import tempfile
 import time
@@ -82,6 +84,20 @@ class Machine:
         )
         assert not check or done.returncode == 0, f"{command}:\n{done.stdout}{self.log()}"
         return str(done.stdout)
+
+    def start(self, *command: str) -> None:
+        """Run it in the background, until the machine ends."""
+        self.run("setsid", "sh", "-c", f"{shlex.join(command)} >/run/started.log 2>&1 </dev/null &")
+
+    def wait_for_port(self, port: int) -> None:
+        """Wait until somebody listens on it."""
+        end = time.monotonic() + DEADLINE
+        while True:
+            with socket.socket() as sock:
+                if sock.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+            assert time.monotonic() < end, self.path("/run/started.log").read_text()
+            time.sleep(0.05)
 
     def systemctl(self, *words: str, check: bool = True) -> str:
         return self.run("systemctl", "--user", *words, check=check)

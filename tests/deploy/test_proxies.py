@@ -1,4 +1,4 @@
-"""nginx and HAProxy in front, as Debian has them and docs/deployment.md configures them."""
+"""nginx, Caddy and HAProxy in front, as Debian has them and docs/deployment.md configures them."""
 
 from __future__ import annotations
 
@@ -26,6 +26,18 @@ def nginx(machine: Machine, port: int) -> None:
     machine.run("nginx")
 
 
+def caddy(machine: Machine, port: int) -> None:
+    # A certificate of ours in place of the one that Caddy would ask the internet for.
+    tls = "bind 127.0.0.1\ntls /etc/ssl/chat.pem /etc/ssl/chat.key"
+    site = put(block("caddyfile"), "chat.example.com {", f"https://localhost:{port} {{\n{tls}")
+    alone = "{\n    admin off\n    auto_https disable_redirects\n}\n"
+    machine.write("/etc/caddy/Caddyfile", alone + site)
+    machine.run("chown", "caddy", "/etc/ssl/chat.key")
+    caddy = ["runuser", "-u", "caddy", "--", "caddy", "run", "--config", "/etc/caddy/Caddyfile"]
+    machine.start(*caddy)
+    machine.wait_for_port(port)
+
+
 def haproxy(machine: Machine, port: int) -> None:
     behind = f"127.0.0.1:{free_port()}"
     line = put(listed("ListenStream="), "127.0.0.1:8000", behind)
@@ -49,7 +61,7 @@ def certificates(machine: Machine, tmp_path: Path) -> Certificates:
     return certificates
 
 
-@pytest.mark.parametrize("proxy", [nginx, haproxy])
+@pytest.mark.parametrize("proxy", [nginx, caddy, haproxy])
 def test_a_proxy_passes_everything_on_also_while_the_service_restarts(
     proxy: Callable[[Machine, int], None],
     machine: Machine,
