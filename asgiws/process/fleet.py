@@ -52,6 +52,11 @@ class Fleet:
         """How many workers are in one of the states."""
         return sum(child.state in states for child in self.children)
 
+    @property
+    def is_replacing(self) -> bool:
+        """Whether ``replace_all`` is in progress."""
+        return self._before is not None
+
     # Orders.
 
     def resize(self, wanted: int) -> None:

@@ -10,6 +10,7 @@ whatever threads remain.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from ..http.connection import HTTPProtocol
 from ..http.forwarded import Proxies
 from ..http.serving import DefaultHeaders, Limits, Serving
 from ..log import configure, error_log
+from ..options.addresses import Address
 from ..options.config import Config
 from ..options.tls import ssl_context
 from ..websocket.limits import Limits as WebSocketLimits
@@ -29,14 +31,16 @@ from ..websocket.pulse import Pulse
 from ..wire.deflate import Settings
 from ..wire.host import ANY, Hosts
 from ..wire.origin import Origins
+from .activation import take_passed, where_to_listen
 from .arrivals import Arrivals
 from .descriptors import fill_standard_descriptors
 from .importer import load_app
 from .lifespan import Lifespan
 from .listener import Listeners
 from .memory import keep_for_the_next
+from .notify import Notifier
 from .signals import Signals, let_threads_go
-from .sockets import Bound
+from .sockets import Bound, url_of
 
 CANCEL_SECONDS = 1.0  # for what was cancelled at the graceful timeout
 WATCHDOG_SECONDS = 5.0  # for an event loop that is blocked, beyond all other deadlines
@@ -65,11 +69,14 @@ class Server:
         if config.workers > 1:
             raise ConfigError("workers: a Server is one process; asgiws.run starts several")
         self.config = config
+        self._wanted: tuple[Address, ...] = config.addresses
         self._addresses: list[Any] = []
         self._started = asyncio.Event()
         self._stop = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_requested = False
+        self._notifier = Notifier({})
+        self._beat_timer: asyncio.TimerHandle | None = None
         self.serving: Serving | None = None
 
     @property
@@ -89,7 +96,7 @@ class Server:
     @property
     def urls(self) -> list[str]:
         """The addresses as URLs; ``unix:PATH`` for a Unix socket."""
-        return urls_of(self._addresses, self.config.ssl_certfile is not None)
+        return [url_of(address, bool(self.config.ssl_certfile)) for address in self.addresses]
 
     def shutdown(self) -> None:
         """Begin the shutdown; from any thread or signal handler, more than once."""
@@ -109,6 +116,7 @@ class Server:
             config = self.config
             configure(config.log_level, config.log_config, config.access_log, config.use_colors)
             keep_for_the_next()
+            self._ask_the_manager()
             app = self._load_app()
             loop = _new_event_loop(config.loop)
             asyncio.set_event_loop(loop)
@@ -127,10 +135,18 @@ class Server:
     async def serve(self) -> None:
         """Serve until ``shutdown()``, in the running loop; raises StartupError.
 
-        Installs no signal handlers and no logging settings. A cancelled call shuts
-        down without waiting for requests in progress.
+        Installs no signal handlers and no logging settings, takes no sockets from
+        systemd and tells it nothing. A cancelled call shuts down without waiting for
+        requests in progress.
         """
         await self._serve(self._load_app())
+
+    def _ask_the_manager(self) -> None:
+        """Take the sockets that a service manager has for this process, and tell it from now on."""
+        config = self.config
+        passed = take_passed(os.environ)
+        self._wanted = where_to_listen(config.addresses, config.listens_by_default, passed)
+        self._notifier = Notifier(os.environ)
 
     def _signals(self, patience: float) -> Signals:
         """What listens to signals while the loop runs; the end may take ``patience`` seconds."""
@@ -142,14 +158,15 @@ class Server:
     ) -> Iterator[Entrance]:
         """Where connections come in, not open yet."""
         config = self.config
-        with Bound(config.addresses, config.uds_permissions) as bound:
-            self._addresses = [sock.getsockname() for sock in bound.sockets]
+        with Bound(self._wanted, config.uds_permissions) as bound:
+            self._addresses = bound.names
             yield Listeners(loop, bound.sockets, arrivals, config.backlog)
 
     def _announce(self) -> None:
         """Connections are accepted: tell it."""
         for url in self.urls:
             error_log.info("Serving on %s with asgiws, %s (Ctrl-C to stop)", url, build())
+        self._notifier.ready(f"Serving on {', '.join(self.urls)}")
 
     def _load_app(self) -> Any:
         config = self.config
@@ -177,15 +194,29 @@ class Server:
                     entrance.start()
                     self._started.set()
                     self._announce()
+                    self._beat()
                     await stop.wait()
                     patience = config.timeout_graceful_shutdown
                 finally:
+                    self._notifier.stopping()
+                    self._beat()
                     entrance.stop()
         finally:
             await self._drain(serving, arrivals, patience)
             await lifespan.shutdown(max(patience, CANCEL_SECONDS))
+            self._notifier.close()
             if self.started:
                 error_log.info("Stopped")
+
+    def _beat(self) -> None:
+        """Let the service manager see that the loop runs, now and whenever it wants to."""
+        if self._beat_timer is not None:
+            self._beat_timer.cancel()
+            self._beat_timer = None
+        delay = self._notifier.beat()
+        if delay is not None:
+            assert self._loop is not None
+            self._beat_timer = self._loop.call_later(delay, self._beat)
 
     async def _drain(self, serving: Serving, arrivals: Arrivals, patience: float) -> None:
         """Let go of what is alive: ask, wait, cancel, abandon."""
@@ -227,19 +258,6 @@ class Server:
             error_log.error("Abandoning %d calls of the application that go on", len(serving.tasks))
             for task in serving.tasks:
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is said
-
-
-def urls_of(addresses: list[Any], secure: bool) -> list[str]:
-    """The addresses of sockets as URLs."""
-    scheme = "https" if secure else "http"
-    urls = []
-    for address in addresses:
-        if isinstance(address, tuple):
-            host = f"[{address[0]}]" if ":" in address[0] else address[0]
-            urls.append(f"{scheme}://{host}:{address[1]}")
-        else:
-            urls.append(f"unix:{address}")
-    return urls
 
 
 def _serving(

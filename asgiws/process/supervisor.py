@@ -13,19 +13,21 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 
 from .._build import build
 from ..errors import BindError, StartupError
 from ..log import configure, error_log
 from ..options.config import Config
+from .activation import Passed, take_passed, where_to_listen
 from .child import Child
 from .descriptors import fill_standard_descriptors
 from .dispatch import Dispatcher
 from .drain import INTERRUPTED, TERMINATED, Terms, terms
 from .fleet import Fleet
-from .server import urls_of
-from .sockets import Bound
+from .notify import Notifier
+from .sockets import Bound, url_of
 
 TICK_SECONDS = 0.1
 ACCEPTS_AT_ONCE = 64
@@ -63,12 +65,15 @@ class Supervisor:
         self._dispatcher = Dispatcher()
         self._fleet: Fleet
         self._bound: Bound
+        self._notifier: Notifier
+        self._passed: Passed
         self._phase = OPENING
         self._now = 0.0  # the fair clock: it stands still while we do
         self._looked_at = time.monotonic()
         self._first_ready = 0.0
         self._paused_until = 0.0
         self._is_listening = False
+        self._is_restarting = False
         self._accepting = False
         self._exhausted = False
         self._leave_at = 0.0
@@ -80,15 +85,19 @@ class Supervisor:
         fill_standard_descriptors()
         config = self.config
         configure(config.log_level, config.log_config, config.access_log, config.use_colors)
-        with Bound(config.addresses, config.uds_permissions) as self._bound, self._signals():
-            addresses = [sock.getsockname() for sock in self._bound.sockets]
-            fleet = self._fleet = Fleet(config, addresses, self._dispatcher)
+        passed = self._passed = take_passed(os.environ)
+        wanted = where_to_listen(config.addresses, config.listens_by_default, passed)
+        self._notifier = Notifier(os.environ)
+        with Bound(wanted, config.uds_permissions) as self._bound, self._signals():
+            fleet = self._fleet = Fleet(config, self._bound.names, self._dispatcher)
             fleet.on_start = self._follow
             fleet.on_end = self._forget
             try:
                 while not self._is_over():
                     self._look()
-                    for key, _ in self._selector.select(TICK_SECONDS):
+                    beat = self._notifier.beat()
+                    seconds = TICK_SECONDS if beat is None else min(TICK_SECONDS, beat)
+                    for key, _ in self._selector.select(seconds):
                         key.data()
             finally:
                 fleet.kill_all()
@@ -115,6 +124,9 @@ class Supervisor:
             self._open_when_ready(now)
         elif self._phase == LEAVING and now >= self._leave_at:
             self._leave(now)
+        if self._is_restarting and not fleet.is_replacing:
+            self._is_restarting = False
+            self._notifier.ready(self._status())
         self._dispatcher.recover()
         self._dispatcher.flush()
         self._regulate(now)
@@ -128,16 +140,11 @@ class Supervisor:
             self._first_ready = now
         if ready < self._fleet.wanted and now < self._first_ready + TOGETHER_SECONDS:
             return
-        for sock in self._bound.sockets:
-            sock.setblocking(False)
-            try:
-                sock.listen(self.config.backlog)
-            except OSError as exc:
-                raise BindError(f"cannot listen on {sock.getsockname()}: {exc.strerror}") from None
+        self._listen(self.config.backlog)
         self._is_listening = True
         self._phase = SERVING
         workers = self._fleet.wanted
-        for url in urls_of(self._fleet.addresses, self.config.ssl_certfile is not None):
+        for url in self._urls():
             error_log.info(
                 "Serving on %s with asgiws, %s, %d %s (Ctrl-C to stop)",
                 url,
@@ -145,6 +152,22 @@ class Supervisor:
                 workers,
                 "worker" if workers == 1 else "workers",
             )
+        self._notifier.ready(self._status())
+
+    def _listen(self, backlog: int) -> None:
+        for sock in self._bound.sockets:
+            sock.setblocking(False)
+            try:
+                sock.listen(backlog)
+            except OSError as exc:
+                raise BindError(f"cannot listen on {sock.getsockname()}: {exc.strerror}") from None
+
+    def _urls(self) -> list[str]:
+        return [url_of(name, bool(self.config.ssl_certfile)) for name in self._bound.names]
+
+    def _status(self) -> str:
+        """What a service manager shows of us."""
+        return f"Serving on {', '.join(self._urls())} with {self._fleet.wanted} workers"
 
     def _regulate(self, now: float) -> None:
         """Accept, unless too many wait for a worker or there were no descriptors."""
@@ -154,17 +177,19 @@ class Supervisor:
             and now >= self._paused_until
             and len(self._dispatcher.waiting) < WAITING_MOST
         )
-        if accepting == self._accepting:
-            return
-        self._accepting = accepting
-        for sock in self._bound.sockets:
-            if accepting:
-                self._selector.register(
-                    sock,
-                    selectors.EVENT_READ,
-                    lambda sock=sock: self._accept(sock, ACCEPTS_AT_ONCE),
-                )
-            else:
+        if not accepting:
+            self._accept_no_more()
+        elif not self._accepting:
+            self._accepting = True
+            for sock in self._bound.sockets:
+                call = partial(self._accept, sock, ACCEPTS_AT_ONCE)
+                self._selector.register(sock, selectors.EVENT_READ, call)
+
+    def _accept_no_more(self) -> None:
+        """Leave what comes in the backlogs, until it is regulated anew."""
+        if self._accepting:
+            self._accepting = False
+            for sock in self._bound.sockets:
                 self._selector.unregister(sock)
 
     def _accept(self, listening: socket.socket, most: int) -> None:
@@ -276,6 +301,7 @@ class Supervisor:
     def _end(self, ends: Terms) -> None:
         """Begin the end: accepting goes on for the delay, then every worker drains."""
         now = time.monotonic()
+        self._notifier.stopping()
         self._terms = ends
         self._leave_at = now
         if self._phase == SERVING and ends.delay:
@@ -300,16 +326,26 @@ class Supervisor:
         """Read the options anew, and replace every worker."""
         if self._phase != SERVING:
             return
-        config = self.config
-        if self._reread is not None:
-            try:
-                config = self._reread()
-            except StartupError as error:
-                error_log.error("%s: nothing is restarted", error)
-                return
+        self._notifier.reloading()
+        try:
+            config = self.config if self._reread is None else self._reread()
+            self._listen_anew(config)
+        except StartupError as error:
+            error_log.error("%s: nothing is restarted", error)
+            self._notifier.ready(self._status())
+            return
         error_log.info("Replacing all workers, one after the other")
         self.config = config
         self._fleet.replace_all(config)
+        self._is_restarting = True
+
+    def _listen_anew(self, config: Config) -> None:
+        """Listen where ``config`` says; sockets that stay keep who waits. Raises BindError."""
+        wanted = where_to_listen(config.addresses, config.listens_by_default, self._passed)
+        self._accept_no_more()
+        self._bound.change(wanted, config.uds_permissions)
+        self._fleet.addresses = self._bound.names
+        self._listen(config.backlog)
 
 
 def _ignored(_number: int, _frame: FrameType | None) -> None:

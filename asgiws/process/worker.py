@@ -67,6 +67,9 @@ class Worker(Server):
         self._seat = board.seat(spec.seat)
         board.close()
 
+    def _ask_the_manager(self) -> None:
+        """Nothing: the supervisor is who speaks with a service manager."""
+
     def _signals(self, patience: float) -> Any:
         return _Orders(self._channel)
 
