@@ -2,6 +2,8 @@
 from asgiws.http.exchange cimport Exchange
 
 # The module's constants in C: a name of Python's costs a look-up whenever it is read.
+cdef int RETIRING, DRAINING, STOPPING
+cdef int LETS_GO, PENDING, BUSY, RESTING
 cdef int HEAD, BODY, RESPONSE, OPENING, CLOSING, HANDED_OVER
 cdef int NOTHING, HEAD_DUE, REQUEST_DUE, BODY_DUE, REST_DUE, DEPARTURE, STREAM_DUE, TOLD_DUE
 cdef int READING_DUE, END_DUE

@@ -31,6 +31,7 @@ from ..errors import RequestRefused
 from ..transport.ending import Ending
 from ..transport.progress import waiting
 from ..websocket.session import Session
+from ..websocket.states import BUSY, LETS_GO, PENDING, RESTING
 from ..wire import deflate, handshake
 from ..wire.errors import HandshakeRefused
 from .access import CLIENT_CLOSED_REQUEST, log_malformed, log_request
@@ -41,7 +42,7 @@ from .opening import Opening
 from .request import Request, parse
 from .response import Response, error_response
 from .scope import http_scope, peer_of, websocket_scope
-from .serving import Serving
+from .serving import DRAINING, RETIRING, STOPPING, Serving
 
 # What the next bytes are.
 HEAD: Final = 0  # the head of a request; nothing is in progress
@@ -149,8 +150,8 @@ class HTTPProtocol:
             self._peer = self._peer._replace(secure=True)
         self._context = copy_context()
         self.serving.connections.add(self)
-        if self.serving.draining:
-            self.shutdown()
+        if self.serving.phase >= DRAINING:
+            self._settle()
         else:
             self._expect(HEAD_DUE, self.serving.limits.request_head)
 
@@ -213,12 +214,39 @@ class HTTPProtocol:
 
     # What the server calls.
 
-    def shutdown(self) -> None:
-        """The server stops: serve what has come, and end."""
+    @property
+    def standing(self) -> int:
+        """What a drain sees of it: LETS_GO, PENDING, or BUSY and RESTING if it is an event stream.
+
+        Where idle connections end late every other one is good to wait for: the response
+        may have said that another request may come.
+        """
         exchange = self._exchange
-        if self._state == OPENING:
-            assert self._websocket is not None
-            self._websocket.shutdown()
+        if self._state >= CLOSING:
+            return LETS_GO
+        if exchange is not None and exchange.response.is_endless:
+            return BUSY if self._transport.get_write_buffer_size() else RESTING
+        if self._state == OPENING or self.serving.phase == RETIRING:
+            return PENDING
+        return LETS_GO
+
+    def shutdown(self, code: cython.Py_ssize_t, reason: str) -> None:
+        """The server drains or stops, as its phase says: serve what has come, and end.
+
+        An event stream ends in either, if its client takes what is written to it.
+        """
+        exchange = self._exchange
+        phase: cython.int = self.serving.phase
+        if phase < STOPPING and self.standing >= BUSY:
+            if not self.write_paused:
+                self._wrote = False
+                self._expect(STREAM_DUE, 0.0)
+        elif phase == RETIRING:
+            pass  # its own deadline runs, and its next response says that it closes
+        elif self._state == OPENING:
+            if phase == STOPPING:
+                assert self._websocket is not None
+                self._websocket.shutdown(code, reason)
         elif self._state == HEAD:
             self._settle()
         elif exchange is None:
@@ -256,7 +284,7 @@ class HTTPProtocol:
                 self.close()
             else:
                 if buffer:
-                    if not self._searched and not self.serving.draining:
+                    if not self._searched and self.serving.phase < DRAINING:
                         self._expect(HEAD_DUE, limits.request_head)
                     self._searched = max(1, len(buffer) - 3)
                 return
@@ -272,7 +300,9 @@ class HTTPProtocol:
         ):
             self._open(request)
         else:
-            scope = http_scope(request, self._peer, serving.limits.root_path, serving.state)
+            scope = http_scope(
+                request, self._peer, serving.limits.root_path, serving.state, serving.notice
+            )
             response = Response(
                 request.method, request.http_version, request.keep_alive, serving.default_headers
             )
@@ -298,7 +328,7 @@ class HTTPProtocol:
         """Give a request to open a WebSocket to the application (RFC 6455 section 4.2)."""
         serving = self.serving
         pulse = serving.websockets
-        if serving.draining:
+        if serving.phase == STOPPING:
             self._refuse(request, 503)
             return
         try:
@@ -309,7 +339,12 @@ class HTTPProtocol:
             return
         agreed, extensions = answer or (None, None)
         scope = websocket_scope(
-            request, self._peer, serving.limits.root_path, serving.state, checked.subprotocols
+            request,
+            self._peer,
+            serving.limits.root_path,
+            serving.state,
+            serving.notice,
+            checked.subprotocols,
         )
         if not serving.origins.allow(request.headers, scope["scheme"] == "wss"):
             self._respond(request.method, 403, "pages of this Origin may not open WebSockets here")
@@ -432,10 +467,11 @@ class HTTPProtocol:
         assert exchange is not None
         body = exchange.request.body
         response = exchange.response
-        if self.serving.draining or exchange.waits_for_body:
+        phase: cython.int = self.serving.phase
+        if phase or exchange.waits_for_body:
             # A client that saw no 100 Continue may send its body or not.
             response.keep_alive = False
-            if self.serving.draining and not final:
+            if phase == STOPPING and not final:
                 self._expect(STREAM_DUE, STREAM_SECONDS)
         elif final and isinstance(body, SizedBody) and body.left > DRAIN:
             response.keep_alive = False
@@ -504,7 +540,7 @@ class HTTPProtocol:
         self._leave()
         self._state = CLOSING
         self._buffer.clear()
-        soon = self.serving.draining and not speaking
+        soon = self.serving.phase >= DRAINING and not speaking
         self._ending = Ending(
             self._transport,
             self.loop.time(),
@@ -595,7 +631,7 @@ class HTTPProtocol:
             return  # whether the client reads is what matters
         self._due = NOTHING
         if state == HEAD:
-            if serving.draining:
+            if serving.phase >= DRAINING:
                 fresh = self._fresh or self._searched
                 self._expect(REQUEST_DUE, FIRST_REQUEST_SECONDS if fresh else ARRIVED_SECONDS)
             else:
@@ -604,7 +640,7 @@ class HTTPProtocol:
             pass  # a handshake, whose deadline is the WebSocket's
         elif exchange.response.complete:
             self._expect(REST_DUE, serving.limits.keep_alive)
-        elif serving.draining and exchange.response.is_stream:
+        elif serving.phase == STOPPING and exchange.response.is_stream:
             self._wrote = False
             self._expect(STREAM_DUE, 0.0 if exchange.response.is_event_stream else STREAM_SECONDS)
         elif state == RESPONSE:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextvars import Context
 from email.utils import formatdate
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ..asgi import ASGIApp, Receive, Scope, Send
 from ..websocket.pulse import Pulse
@@ -17,6 +17,13 @@ from ..wire.origin import Origins
 from .calling import call
 from .exchange import Exchange
 from .forwarded import Proxies
+from .notice import DrainNotice
+
+# Whether the server is about to end, in this order.
+SERVING: Final = 0
+RETIRING: Final = 1  # responses say that the connection closes; idle ones end late
+DRAINING: Final = 2  # idle connections end; handshakes are still decided, streams go on
+STOPPING: Final = 3  # no handshake is begun, streams end
 
 
 class Limits(NamedTuple):
@@ -73,9 +80,10 @@ class Serving:
     """One application on one event loop, and everything that is alive in it.
 
     ``connections`` holds every open connection, HTTP and WebSocket alike (anything
-    with a ``shutdown()`` and an ``abort()``), ``tasks`` every running call of the
-    application. An object leaves its set when it ends, never earlier: when both are
-    empty the server is drained. ``draining``: the shutdown has begun.
+    with a ``shutdown(code, reason)``, an ``abort()`` and a ``standing``, one of
+    websocket.states), ``tasks`` every running call of the application. An object leaves
+    its set when it ends, never earlier: when both are empty the server is drained.
+    ``phase`` is one of SERVING, RETIRING, DRAINING and STOPPING.
     """
 
     def __init__(
@@ -89,8 +97,9 @@ class Serving:
         origins: Origins,
         proxies: Proxies | None,
         default_headers: DefaultHeaders,
+        notice: DrainNotice,
     ) -> None:
-        """``state`` is the lifespan's.
+        """``state`` is the lifespan's, ``notice`` what all scopes tell of the drain.
 
         ``hosts`` is None if every host is allowed, ``proxies`` is None if none is believed.
         """
@@ -103,9 +112,10 @@ class Serving:
         self.origins = origins
         self.proxies = proxies
         self.default_headers = default_headers
+        self.notice = notice
         self.connections: set[Any] = set()
         self.tasks: set[asyncio.Task[None]] = set()
-        self.draining = False
+        self.phase = SERVING
         self._cancelled: set[asyncio.Task[None]] = set()
         self._heads: list[Exchange] = []
 

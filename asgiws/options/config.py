@@ -27,6 +27,8 @@ from .kinds import (
     application,
     asks_for_nothing,
     choice,
+    close_code,
+    close_reason,
     convert,
     directory,
     file,
@@ -278,8 +280,29 @@ class Config:
         10.0,
         LIMITS,
         seconds(zero=True),
-        "How long a shutdown waits for what still runs before cancelling it.",
+        "How long a shutdown waits for what still runs before cancelling it, counted from the "
+        "end of --drain-window.",
         nothing=(None,),
+    )
+    drain_delay: float = option(
+        0.0,
+        LIMITS,
+        seconds(zero=True),
+        "How long SIGTERM lets connections be accepted while the application can already tell "
+        "that it drains (scope['extensions']['asgiws.drain']).",
+    )
+    drain_window: float | None = option(
+        None,
+        LIMITS,
+        seconds(zero=True),
+        "Time over which WebSockets and event streams are closed evenly when the server drains.",
+        shown="3 on SIGTERM, 10 where a worker is replaced",
+    )
+    drain_code: int = option(
+        1012, LIMITS, close_code(), "Close code of WebSockets when the server drains."
+    )
+    drain_reason: str = option(
+        "", LIMITS, close_reason(), "Reason that goes with it, 123 bytes of UTF-8 at most."
     )
 
     proxy_headers: bool = option(

@@ -1,15 +1,14 @@
 """One worker process: event loop, listening sockets, signals, start and end.
 
 The order of a start: load the application, bind, lifespan.startup, listen. The
-order of an end: accept what waits in the backlog and stop listening; tell every
-WebSocket (1012) and let HTTP requests finish; after the graceful timeout cancel what
-is left, and abandon what will not be cancelled; lifespan.shutdown; the process ends,
-whatever threads remain.
+order of an end: accept what waits in the backlog and stop listening; drain the
+connections (``drain``); lifespan.shutdown; the process ends, whatever threads remain.
 """
 
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import ssl
 import threading
@@ -21,6 +20,7 @@ from .._build import build
 from ..errors import ConfigError, StartupError
 from ..http.connection import HTTPProtocol
 from ..http.forwarded import Proxies
+from ..http.notice import DrainNotice
 from ..http.serving import DefaultHeaders, Limits, Serving
 from ..log import configure, error_log
 from ..options.config import Config
@@ -31,6 +31,7 @@ from ..wire.deflate import Settings
 from ..wire.host import ANY, Hosts
 from ..wire.origin import Origins
 from .descriptors import fill_standard_descriptors
+from .drain import CANCEL_SECONDS, INTERRUPTED, TERMINATED, Drain, Terms, terms
 from .importer import load_app
 from .lifespan import Lifespan
 from .listener import Listener
@@ -38,9 +39,10 @@ from .memory import keep_for_the_next
 from .signals import Signals, let_threads_go
 from .sockets import bound
 
-CANCEL_SECONDS = 1.0  # for what was cancelled at the graceful timeout
 WATCHDOG_SECONDS = 5.0  # for an event loop that is blocked, beyond all other deadlines
-POLL_SECONDS = 0.02
+
+
+REASONS: dict[int, str] = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 
 def run(app: Any, **options: Any) -> None:
@@ -63,8 +65,8 @@ class Server:
         self.config = config
         self._addresses: list[Any] = []
         self._started = asyncio.Event()
-        self._stop = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._drain: Drain | None = None
         self._stop_requested = False
         self.serving: Serving | None = None
 
@@ -95,14 +97,34 @@ class Server:
                 urls.append(f"unix:{address}")
         return urls
 
-    def shutdown(self) -> None:
-        """Begin the shutdown; from any thread or signal handler, more than once."""
+    def shutdown(self, window: float = 0.0, delay: float = 0.0) -> None:
+        """Begin the shutdown; from any thread or signal handler, more than once.
+
+        Connections are accepted for ``delay`` seconds more, and then WebSockets and event
+        streams closed evenly over ``window`` seconds. Another call can only make it end
+        sooner.
+        """
+        self.drain(
+            terms(self.config, INTERRUPTED)._replace(
+                window=window, delay=delay, drawn_out=window > 0
+            )
+        )
+
+    def _on_signal(self, number: int) -> None:
+        self.drain(terms(self.config, REASONS[number]))
+
+    def drain(self, how: Terms) -> None:
+        """The same on any terms."""
         self._stop_requested = True
         if self._loop is not None:
             try:
-                self._loop.call_soon_threadsafe(self._stop.set)
+                self._loop.call_soon_threadsafe(self._ask, how)
             except RuntimeError:
                 pass  # the loop is closed: it is over
+
+    def _ask(self, how: Terms) -> None:
+        if self._drain is not None:
+            self._drain.ask(how)
 
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM; raises StartupError."""
@@ -116,8 +138,11 @@ class Server:
             app = self._load_app()
             loop = _new_event_loop(config.loop)
             asyncio.set_event_loop(loop)
-            patience = 2 * config.timeout_graceful_shutdown + CANCEL_SECONDS + WATCHDOG_SECONDS
-            with Signals(self.shutdown, patience) as signals:
+            patience = {
+                number: terms(config, why).most_seconds + WATCHDOG_SECONDS
+                for number, why in REASONS.items()
+            }
+            with Signals(self._on_signal, patience) as signals:
                 try:
                     _run(loop, self._serve(app), signals.follow)
                 finally:
@@ -145,18 +170,18 @@ class Server:
     async def _serve(self, app: Any) -> None:
         config = self.config
         loop = self._loop = asyncio.get_running_loop()
-        stop = self._stop
         if self._stop_requested:
             return
         tls = ssl_context(config)
-        lifespan = Lifespan(app, config.lifespan)
-        serving = self.serving = _serving(config, app, loop, lifespan.state)
+        notice = DrainNotice()
+        lifespan = Lifespan(app, config.lifespan, notice)
+        serving = self.serving = _serving(config, app, loop, lifespan.state, notice)
         listeners: list[Listener] = []
-        patience = 0.0
+        drain = self._drain = Drain(serving, listeners)
         try:
             with bound(config.host, config.port, config.uds, config.fd) as sockets:
                 self._addresses = [sock.getsockname() for sock in sockets]
-                if not await _unless(stop, lifespan.startup()):
+                if not await _unless(drain.asked, lifespan.startup()):
                     lifespan.cancel()
                     return
                 try:
@@ -167,14 +192,14 @@ class Server:
                         error_log.info(
                             "Serving on %s with asgiws, %s (Ctrl-C to stop)", url, build()
                         )
-                    await stop.wait()
-                    patience = config.timeout_graceful_shutdown
+                    await drain.asked.wait()
+                    await drain.delay()
                 finally:
                     for listener in listeners:
                         listener.stop()
         finally:
-            await self._drain(serving, listeners, patience)
-            await lifespan.shutdown(max(patience, CANCEL_SECONDS))
+            await drain.run()
+            await lifespan.shutdown(max(drain.patience, CANCEL_SECONDS))
             if self.started:
                 error_log.info("Stopped")
 
@@ -197,51 +222,13 @@ class Server:
             ) from None
         return listener
 
-    async def _drain(self, serving: Serving, listeners: list[Listener], patience: float) -> None:
-        """Let go of what is alive: ask, wait, cancel, abandon."""
-        serving.draining = True
-
-        def alive() -> int:
-            return len(serving.connections) + sum(listener.opening for listener in listeners)
-
-        def over() -> bool:
-            return not serving.tasks and not alive()
-
-        if over():
-            return
-        error_log.info(
-            "Waiting for %d connections and %d calls of the application to end",
-            alive(),
-            len(serving.tasks),
-        )
-        for connection in tuple(serving.connections):
-            try:
-                connection.shutdown()
-            except Exception:
-                # The others are told all the same.
-                error_log.exception("A connection does not end as it should: cutting it off")
-                _abort(connection)
-        if await _within(patience, over):
-            return
-        left = tuple(serving.tasks)
-        if left:
-            error_log.warning(
-                "Cancelling %d calls of the application after %g s", len(left), patience
-            )
-        for task in left:
-            serving.cancel(task)
-        for connection in tuple(serving.connections):
-            _abort(connection)
-        for listener in listeners:
-            listener.abort()
-        if not await _within(CANCEL_SECONDS, over) and serving.tasks:
-            error_log.error("Abandoning %d calls of the application that go on", len(serving.tasks))
-            for task in serving.tasks:
-                task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is said
-
 
 def _serving(
-    config: Config, app: Any, loop: asyncio.AbstractEventLoop, state: dict[str, Any]
+    config: Config,
+    app: Any,
+    loop: asyncio.AbstractEventLoop,
+    state: dict[str, Any],
+    notice: DrainNotice,
 ) -> Serving:
     """What all connections of one loop share, as ``config`` says."""
     limits = WebSocketLimits(
@@ -283,6 +270,7 @@ def _serving(
         Origins(config.ws_origins.split(",")),
         Proxies(config.forwarded_allow_ips) if config.proxy_headers else None,
         DefaultHeaders(config.headers, config.date_header, config.server_header),
+        notice,
     )
 
 
@@ -311,25 +299,6 @@ async def _unless(stop: asyncio.Event, call: Any) -> bool:
     finally:
         task.cancel()
         stopped.cancel()
-
-
-def _abort(connection: Any) -> None:
-    try:
-        connection.abort()
-    except Exception:
-        error_log.exception("A connection cannot be cut off")
-
-
-async def _within(patience: float, over: Callable[[], bool]) -> bool:
-    """Wait until it is ``over``, ``patience`` seconds at most; whether it is."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + patience
-    while not over():
-        # Without patience, too, who is told may react.
-        await asyncio.sleep(POLL_SECONDS)
-        if loop.time() >= deadline:
-            return over()
-    return True
 
 
 def _run(

@@ -57,6 +57,10 @@ TEXTS = {
     "timeout_write": "none",
     "limit_concurrency": "10",
     "timeout_graceful_shutdown": "0",
+    "drain_delay": "5",
+    "drain_window": "30",
+    "drain_code": "4000",
+    "drain_reason": "a new version",
     "proxy_headers": "off",
     "forwarded_allow_ips": "10.0.0.0/8,::1",
     "ssl_certfile": "a.file",
@@ -213,5 +217,6 @@ def weak_value(option: Option) -> str:
         "ssl_cert_reqs": "1",
         "h11_max_incomplete_event_size": "2000",
         "ws_deflate_window_bits": "10",
+        "drain_code": "1001",
     }
     return special.get(option.name, "8")
