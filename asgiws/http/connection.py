@@ -20,6 +20,7 @@ import os
 import socket
 import struct
 from contextvars import copy_context
+from functools import partial
 from typing import Any, Final
 
 try:
@@ -27,6 +28,7 @@ try:
 except ImportError:
     from ..wire import _nocython as cython
 
+from ..asgi import Scope
 from ..errors import RequestRefused
 from ..transport.ending import Ending
 from ..transport.progress import waiting
@@ -35,6 +37,7 @@ from ..websocket.states import BUSY, LETS_GO, PENDING, RESTING
 from ..wire import deflate, handshake
 from ..wire.errors import HandshakeRefused
 from .access import CLIENT_CLOSED_REQUEST, log_malformed, log_request
+from .admission import Admission, Turn
 from .bodies import SizedBody
 from .exchange import Exchange
 from .heads import head_size
@@ -48,9 +51,10 @@ from .serving import DRAINING, RETIRING, STOPPING, Serving
 HEAD: Final = 0  # the head of a request; nothing is in progress
 BODY: Final = 1  # its body
 RESPONSE: Final = 2  # the next request; they wait for the response to be complete
-OPENING: Final = 3  # frames; they wait for the handshake to be decided
-CLOSING: Final = 4  # nobody's: they are dropped
-HANDED_OVER: Final = 5  # those of the WebSocket, which has the transport now
+WAITING: Final = 3  # frames; the handshake is in the queue of --limit-handshakes
+OPENING: Final = 4  # frames; they wait for the handshake to be decided
+CLOSING: Final = 5  # nobody's: they are dropped
+HANDED_OVER: Final = 6  # those of the WebSocket, which has the transport now
 
 # What the deadline is for.
 NOTHING: Final = 0
@@ -226,7 +230,7 @@ class HTTPProtocol:
             return LETS_GO
         if exchange is not None and exchange.response.is_endless:
             return BUSY if self._transport.get_write_buffer_size() else RESTING
-        if self._state == OPENING or self.serving.phase == RETIRING:
+        if self._state in (WAITING, OPENING) or self.serving.phase == RETIRING:
             return PENDING
         return LETS_GO
 
@@ -243,10 +247,9 @@ class HTTPProtocol:
                 self._expect(STREAM_DUE, 0.0)
         elif phase == RETIRING:
             pass  # its own deadline runs, and its next response says that it closes
-        elif self._state == OPENING:
+        elif self._state == WAITING or self._state == OPENING:
             if phase == STOPPING:
-                assert self._websocket is not None
-                self._websocket.shutdown(code, reason)
+                self._refuse_opening(code, reason)
         elif self._state == HEAD:
             self._settle()
         elif exchange is None:
@@ -351,11 +354,56 @@ class HTTPProtocol:
             log_request(scope["client"], request, 403)
             return
         opening = Opening(self, serving, request, checked, extensions, scope["client"])
-        self._websocket = websocket = Session(pulse, opening, agreed)
+        admission = serving.admission
+        if admission is None or admission.take():
+            self._call(scope, opening, agreed)
+        elif admission.wait(self, partial(self._admit, admission, request, scope, opening, agreed)):
+            self._state = WAITING
+        else:
+            self._refuse_for_now(admission, request)
+
+    def _admit(
+        self,
+        admission: Admission,
+        request: Request,
+        scope: Scope,
+        opening: Opening,
+        agreed: Any,
+        admitted: bool,
+    ) -> None:
+        """A handshake has waited for its turn."""
+        if self._state != WAITING:
+            return  # the client has left
+        if admitted and self.serving.phase < STOPPING:
+            self._call(scope, opening, agreed)
+        else:
+            self._refuse_for_now(admission, request)
+
+    def _refuse_for_now(self, admission: Admission, request: Request) -> None:
+        """More handshakes come than --limit-handshakes lets begin."""
+        seconds = admission.retry_after()
+        self._refuse(request, 503, headers=[(b"retry-after", b"%d" % seconds)])
+
+    def _call(self, scope: Scope, opening: Opening, agreed: Any) -> None:
+        """Call the application for a WebSocket; its deadlines begin."""
+        serving = self.serving
+        self._websocket = websocket = Session(serving.websockets, opening, agreed)
         self._state = OPENING
         serving.start(
             scope, websocket.receive, websocket.send, self._context.copy(), websocket.app_done
         )
+
+    def _refuse_opening(self, code: cython.Py_ssize_t, reason: str) -> None:
+        """The server stops: refuse a handshake that is undecided."""
+        if self._websocket is not None:
+            self._websocket.shutdown(code, reason)
+        elif turn := self._stop_waiting():
+            turn(False)
+
+    def _stop_waiting(self) -> Turn | None:
+        """Leave the queue of handshakes."""
+        admission = self.serving.admission
+        return None if admission is None else admission.leave(self)
 
     def _read_body(self) -> None:
         exchange = self._exchange
@@ -588,6 +636,8 @@ class HTTPProtocol:
 
     def _leave(self) -> None:
         """The client has left, or must be treated so: tell whoever is concerned."""
+        if self._state == WAITING:
+            self._stop_waiting()
         if self._exchange is not None:
             self._exchange.leave()
         if self._websocket is not None:

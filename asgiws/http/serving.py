@@ -14,6 +14,7 @@ from ..asgi import ASGIApp, Receive, Scope, Send
 from ..websocket.pulse import Pulse
 from ..wire.host import Hosts
 from ..wire.origin import Origins
+from .admission import Admission
 from .calling import call
 from .exchange import Exchange
 from .forwarded import Proxies
@@ -98,10 +99,12 @@ class Serving:
         proxies: Proxies | None,
         default_headers: DefaultHeaders,
         notice: DrainNotice,
+        admission: Admission | None = None,
     ) -> None:
         """``state`` is the lifespan's, ``notice`` what all scopes tell of the drain.
 
-        ``hosts`` is None if every host is allowed, ``proxies`` is None if none is believed.
+        ``hosts`` is None if every host is allowed, ``proxies`` is None if none is believed,
+        ``admission`` is None if handshakes begin as they come.
         """
         self.app = app
         self.loop = loop
@@ -113,6 +116,7 @@ class Serving:
         self.proxies = proxies
         self.default_headers = default_headers
         self.notice = notice
+        self.admission = admission
         self.connections: set[Any] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.phase = SERVING
@@ -164,3 +168,21 @@ class Serving:
         self._heads = []
         for exchange in heads:
             exchange.flush_head()
+
+
+class Counting(Serving):
+    """The same, with every call of the application counted."""
+
+    count: Callable[[], object]
+
+    def start(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        context: Context,
+        done: Callable[[Any], object],
+    ) -> asyncio.Task[None]:
+        """Call ``count`` and then the application."""
+        self.count()
+        return super().start(scope, receive, send, context, done)

@@ -276,6 +276,32 @@ class Config:
         whole(1, none=True),
         "Most connections or running requests; beyond it the answer is 503.",
     )
+    limit_handshakes: int | None = option(
+        None,
+        LIMITS,
+        whole(1, none=True),
+        "Most WebSocket handshakes that begin in a second, all workers together; as many wait, "
+        "and beyond it the answer is 503 with Retry-After.",
+    )
+    limit_max_requests: int | None = option(
+        None,
+        LIMITS,
+        whole(1, none=True),
+        "Requests and WebSockets after which the server drains and ends, or a worker is replaced.",
+    )
+    limit_max_requests_jitter: int = option(
+        0,
+        LIMITS,
+        whole(0),
+        "How many more requests it may be, by chance, so that workers do not end together.",
+    )
+    limit_max_age: float | None = option(
+        None,
+        LIMITS,
+        seconds(none=True),
+        "Age at which the server drains and ends, or a worker is replaced, and by chance up to "
+        "a tenth more.",
+    )
     timeout_graceful_shutdown: float = option(
         10.0,
         LIMITS,
@@ -428,8 +454,6 @@ UVICORN_ONLY = {
     "reload-delay": Foreign(nothing=(0.25,)),
     "workers": Foreign("one process serves", (None, 1)),
     "timeout-worker-healthcheck": Foreign("one process serves", (5,)),
-    "limit-max-requests": Foreign(),
-    "limit-max-requests-jitter": Foreign(nothing=(0,)),
     "http": Foreign("HTTP/1.1 is always parsed by h11", ("auto", "h11")),
     "http2": Foreign("it speaks HTTP/1.1", (False,)),
     "ws": Foreign("it has a WebSocket implementation of its own and needs no choice", ("auto",)),

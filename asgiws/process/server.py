@@ -18,10 +18,11 @@ from typing import Any
 
 from .._build import build
 from ..errors import ConfigError, StartupError
+from ..http.admission import Admission
 from ..http.connection import HTTPProtocol
 from ..http.forwarded import Proxies
 from ..http.notice import DrainNotice
-from ..http.serving import DefaultHeaders, Limits, Serving
+from ..http.serving import Counting, DefaultHeaders, Limits, Serving
 from ..log import configure, error_log
 from ..options.config import Config
 from ..options.tls import ssl_context
@@ -31,11 +32,12 @@ from ..wire.deflate import Settings
 from ..wire.host import ANY, Hosts
 from ..wire.origin import Origins
 from .descriptors import fill_standard_descriptors
-from .drain import CANCEL_SECONDS, INTERRUPTED, TERMINATED, Drain, Terms, terms
+from .drain import CANCEL_SECONDS, INTERRUPTED, REPLACED, TERMINATED, Drain, Terms, terms
 from .importer import load_app
 from .lifespan import Lifespan
 from .listener import Listener
 from .memory import keep_for_the_next
+from .recycling import Recycling
 from .signals import Signals, let_threads_go
 from .sockets import bound
 
@@ -69,6 +71,8 @@ class Server:
         self._drain: Drain | None = None
         self._stop_requested = False
         self.serving: Serving | None = None
+        #: called with the reason when a limit is reached that recycles the server
+        self.retire: Callable[[str], object] = self._retire
 
     @property
     def started(self) -> bool:
@@ -121,6 +125,11 @@ class Server:
                 self._loop.call_soon_threadsafe(self._ask, how)
             except RuntimeError:
                 pass  # the loop is closed: it is over
+
+    def _retire(self, reason: str) -> None:
+        error_log.info("Ending: %s", reason)
+        # Nobody is known to take its place, but nothing hurries either.
+        self.drain(terms(self.config, REPLACED)._replace(final=True))
 
     def _ask(self, how: Terms) -> None:
         if self._drain is not None:
@@ -175,7 +184,13 @@ class Server:
         tls = ssl_context(config)
         notice = DrainNotice()
         lifespan = Lifespan(app, config.lifespan, notice)
-        serving = self.serving = _serving(config, app, loop, lifespan.state, notice)
+        recycling = Recycling(
+            config.limit_max_requests,
+            config.limit_max_requests_jitter,
+            config.limit_max_age,
+            self.retire,
+        )
+        serving = self.serving = _serving(config, app, loop, lifespan.state, notice, recycling)
         listeners: list[Listener] = []
         drain = self._drain = Drain(serving, listeners)
         try:
@@ -188,11 +203,13 @@ class Server:
                     for sock in sockets:
                         listeners.append(self._listen(serving, sock, tls))
                     self._started.set()
+                    recycling.start(loop)
                     for url in self.urls:
                         error_log.info(
                             "Serving on %s with asgiws, %s (Ctrl-C to stop)", url, build()
                         )
                     await drain.asked.wait()
+                    recycling.stop()
                     await drain.delay()
                 finally:
                     for listener in listeners:
@@ -229,6 +246,7 @@ def _serving(
     loop: asyncio.AbstractEventLoop,
     state: dict[str, Any],
     notice: DrainNotice,
+    recycling: Recycling,
 ) -> Serving:
     """What all connections of one loop share, as ``config`` says."""
     limits = WebSocketLimits(
@@ -252,7 +270,8 @@ def _serving(
         else None,
     )
     hosts = config.allowed_hosts.split(",")
-    return Serving(
+    rate = config.limit_handshakes
+    serving = (Counting if recycling.counts else Serving)(
         app,
         loop,
         state,
@@ -271,7 +290,11 @@ def _serving(
         Proxies(config.forwarded_allow_ips) if config.proxy_headers else None,
         DefaultHeaders(config.headers, config.date_header, config.server_header),
         notice,
+        None if rate is None else Admission(loop, rate),
     )
+    if isinstance(serving, Counting):
+        serving.count = recycling.count
+    return serving
 
 
 def _new_event_loop(name: str) -> asyncio.AbstractEventLoop:
