@@ -2,7 +2,9 @@
 from asgiws.http.exchange cimport Exchange
 
 # The module's constants in C: a name of Python's costs a look-up whenever it is read.
-cdef int HEAD, BODY, RESPONSE, OPENING, CLOSING, HANDED_OVER
+cdef int RETIRING, DRAINING, STOPPING
+cdef int LETS_GO, PENDING, BUSY, RESTING
+cdef int HEAD, BODY, RESPONSE, WAITING, OPENING, CLOSING, HANDED_OVER
 cdef int NOTHING, HEAD_DUE, REQUEST_DUE, BODY_DUE, REST_DUE, DEPARTURE, STREAM_DUE, TOLD_DUE
 cdef int READING_DUE, END_DUE
 cdef int BACKLOG, DRAIN
@@ -23,6 +25,10 @@ cdef class HTTPProtocol:
 
     cdef _read_head(self)
     cdef _begin(self, request)
+    cdef _call(self, scope, opening, agreed)
+    cdef _refuse_for_now(self, admission, request)
+    cdef _stop_waiting(self)
+    cdef _refuse_opening(self, Py_ssize_t code, str reason)
     cdef _read_body(self)
     cdef _await_response(self)
     cdef _next(self)

@@ -8,15 +8,23 @@ from collections.abc import Callable, Collection, Sequence
 from contextvars import Context
 from email.utils import formatdate
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ..asgi import ASGIApp, Receive, Scope, Send
 from ..websocket.pulse import Pulse
 from ..wire.host import Hosts
 from ..wire.origin import Origins
+from .admission import Admission
 from .calling import call
 from .exchange import Exchange
 from .forwarded import Proxies
+from .notice import DrainNotice
+
+# Whether the server is about to end, in this order.
+SERVING: Final = 0
+RETIRING: Final = 1  # responses say that the connection closes; idle ones end late
+DRAINING: Final = 2  # idle connections end; handshakes are still decided, streams go on
+STOPPING: Final = 3  # no handshake is begun, streams end
 
 
 class Limits(NamedTuple):
@@ -73,9 +81,10 @@ class Serving:
     """One application on one event loop, and everything that is alive in it.
 
     ``connections`` holds every open connection, HTTP and WebSocket alike (anything
-    with a ``shutdown()`` and an ``abort()``), ``tasks`` every running call of the
-    application. An object leaves its set when it ends, never earlier: when both are
-    empty the server is drained. ``draining``: the shutdown has begun.
+    with a ``shutdown(code, reason)``, an ``abort()`` and a ``standing``, one of
+    websocket.states), ``tasks`` every running call of the application. An object leaves
+    its set when it ends, never earlier: when both are empty the server is drained.
+    ``phase`` is one of SERVING, RETIRING, DRAINING and STOPPING.
     """
 
     def __init__(
@@ -89,10 +98,13 @@ class Serving:
         origins: Origins,
         proxies: Proxies | None,
         default_headers: DefaultHeaders,
+        notice: DrainNotice,
+        admission: Admission | None = None,
     ) -> None:
-        """``state`` is the lifespan's.
+        """``state`` is the lifespan's, ``notice`` what all scopes tell of the drain.
 
-        ``hosts`` is None if every host is allowed, ``proxies`` is None if none is believed.
+        ``hosts`` is None if every host is allowed, ``proxies`` is None if none is believed,
+        ``admission`` is None if handshakes begin as they come.
         """
         self.app = app
         self.loop = loop
@@ -103,11 +115,13 @@ class Serving:
         self.origins = origins
         self.proxies = proxies
         self.default_headers = default_headers
+        self.notice = notice
+        self.admission = admission
         self.connections: set[Any] = set()
         #: called when a connection has ended, if there is somebody who counts them
         self.ended: Callable[[], object] | None = None
         self.tasks: set[asyncio.Task[None]] = set()
-        self.draining = False
+        self.phase = SERVING
         self._cancelled: set[asyncio.Task[None]] = set()
         self._heads: list[Exchange] = []
 
@@ -162,3 +176,21 @@ class Serving:
         self._heads = []
         for exchange in heads:
             exchange.flush_head()
+
+
+class Counting(Serving):
+    """The same, with every call of the application counted."""
+
+    count: Callable[[], object]
+
+    def start(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        context: Context,
+        done: Callable[[Any], object],
+    ) -> asyncio.Task[None]:
+        """Call ``count`` and then the application."""
+        self.count()
+        return super().start(scope, receive, send, context, done)

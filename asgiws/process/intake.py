@@ -40,6 +40,8 @@ class Intake:
         self._serving = serving
         self._arrivals = arrivals
         serving.ended = arrivals.failed = self._on_end
+        self._admission = serving.admission
+        self._limit = self._admission.rate if self._admission is not None else 0.0
         self._taken = 0
         self._ended = 0
         self._state = TAKING
@@ -104,6 +106,8 @@ class Intake:
             # Should one have ended without a word, it is forgotten here.
             self._ended = self._taken - len(self._serving.connections)
             self._seat.ended = self._ended
+        if self._admission is not None:
+            self._admission.rate = self._limit / max(1, self._seat.shares)
         if self._state == EXHAUSTED:
             if self._seat.takes:
                 error_log.info("Connections are taken again")

@@ -10,7 +10,7 @@ import asyncio
 import faulthandler
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -23,6 +23,7 @@ from . import inbox
 from .arrivals import Arrivals
 from .board import DEBUGGED, Board
 from .channel import LARGEST_TEXT, Channel
+from .drain import TERMINATED, Terms, terms
 from .intake import Intake
 from .server import Server
 from .signals import leave
@@ -63,6 +64,7 @@ class Worker(Server):
         self._addresses = spec.addresses
         self._channel = channel
         self._box = inbox.adopt(spec.inbox)
+        self.retire = lambda reason: channel.send("retire", reason=reason)
         board = Board(spec.board)
         self._seat = board.seat(spec.seat)
         board.close()
@@ -70,7 +72,7 @@ class Worker(Server):
     def _ask_the_manager(self) -> None:
         """Nothing: the supervisor is who speaks with a service manager."""
 
-    def _signals(self, patience: float) -> Any:
+    def _signals(self, patience: Mapping[int, float]) -> Any:
         return _Orders(self._channel)
 
     @contextmanager
@@ -98,9 +100,9 @@ class Worker(Server):
             assert self._loop is not None
             self._loop.remove_reader(self._channel.fileno())
             error_log.error("The supervisor is gone: this worker drains and ends")
-            self.shutdown()
+            self.drain(terms(self.config, TERMINATED)._replace(delay=0.0))
         elif order is not None and order["kind"] == "drain":
-            self.shutdown()
+            self.drain(Terms(**order["terms"]))
 
 
 class _Orders:

@@ -43,7 +43,7 @@ class Worker:
         self.board = Board()
         self.seat = self.board.seat(0)
         self.near, self.far = inbox.pair()
-        self.serving: Any = types.SimpleNamespace(connections=set(), ended=None)
+        self.serving: Any = types.SimpleNamespace(connections=set(), ended=None, admission=None)
         arrivals = Arrivals(loop, lambda peer, own: Protocol(self.serving, peer), None, 5.0)
         self.intake = Intake(loop, self.far, self.seat, self.serving, arrivals)
 
@@ -174,5 +174,28 @@ def test_a_connection_that_was_reset_on_its_way_counts_as_ended(loop: str) -> No
         worker.intake.start()
         await worker.until(lambda: worker.seat.ended == 1)
         assert worker.seat.load == 0
+
+    run(loop, scenario)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_limit_of_the_fleet_is_divided_among_its_workers(loop: str) -> None:
+    async def scenario(worker: Worker) -> None:
+        admission = worker.serving.admission = types.SimpleNamespace(rate=12.0)
+        intake = Intake(
+            asyncio.get_running_loop(),
+            worker.far,
+            worker.seat,
+            worker.serving,
+            Arrivals(asyncio.get_running_loop(), asyncio.Protocol, None, 5.0),
+        )
+        intake.start()
+        assert admission.rate == 12.0
+        worker.seat.shares = 4
+        await worker.until(lambda: admission.rate == 3.0)
+        worker.seat.shares = 3
+        await worker.until(lambda: admission.rate == 4.0)
+        intake.stop()
+        intake.close()
 
     run(loop, scenario)
