@@ -107,7 +107,9 @@ class Intake:
             self._ended = self._taken - len(self._serving.connections)
             self._seat.ended = self._ended
         if self._admission is not None:
-            self._admission.rate = self._limit / max(1, self._seat.shares)
+            rate = self._limit / max(1, self._seat.shares)
+            if rate != self._admission.rate:
+                self._admission.rate = rate
         if self._state == EXHAUSTED:
             if self._seat.takes:
                 error_log.info("Connections are taken again")

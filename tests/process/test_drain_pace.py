@@ -13,6 +13,7 @@ import pytest
 from asgiws.http.notice import DrainNotice
 from asgiws.http.serving import DRAINING, RETIRING, SERVING, STOPPING
 from asgiws.options.config import Config
+from asgiws.process.arrivals import Arrivals
 from asgiws.process.drain import (
     INTERRUPTED,
     LEAST,
@@ -60,6 +61,19 @@ class Connection:
         return self.told[-1][0]
 
 
+class Coming(Arrivals):
+    """So many connections that are being set up."""
+
+    def __init__(self) -> None:
+        self.coming = 0
+
+    def __len__(self) -> int:
+        return self.coming
+
+    def abort(self) -> None:
+        self.coming = 0
+
+
 class House:
     """What a drain works on, without a server around it."""
 
@@ -68,8 +82,8 @@ class House:
         self.serving: Any = SimpleNamespace(
             loop=self.loop, connections=set(), tasks=set(), notice=DrainNotice(), phase=SERVING
         )
-        self.intake = SimpleNamespace(opening=0, abort=lambda: None)
-        self.drain = Drain(self.serving, [self.intake])
+        self.arrivals = Coming()
+        self.drain = Drain(self.serving, self.arrivals)
 
     def connections(self, number: int, standing: int = RESTING) -> list[Connection]:
         return [Connection(self, standing) for _ in range(number)]
@@ -170,10 +184,10 @@ async def test_an_undecided_handshake_is_waited_for_and_then_closed_with_the_oth
 @jumping
 async def test_a_tls_handshake_is_waited_for() -> None:
     house = House()
-    house.intake.opening = 1
+    house.arrivals.coming = 1
 
     def set_up() -> None:
-        house.intake.opening = 0
+        house.arrivals.coming = 0
         Connection(house)
 
     house.loop.call_later(2.0, set_up)
