@@ -118,6 +118,8 @@ class Serving:
         self.notice = notice
         self.admission = admission
         self.connections: set[Any] = set()
+        #: called when a connection has ended, if there is somebody who counts them
+        self.ended: Callable[[], object] | None = None
         self.tasks: set[asyncio.Task[None]] = set()
         self.phase = SERVING
         self._cancelled: set[asyncio.Task[None]] = set()
@@ -146,6 +148,12 @@ class Serving:
         self.tasks.add(task)
         task.add_done_callback(partial(self._ended, done), context=context)
         return task
+
+    def forget(self, connection: Any) -> None:
+        """It has ended."""
+        self.connections.discard(connection)
+        if self.ended is not None:
+            self.ended()
 
     def cancel(self, task: asyncio.Task[None]) -> None:
         """Cancel a call of the application, for the server's own reasons."""

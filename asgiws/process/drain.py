@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Iterable
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 from ..http.serving import DRAINING, RETIRING, STOPPING, Serving
 from ..log import error_log
 from ..options.config import Config
 from ..websocket.states import BUSY, LETS_GO, RESTING
 from ..wire.errors import SERVICE_RESTART
+from .arrivals import Arrivals
 
 STEP_SECONDS = 0.1  # between two steps of a window, half as much more or less
 LEAST = 20  # so many a step closes of a window that nobody asked for
@@ -76,27 +77,15 @@ def terms(config: Config, why: str) -> Terms:
     )
 
 
-class Intake(Protocol):
-    """Where connections come from, such as a Listener."""
-
-    @property
-    def opening(self) -> int:
-        """How many have come and are not set up yet."""
-
-    def abort(self) -> None:
-        """End what is still being set up."""
-
-
 class Drain:
-    """Ends what is alive in ``serving``, and what comes by ``intakes``.
+    """Ends what is alive in ``serving``, and what is among the ``arrivals``.
 
     ``asked`` is set when it is to begin.
     """
 
-    def __init__(self, serving: Serving, intakes: Collection[Intake]) -> None:
-        """``intakes`` may still be filled, until it is asked to."""
+    def __init__(self, serving: Serving, arrivals: Arrivals) -> None:
         self._serving = serving
-        self._intakes = intakes
+        self._arrivals = arrivals
         self._loop = serving.loop
         self.asked = asyncio.Event()
         self._terms = Terms(0.0, 0.0)
@@ -130,7 +119,7 @@ class Drain:
     async def delay(self) -> None:
         """Wait until accepting is to stop: that is the caller's to do, before ``run``."""
         if self._stops_at > self._loop.time():
-            error_log.info("Draining: connections are accepted for %g s more", self._terms.delay)
+            error_log.info("Draining: connections are still accepted")
             await self._until(lambda: self._stops_at, lambda: False)
 
     async def run(self) -> None:
@@ -198,8 +187,7 @@ class Drain:
             serving.cancel(task)
         for connection in tuple(serving.connections):
             _abort(connection)
-        for intake in self._intakes:
-            intake.abort()
+        self._arrivals.abort()
         cut_at = self._loop.time()
         over = await self._until(lambda: cut_at + CANCEL_SECONDS, self._is_over)
         if not over and serving.tasks:
@@ -210,14 +198,14 @@ class Drain:
     # What it sees.
 
     def _alive(self) -> int:
-        return len(self._serving.connections) + sum(intake.opening for intake in self._intakes)
+        return len(self._serving.connections) + len(self._arrivals)
 
     def _is_over(self) -> bool:
         return not self._serving.tasks and not self._alive()
 
     def _holds(self) -> bool:
         """Whether anybody gains by a window that goes on."""
-        return any(intake.opening for intake in self._intakes) or any(
+        return len(self._arrivals) > 0 or any(
             connection.standing != LETS_GO for connection in self._serving.connections
         )
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
-import ssl
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from .._build import build
 from ..errors import ConfigError, StartupError
@@ -31,15 +30,16 @@ from ..websocket.pulse import Pulse
 from ..wire.deflate import Settings
 from ..wire.host import ANY, Hosts
 from ..wire.origin import Origins
+from .arrivals import Arrivals
 from .descriptors import fill_standard_descriptors
 from .drain import CANCEL_SECONDS, INTERRUPTED, REPLACED, TERMINATED, Drain, Terms, terms
 from .importer import load_app
 from .lifespan import Lifespan
-from .listener import Listener
+from .listener import Listeners
 from .memory import keep_for_the_next
 from .recycling import Recycling
 from .signals import Signals, let_threads_go
-from .sockets import bound
+from .sockets import Bound
 
 WATCHDOG_SECONDS = 5.0  # for an event loop that is blocked, beyond all other deadlines
 
@@ -47,13 +47,14 @@ WATCHDOG_SECONDS = 5.0  # for an event loop that is blocked, beyond all other de
 REASONS: dict[int, str] = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 
-def run(app: Any, **options: Any) -> None:
-    """Serve ``app``, an ASGI application or its import string, until SIGINT or SIGTERM.
+class Entrance(Protocol):
+    """Where the connections of one event loop come in."""
 
-    ``options`` are the fields of Config. Raises ConfigError and the other kinds of
-    StartupError; returns after a clean shutdown.
-    """
-    Server(Config(app, **options)).run()
+    def start(self) -> None:
+        """Take them from now on."""
+
+    def stop(self) -> None:
+        """Take those that wait, then nothing more."""
 
 
 class Server:
@@ -64,6 +65,9 @@ class Server:
     """
 
     def __init__(self, config: Config) -> None:
+        """Raises ConfigError if ``config`` asks for several processes."""
+        if config.workers > 1:
+            raise ConfigError("workers: a Server is one process; asgiws.run starts several")
         self.config = config
         self._addresses: list[Any] = []
         self._started = asyncio.Event()
@@ -71,8 +75,6 @@ class Server:
         self._drain: Drain | None = None
         self._stop_requested = False
         self.serving: Serving | None = None
-        #: called with the reason when a limit is reached that recycles the server
-        self.retire: Callable[[str], object] = self._retire
 
     @property
     def started(self) -> bool:
@@ -91,15 +93,7 @@ class Server:
     @property
     def urls(self) -> list[str]:
         """The addresses as URLs; ``unix:PATH`` for a Unix socket."""
-        scheme = "https" if self.config.ssl_certfile else "http"
-        urls = []
-        for address in self.addresses:
-            if isinstance(address, tuple):
-                host = f"[{address[0]}]" if ":" in address[0] else address[0]
-                urls.append(f"{scheme}://{host}:{address[1]}")
-            else:
-                urls.append(f"unix:{address}")
-        return urls
+        return urls_of(self._addresses, self.config.ssl_certfile is not None)
 
     def shutdown(self, window: float = 0.0, delay: float = 0.0) -> None:
         """Begin the shutdown; from any thread or signal handler, more than once.
@@ -126,9 +120,9 @@ class Server:
             except RuntimeError:
                 pass  # the loop is closed: it is over
 
-    def _retire(self, reason: str) -> None:
+    def retire(self, reason: str) -> None:
+        """It has served long enough: end, as nothing hurries."""
         error_log.info("Ending: %s", reason)
-        # Nobody is known to take its place, but nothing hurries either.
         self.drain(terms(self.config, REPLACED)._replace(final=True))
 
     def _ask(self, how: Terms) -> None:
@@ -147,11 +141,7 @@ class Server:
             app = self._load_app()
             loop = _new_event_loop(config.loop)
             asyncio.set_event_loop(loop)
-            patience = {
-                number: terms(config, why).most_seconds + WATCHDOG_SECONDS
-                for number, why in REASONS.items()
-            }
-            with Signals(self._on_signal, patience) as signals:
+            with self._signals() as signals:
                 try:
                     _run(loop, self._serve(app), signals.follow)
                 finally:
@@ -169,6 +159,29 @@ class Server:
         down without waiting for requests in progress.
         """
         await self._serve(self._load_app())
+
+    def _signals(self) -> Signals:
+        """What listens to signals while the loop runs."""
+        patience = {
+            number: terms(self.config, why).most_seconds + WATCHDOG_SECONDS
+            for number, why in REASONS.items()
+        }
+        return Signals(self._on_signal, patience)
+
+    @contextmanager
+    def _entrance(
+        self, loop: asyncio.AbstractEventLoop, _serving: Serving, arrivals: Arrivals
+    ) -> Iterator[Entrance]:
+        """Where connections come in, not open yet."""
+        config = self.config
+        with Bound(config.addresses, config.uds_permissions) as bound:
+            self._addresses = [sock.getsockname() for sock in bound.sockets]
+            yield Listeners(loop, bound.sockets, arrivals, config.backlog)
+
+    def _announce(self) -> None:
+        """Connections are accepted: tell it."""
+        for url in self.urls:
+            error_log.info("Serving on %s with asgiws, %s (Ctrl-C to stop)", url, build())
 
     def _load_app(self) -> Any:
         config = self.config
@@ -191,53 +204,41 @@ class Server:
             self.retire,
         )
         serving = self.serving = _serving(config, app, loop, lifespan.state, notice, recycling)
-        listeners: list[Listener] = []
-        drain = self._drain = Drain(serving, listeners)
+        arrivals = Arrivals(loop, partial(HTTPProtocol, serving), tls, config.timeout_request_head)
+        drain = self._drain = Drain(serving, arrivals)
         try:
-            with bound(config.host, config.port, config.uds, config.fd) as sockets:
-                self._addresses = [sock.getsockname() for sock in sockets]
+            with self._entrance(loop, serving, arrivals) as entrance:
                 if not await _unless(drain.asked, lifespan.startup()):
                     lifespan.cancel()
                     return
                 try:
-                    for sock in sockets:
-                        listeners.append(self._listen(serving, sock, tls))
+                    entrance.start()
                     self._started.set()
                     recycling.start(loop)
-                    for url in self.urls:
-                        error_log.info(
-                            "Serving on %s with asgiws, %s (Ctrl-C to stop)", url, build()
-                        )
+                    self._announce()
                     await drain.asked.wait()
                     recycling.stop()
                     await drain.delay()
                 finally:
-                    for listener in listeners:
-                        listener.stop()
+                    entrance.stop()
         finally:
             await drain.run()
             await lifespan.shutdown(max(drain.patience, CANCEL_SECONDS))
             if self.started:
                 error_log.info("Stopped")
 
-    def _listen(
-        self, serving: Serving, sock: socket.socket, tls: ssl.SSLContext | None
-    ) -> Listener:
-        """Accept on ``sock`` from now on."""
-        listener = Listener(
-            serving.loop,
-            sock,
-            partial(HTTPProtocol, serving),
-            tls,
-            self.config.timeout_request_head,
-        )
-        try:
-            listener.start(self.config.backlog)
-        except NotImplementedError:
-            raise ConfigError(
-                "--loop: this event loop cannot watch sockets; use a selector event loop"
-            ) from None
-        return listener
+
+def urls_of(addresses: list[Any], secure: bool) -> list[str]:
+    """The addresses of sockets as URLs."""
+    scheme = "https" if secure else "http"
+    urls = []
+    for address in addresses:
+        if isinstance(address, tuple):
+            host = f"[{address[0]}]" if ":" in address[0] else address[0]
+            urls.append(f"{scheme}://{host}:{address[1]}")
+        else:
+            urls.append(f"unix:{address}")
+    return urls
 
 
 def _serving(

@@ -60,6 +60,13 @@ class Connection:
         return self.told[-1][0]
 
 
+class Arrivals(list[object]):
+    """Connections that are being set up."""
+
+    def abort(self) -> None:
+        self.clear()
+
+
 class House:
     """What a drain works on, without a server around it."""
 
@@ -68,8 +75,8 @@ class House:
         self.serving: Any = SimpleNamespace(
             loop=self.loop, connections=set(), tasks=set(), notice=DrainNotice(), phase=SERVING
         )
-        self.intake = SimpleNamespace(opening=0, abort=lambda: None)
-        self.drain = Drain(self.serving, [self.intake])
+        self.arrivals = Arrivals()
+        self.drain = Drain(self.serving, self.arrivals)  # type: ignore[arg-type]
 
     def connections(self, number: int, standing: int = RESTING) -> list[Connection]:
         return [Connection(self, standing) for _ in range(number)]
@@ -170,10 +177,10 @@ async def test_an_undecided_handshake_is_waited_for_and_then_closed_with_the_oth
 @jumping
 async def test_a_tls_handshake_is_waited_for() -> None:
     house = House()
-    house.intake.opening = 1
+    house.arrivals.append(object())
 
     def set_up() -> None:
-        house.intake.opening = 0
+        house.arrivals.clear()
         Connection(house)
 
     house.loop.call_later(2.0, set_up)
