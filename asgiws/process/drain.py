@@ -78,7 +78,7 @@ def terms(config: Config, why: str) -> Terms:
 
 
 class Drain:
-    """Ends what is alive in ``serving``, and what is on its way there in ``arrivals``.
+    """Ends what is alive in ``serving``, and what is among the ``arrivals``.
 
     ``asked`` is set when it is to begin.
     """
@@ -119,7 +119,7 @@ class Drain:
     async def delay(self) -> None:
         """Wait until accepting is to stop: that is the caller's to do, before ``run``."""
         if self._stops_at > self._loop.time():
-            error_log.info("Draining: connections are accepted for %g s more", self._terms.delay)
+            error_log.info("Draining: connections are still accepted")
             await self._until(lambda: self._stops_at, lambda: False)
 
     async def run(self) -> None:

@@ -40,12 +40,13 @@ class Intake:
         self._serving = serving
         self._arrivals = arrivals
         serving.ended = arrivals.failed = self._on_end
-        self._admission = serving.admission
-        self._limit = self._admission.rate if self._admission is not None else 0.0
         self._taken = 0
         self._ended = 0
         self._state = TAKING
         self._timer: asyncio.TimerHandle | None = None
+        admission = serving.admission
+        self._rate = None if admission is None else admission.rate  # the whole fleet's
+        self._shares = 0
 
     def start(self) -> None:
         """Take from now on."""
@@ -100,16 +101,20 @@ class Intake:
         self._seat.takes = False
         self._loop.remove_reader(self._box.fileno())
 
+    def _divide(self) -> None:
+        """Admit our share of what the whole fleet admits."""
+        admission = self._serving.admission
+        if admission is not None and self._rate is not None and self._shares != self._seat.shares:
+            self._shares = self._seat.shares
+            admission.rate = self._rate / max(1, self._shares)
+
     def _on_beat(self) -> None:
         self._seat.beat = time.monotonic_ns()
+        self._divide()
         if not len(self._arrivals):
             # Should one have ended without a word, it is forgotten here.
             self._ended = self._taken - len(self._serving.connections)
             self._seat.ended = self._ended
-        if self._admission is not None:
-            rate = self._limit / max(1, self._seat.shares)
-            if rate != self._admission.rate:
-                self._admission.rate = rate
         if self._state == EXHAUSTED:
             if self._seat.takes:
                 error_log.info("Connections are taken again")

@@ -11,7 +11,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
@@ -82,8 +82,6 @@ class Server:
         self._notifier = Notifier({})
         self._beat_timer: asyncio.TimerHandle | None = None
         self.serving: Serving | None = None
-        #: called with the reason when a limit is reached that recycles the server
-        self.retire: Callable[[str], object] = self._retire
 
     @property
     def started(self) -> bool:
@@ -129,9 +127,9 @@ class Server:
             except RuntimeError:
                 pass  # the loop is closed: it is over
 
-    def _retire(self, reason: str) -> None:
+    def retire(self, reason: str) -> None:
+        """It has served long enough: end, as nothing hurries."""
         error_log.info("Ending: %s", reason)
-        # Nobody is known to take its place, but nothing hurries either.
         self.drain(terms(self.config, REPLACED)._replace(final=True))
 
     def _ask(self, how: Terms) -> None:
@@ -151,11 +149,7 @@ class Server:
             app = self._load_app()
             loop = _new_event_loop(config.loop)
             asyncio.set_event_loop(loop)
-            patience = {
-                number: terms(config, why).most_seconds + WATCHDOG_SECONDS
-                for number, why in REASONS.items()
-            }
-            with self._signals(patience) as signals:
+            with self._signals() as signals:
                 try:
                     _run(loop, self._serve(app), signals.follow)
                 finally:
@@ -182,11 +176,12 @@ class Server:
         self._wanted = where_to_listen(config.addresses, config.listens_by_default, passed)
         self._notifier = Notifier(os.environ)
 
-    def _signals(self, patience: Mapping[int, float]) -> Signals:
-        """What listens to signals while the loop runs.
-
-        The end that each of them begins may take as many seconds as ``patience`` says.
-        """
+    def _signals(self) -> Signals:
+        """What listens to signals while the loop runs."""
+        patience = {
+            number: terms(self.config, why).most_seconds + WATCHDOG_SECONDS
+            for number, why in REASONS.items()
+        }
         return Signals(self._on_signal, patience)
 
     @contextmanager

@@ -10,7 +10,7 @@ import asyncio
 import faulthandler
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -64,7 +64,6 @@ class Worker(Server):
         self._addresses = spec.addresses
         self._channel = channel
         self._box = inbox.adopt(spec.inbox)
-        self.retire = lambda reason: channel.send("retire", reason=reason)
         board = Board(spec.board)
         self._seat = board.seat(spec.seat)
         board.close()
@@ -72,7 +71,7 @@ class Worker(Server):
     def _ask_the_manager(self) -> None:
         """Nothing: the supervisor is who speaks with a service manager."""
 
-    def _signals(self, patience: Mapping[int, float]) -> Any:
+    def _signals(self) -> Any:
         return _Orders(self._channel)
 
     @contextmanager
@@ -82,6 +81,9 @@ class Worker(Server):
         loop.add_reader(self._channel.fileno(), self._on_order)
         signal.signal(PROBE, self._tell_of_debugger)
         yield Intake(loop, self._box, self._seat, serving, arrivals)
+
+    def retire(self, reason: str) -> None:
+        self._channel.send("retire", reason=reason)
 
     def _announce(self) -> None:
         self._channel.send("ready")

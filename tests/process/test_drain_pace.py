@@ -13,7 +13,6 @@ import pytest
 from asgiws.http.notice import DrainNotice
 from asgiws.http.serving import DRAINING, RETIRING, SERVING, STOPPING
 from asgiws.options.config import Config
-from asgiws.process.arrivals import Arrivals
 from asgiws.process.drain import (
     INTERRUPTED,
     LEAST,
@@ -61,17 +60,11 @@ class Connection:
         return self.told[-1][0]
 
 
-class Coming(Arrivals):
-    """So many connections that are being set up."""
-
-    def __init__(self) -> None:
-        self.coming = 0
-
-    def __len__(self) -> int:
-        return self.coming
+class Arrivals(list[object]):
+    """Connections that are being set up."""
 
     def abort(self) -> None:
-        self.coming = 0
+        self.clear()
 
 
 class House:
@@ -82,8 +75,8 @@ class House:
         self.serving: Any = SimpleNamespace(
             loop=self.loop, connections=set(), tasks=set(), notice=DrainNotice(), phase=SERVING
         )
-        self.arrivals = Coming()
-        self.drain = Drain(self.serving, self.arrivals)
+        self.arrivals = Arrivals()
+        self.drain = Drain(self.serving, self.arrivals)  # type: ignore[arg-type]
 
     def connections(self, number: int, standing: int = RESTING) -> list[Connection]:
         return [Connection(self, standing) for _ in range(number)]
@@ -184,10 +177,10 @@ async def test_an_undecided_handshake_is_waited_for_and_then_closed_with_the_oth
 @jumping
 async def test_a_tls_handshake_is_waited_for() -> None:
     house = House()
-    house.arrivals.coming = 1
+    house.arrivals.append(object())
 
     def set_up() -> None:
-        house.arrivals.coming = 0
+        house.arrivals.clear()
         Connection(house)
 
     house.loop.call_later(2.0, set_up)
