@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from .._build import build
-from ..errors import StartupError
+from ..errors import ConfigError, StartupError
 from ..http.connection import HTTPProtocol
 from ..http.forwarded import Proxies
 from ..http.serving import DefaultHeaders, Limits, Serving
@@ -47,15 +47,6 @@ WATCHDOG_SECONDS = 5.0  # for an event loop that is blocked, beyond all other de
 POLL_SECONDS = 0.02
 
 
-def run(app: Any, **options: Any) -> None:
-    """Serve ``app``, an ASGI application or its import string, until SIGINT or SIGTERM.
-
-    ``options`` are the fields of Config. Raises ConfigError and the other kinds of
-    StartupError; returns after a clean shutdown.
-    """
-    Server(Config(app, **options)).run()
-
-
 class Entrance(Protocol):
     """Where the connections of one event loop come in."""
 
@@ -74,6 +65,9 @@ class Server:
     """
 
     def __init__(self, config: Config) -> None:
+        """Raises ConfigError if ``config`` asks for several processes."""
+        if config.workers > 1:
+            raise ConfigError("workers: a Server is one process; asgiws.run starts several")
         self.config = config
         self._wanted: tuple[Address, ...] = config.addresses
         self._addresses: list[Any] = []
