@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -61,31 +60,48 @@ def certificates(machine: Machine, tmp_path: Path) -> Certificates:
     return certificates
 
 
+@pytest.mark.parametrize(("how", "workers"), [("restart", 1), ("reload", 2)])
 @pytest.mark.parametrize("proxy", [nginx, caddy, haproxy])
-def test_a_proxy_passes_everything_on_also_while_the_service_restarts(
+def test_a_proxy_passes_everything_on_also_while_processes_are_replaced(
     proxy: Callable[[Machine, int], None],
+    how: str,
+    workers: int,
     machine: Machine,
     certificates: Certificates,
 ) -> None:
+    machine.write("/srv/chat/pyproject.toml", f"[tool.asgiws]\nworkers = {workers}\n")
+    reload = f"[Service]\n{listed('ExecReload=')}\n"
+    machine.write("/etc/systemd/user/chat.service.d/reload.conf", reload)
     port = free_port()
     proxy(machine, port)
     machine.systemctl("start", "chat.socket", "chat.service")
     context = certificates.client()
     url = f"localhost:{port}/"
     with httpx.Client(verify=context, timeout=DEADLINE) as client:
-        pid, scheme, peer = client.get(f"https://{url}").json()
-        assert (scheme, peer) == ("https", "127.0.0.1")
+
+        def ask() -> int:
+            """A request, which is answered whatever happens; by which process."""
+            answer = client.get(f"https://{url}")
+            assert answer.status_code == 200, answer.text
+            pid, scheme, peer = answer.json()
+            assert (scheme, peer) == ("https", "127.0.0.1")
+            return int(pid)
+
+        old = {int(pid) for pid in machine.path("/srv/chat/started").read_text().split()}
+        assert len(old) == workers
+        assert ask() in old
         with connect(f"wss://{url}", ssl=context) as websocket:
             websocket.send("hello")
             assert websocket.recv(DEADLINE) == "hello"
-            restart = threading.Thread(target=machine.systemctl, args=("restart", "chat.service"))
-            restart.start()
-            pids = {pid}
-            while restart.is_alive() or len(pids) < 2:
-                answer = client.get(f"https://{url}")
-                assert answer.status_code == 200, answer.text
-                pids.add(json.loads(answer.text)[0])
-            restart.join()
+            replacing = threading.Thread(target=machine.systemctl, args=(how, "chat.service"))
+            replacing.start()
+            recent = [*old]
+            while replacing.is_alive() or old.intersection(recent):
+                recent = [ask() for _ in range(20)]
+                if workers > 1:  # handshakes, too, are answered
+                    with connect(f"wss://{url}", ssl=context):
+                        pass
+            replacing.join()
             with pytest.raises(ConnectionClosedError) as closed:
                 websocket.recv(DEADLINE)
             assert closed.value.rcvd is not None

@@ -15,7 +15,7 @@ import pytest
 from ..toolkit.raw_http import Client, request
 from ..toolkit.served import ROOT
 from .machine import DEADLINE, Machine
-from .pages import free_port
+from .pages import free_port, listed
 
 pytestmark = pytest.mark.slow
 
@@ -63,6 +63,48 @@ def test_an_application_that_blocks_the_event_loop_is_restarted_by_the_watchdog(
     with Client(str(file)) as client:
         client.sock.settimeout(DEADLINE)
         assert json.loads(client.get().body)[0] != pid
+    assert machine.show("chat.service", "NRestarts") == "1"
+
+
+def test_a_fleet_is_reloaded_without_a_request_that_is_lost(machine: Machine) -> None:
+    machine.write("/srv/chat/pyproject.toml", "[tool.asgiws]\nworkers = 2\n")
+    reload = f"[Service]\n{listed('ExecReload=')}\n"
+    machine.write("/etc/systemd/user/chat.service.d/reload.conf", reload)
+    machine.systemctl("start", "chat.socket", "chat.service")
+    main = machine.show("chat.service", "MainPID")
+    path = str(machine.path(SOCKET))
+
+    def ask() -> int:
+        with Client(path) as client:
+            return int(json.loads(client.get().body)[0])
+
+    before = {ask() for _ in range(20)}
+    assert len(before) == 2
+    assert int(main) not in before
+    machine.systemctl("reload", "chat.service")
+    end = time.monotonic() + DEADLINE
+    recent = [*before]
+    while before.intersection(recent) or machine.show("chat.service", "SubState") != "running":
+        assert time.monotonic() < end
+        recent = [ask() for _ in range(20)]
+    assert len(set(recent)) == 2
+    assert machine.show("chat.service", "MainPID") == main
+    assert machine.show("chat.service", "StatusText").startswith(f"Serving on unix:{SOCKET}")
+    machine.systemctl("stop", "chat.service")
+    assert machine.show("chat.service", "Result") == "success"
+    assert "Traceback" not in machine.log()
+
+
+def test_a_supervisor_that_hangs_is_restarted_by_the_watchdog(machine: Machine) -> None:
+    machine.write("/srv/chat/pyproject.toml", "[tool.asgiws]\nworkers = 2\n")
+    machine.write("/etc/systemd/user/chat.service.d/soon.conf", "[Service]\nWatchdogSec=2\n")
+    machine.systemctl("start", "chat.socket", "chat.service")
+    main = machine.show("chat.service", "MainPID")
+    machine.run("kill", "-STOP", main)
+    with Client(str(machine.path(SOCKET))) as client:
+        client.sock.settimeout(DEADLINE)
+        assert client.get().status == 200
+    assert machine.show("chat.service", "MainPID") != main
     assert machine.show("chat.service", "NRestarts") == "1"
 
 

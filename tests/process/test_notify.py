@@ -14,8 +14,9 @@ import pytest
 
 from asgiws.process.notify import AGAIN_SECONDS, Notifier
 
+from ..toolkit.apps import tell_address
 from ..toolkit.raw_http import Client, request
-from ..toolkit.running import LOOPS
+from ..toolkit.running import LOOPS, running
 from ..toolkit.served import Served
 
 DEADLINE = 20.0
@@ -224,6 +225,20 @@ def test_a_loop_that_hangs_gives_no_sign_of_life(
             assert client.read_head().status == 200
         assert served.stop() == 0
         manager.hear_until("STOPPING")
+
+
+def test_a_server_in_a_loop_of_yours_does_not_speak_for_the_process(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = {"NOTIFY_SOCKET": manager.address, "LISTEN_FDS": "1", "LISTEN_PID": PID}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with running(tell_address) as server:
+        assert server.port
+        assert {name: os.environ.get(name) for name in variables} == variables
+    manager.sock.settimeout(0)
+    with pytest.raises(BlockingIOError):
+        manager.hear()
 
 
 def test_a_start_that_fails_is_never_ready(manager: Manager) -> None:
