@@ -21,11 +21,13 @@ from ..errors import ConfigError
 from ..log import LEVELS
 from ..text import clip
 from ..wire.deflate import LIBRARIES
+from .addresses import Address, Descriptor, Inet, Unix, parse_address
 from .kinds import (
     Option,
     addresses,
     application,
     asks_for_nothing,
+    bind_addresses,
     choice,
     convert,
     directory,
@@ -36,6 +38,7 @@ from .kinds import (
     log_settings,
     option,
     origins,
+    permissions,
     seconds,
     several,
     switch,
@@ -163,7 +166,18 @@ class Config:
         nothing=(0.25,),
     )
 
-    host: str = option("127.0.0.1", LISTENING, text(metavar="ADDRESS"), "Address to listen on.")
+    bind: tuple[str, ...] = option(
+        (),
+        LISTENING,
+        bind_addresses(),
+        "Address to listen on: host:port, [v6]:port, unix:path or fd://N. May be repeated.",
+    )
+    host: str = option(
+        "127.0.0.1",
+        LISTENING,
+        text(metavar="ADDRESS"),
+        "Address to listen on, as in --bind HOST:PORT; localhost and '' are IPv4 and IPv6.",
+    )
     port: int = option(
         8000, LISTENING, whole(0, 65535), "Port to listen on; 0 picks a free one and prints it."
     )
@@ -171,10 +185,20 @@ class Config:
         None,
         LISTENING,
         text("the path of a socket", "PATH", ".+"),
-        "Listen on a UNIX domain socket instead.",
+        "Listen on a Unix socket instead, as with --bind unix:PATH.",
+    )
+    uds_permissions: int = option(
+        0o666,
+        LISTENING,
+        permissions(),
+        "Permissions of the file of a Unix socket.",
+        shown="666",
     )
     fd: int | None = option(
-        None, LISTENING, whole(0, none=True), "Listen on the socket with this file descriptor."
+        None,
+        LISTENING,
+        whole(0, none=True),
+        "Listen on the socket with this file descriptor, as with --bind fd://NUMBER.",
     )
     backlog: int = option(
         2048, LISTENING, whole(1), "Connections that may wait in the kernel to be accepted."
@@ -395,6 +419,16 @@ class Config:
         for names, message in contradictions(self):
             raise Contradiction(message, names)
 
+    @property
+    def listens_by_default(self) -> bool:
+        """Whether nothing says where to listen."""
+        return not self.bind and not _short_options(self)
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where to listen: what ``bind`` says, or else the short forms and their defaults."""
+        return tuple(map(parse_address, self.bind)) or (_short_form(self),)
+
 
 class Contradiction(ConfigError):
     """Options that are right one by one but not together; ``names`` are the fields."""
@@ -404,10 +438,28 @@ class Contradiction(ConfigError):
         self.names = names
 
 
+def _short_form(config: Config) -> Address:
+    """What ``host``, ``port``, ``uds`` and ``fd`` say."""
+    if config.fd is not None:
+        return Descriptor(config.fd)
+    return Inet(config.host, config.port) if config.uds is None else Unix(config.uds)
+
+
+def _short_options(config: Config) -> tuple[str, ...]:
+    """Those of them that do not have their default, by name."""
+    names = ("host", "port", "uds", "fd")
+    return tuple(name for name in names if getattr(config, name) != BY_NAME[name].default)
+
+
 def contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     """What cannot go together: the fields and what to say about them."""
     if config.uds is not None and config.fd is not None:
         yield ("uds", "fd"), "--uds and --fd each name the one socket to listen on: give one"
+    short = _short_options(config)
+    if config.bind and short:
+        flags = " and ".join(BY_NAME[name].flag for name in short)
+        message = f"{flags} cannot stand beside --bind: write it as --bind {_short_form(config)}"
+        yield ("bind", *short), message
     if config.ssl_certfile is None:
         for name in ("ssl_keyfile", "ssl_keyfile_password", "ssl_ca_certs", "ssl_ciphers"):
             if getattr(config, name) is not None:

@@ -36,7 +36,7 @@ from .lifespan import Lifespan
 from .listener import Listeners
 from .memory import keep_for_the_next
 from .signals import Signals, let_threads_go
-from .sockets import bound
+from .sockets import Bound
 
 CANCEL_SECONDS = 1.0  # for what was cancelled at the graceful timeout
 WATCHDOG_SECONDS = 5.0  # for an event loop that is blocked, beyond all other deadlines
@@ -156,9 +156,9 @@ class Server:
     ) -> Iterator[Entrance]:
         """Where connections come in, not open yet."""
         config = self.config
-        with bound(config.host, config.port, config.uds, config.fd) as sockets:
-            self._addresses = [sock.getsockname() for sock in sockets]
-            yield Listeners(loop, sockets, arrivals, config.backlog)
+        with Bound(config.addresses, config.uds_permissions) as bound:
+            self._addresses = [sock.getsockname() for sock in bound.sockets]
+            yield Listeners(loop, bound.sockets, arrivals, config.backlog)
 
     def _announce(self) -> None:
         """Connections are accepted: tell it."""

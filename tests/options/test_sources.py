@@ -31,9 +31,11 @@ TEXTS = {
     "reload_includes": "*.html",
     "reload_excludes": "test_*.py",
     "reload_delay": "0.5",
+    "bind": "[::1]:1",
     "host": "0.0.0.0",
     "port": "0",
     "uds": "a.sock",
+    "uds_permissions": "660",
     "fd": "3",
     "backlog": "7",
     "loop": "asyncio",
@@ -99,8 +101,7 @@ def toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        lines = [item if isinstance(item, str) else b": ".join(item).decode() for item in value]
-        return str(lines)
+        return str([item if isinstance(item, str) else b": ".join(item).decode() for item in value])
     if value is None:
         return '"none"'
     return f'"{value}"' if isinstance(value, str) else str(value)
@@ -181,6 +182,23 @@ class TestSources:
         where = "--reload-dir on the command line"
         assert noticed == [(logging.WARNING, "%s: it does nothing without --reload", (where,))]
 
+    def test_a_variable_holds_several_addresses_with_commas_between(self) -> None:
+        wanted = ("127.0.0.1:1", "[::1]:2", "unix:/a,b.sock", "fd://3")
+        assert load({**APP, "bind": wanted}, {}).bind == wanted
+        several = wanted[:2] + wanted[3:]
+        assert load(APP, {"ASGIWS_BIND": ", ".join(several)}).bind == several
+        write_pyproject(f"bind = {list(wanted)}")
+        assert load(APP, {}).bind == wanted
+        write_pyproject('bind = "127.0.0.1:1"')
+        assert load(APP, {}).bind == ("127.0.0.1:1",)
+
+    def test_permissions_are_octal_everywhere(self) -> None:
+        assert load({**APP, "uds_permissions": "660"}, {}).uds_permissions == 0o660
+        assert load(APP, {"ASGIWS_UDS_PERMISSIONS": "0o600"}).uds_permissions == 0o600
+        for line in ("0o660", '"660"', '"0660"'):
+            write_pyproject(f"uds-permissions = {line}")
+            assert load(APP, {}).uds_permissions == 0o660
+
     def test_an_empty_variable_counts_as_not_set(self) -> None:
         assert load(APP, {"ASGIWS_PORT": ""}).port == 8000
 
@@ -230,6 +248,8 @@ def weak_value(option: Option) -> str:
         "log_level": "info",
         "root_path": "/b",
         "headers": "b: c",
+        "bind": "unix:b.sock",
+        "uds_permissions": "600",
         "forwarded_allow_ips": "*",
         "ws_origins": "*",
         "allowed_hosts": "*",
