@@ -26,12 +26,12 @@ TEXTS = {
     "lifespan": "off",
     "root_path": "/api",
     "env_file": "a.file",
+    "bind": "[::1]:1",
     "reload": "true",
     "reload_dirs": "apps",
     "reload_includes": "*.html",
     "reload_excludes": "test_*.py",
     "reload_delay": "0.5",
-    "bind": "[::1]:1",
     "host": "0.0.0.0",
     "port": "0",
     "uds": "a.sock",
@@ -102,6 +102,8 @@ def toml(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return str([item if isinstance(item, str) else b": ".join(item).decode() for item in value])
+        lines = [item if isinstance(item, str) else b": ".join(item).decode() for item in value]
+        return str(lines)
     if value is None:
         return '"none"'
     return f'"{value}"' if isinstance(value, str) else str(value)
@@ -171,17 +173,6 @@ class TestSources:
         config = load(APP, {"ASGIWS_HEADER": "A: b\nC: d: e"})
         assert config.headers == ((b"a", b"b"), (b"c", b"d: e"))
 
-    def test_what_is_typed_and_does_nothing_without_reload_is_told(
-        self, noticed: list[Any]
-    ) -> None:
-        write_pyproject('reload-exclude = ["test_*.py"]')
-        load({**APP, "reload": False}, {"ASGIWS_RELOAD_DELAY": "1"})  # for another day
-        load({**APP, "reload": True, "reload_dirs": (".",)}, {})
-        assert noticed == []
-        load({**APP, "reload_dirs": (".",)}, {})
-        where = "--reload-dir on the command line"
-        assert noticed == [(logging.WARNING, "%s: it does nothing without --reload", (where,))]
-
     def test_a_variable_holds_several_addresses_with_commas_between(self) -> None:
         wanted = ("127.0.0.1:1", "[::1]:2", "unix:/a,b.sock", "fd://3")
         assert load({**APP, "bind": wanted}, {}).bind == wanted
@@ -198,6 +189,17 @@ class TestSources:
         for line in ("0o660", '"660"', '"0660"'):
             write_pyproject(f"uds-permissions = {line}")
             assert load(APP, {}).uds_permissions == 0o660
+
+    def test_what_is_typed_and_does_nothing_without_reload_is_told(
+        self, noticed: list[Any]
+    ) -> None:
+        write_pyproject('reload-exclude = ["test_*.py"]')
+        load({**APP, "reload": False}, {"ASGIWS_RELOAD_DELAY": "1"})  # for another day
+        load({**APP, "reload": True, "reload_dirs": (".",)}, {})
+        assert noticed == []
+        load({**APP, "reload_dirs": (".",)}, {})
+        where = "--reload-dir on the command line"
+        assert noticed == [(logging.WARNING, "%s: it does nothing without --reload", (where,))]
 
     def test_an_empty_variable_counts_as_not_set(self) -> None:
         assert load(APP, {"ASGIWS_PORT": ""}).port == 8000
