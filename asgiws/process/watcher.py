@@ -9,6 +9,7 @@ Changes that come close together are one line. It ends when nobody reads any mor
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -289,11 +290,11 @@ class Eyes:
         since, self._since = self._since, math.inf
         if since == math.inf:
             return set()
+        files = itertools.chain(self._stamps, *map(_files_in, self._roots))
         return {
             file
-            for root in self._roots
-            for file in _files_in(root)
-            if self._chosen(file) and (stamp := _stamp(file)) and since * 1e9 < stamp[0]
+            for file in filter(self._chosen, files)
+            if (stamp := _stamp(file)) and since * 1e9 < stamp[0]
         }
 
     def _moved(self, before: dict[str, Stamp], now: dict[str, Stamp]) -> set[str]:

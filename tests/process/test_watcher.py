@@ -357,10 +357,12 @@ class TestProgram:
         old = save(project / "old.py")
         new = save(project / "package" / "new.py")
         os.utime(old, (1, 1))
+        outside = save(project.parent / "settings.env")
         since = new.stat().st_mtime - 1
-        with Program(dataclasses.replace(Watched.of(["."]), since=since)) as program:
+        watched = Watched.of(["."], files=[str(outside)], delay=0.5)
+        with Program(dataclasses.replace(watched, since=since)) as program:
             program.wait(program.changed)
-            assert program.changed() == [[str(new)]]
+            assert program.changed() == [[str(new), str(outside)]]
 
     def test_a_directory_that_goes_is_told_and_watched_again_when_it_is_back(
         self, project: Path
