@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import functools
 import importlib.util
+import os
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ _T = TypeVar("_T")
 APPLICATION = "Application"
 RELOAD = "Reload"
 LISTENING = "Listening"
+WORKERS = "Workers"
 HTTP = "HTTP"
 WEBSOCKET = "WebSocket"
 COMPRESSION = "WebSocket compression"
@@ -58,6 +60,8 @@ LIMITS = "Limits and shutdown"
 PROXIES = "Proxies"
 TLS = "TLS"
 LOGGING = "Logging"
+
+MOST_WORKERS = 128
 
 
 def _from_python(config: type[_T]) -> type[_T]:
@@ -208,6 +212,28 @@ class Config:
         LISTENING,
         choice("auto", "uvloop", "asyncio", none="asyncio"),
         "Event loop; auto takes uvloop where it is installed.",
+    )
+
+    workers: int = option(
+        1,
+        WORKERS,
+        whole(1, MOST_WORKERS),
+        "Processes that serve; with several a supervisor hands each connection to the emptiest.",
+        fallback="WEB_CONCURRENCY",
+        nothing=(None,),
+    )
+    timeout_worker_healthcheck: float | None = option(
+        5.0,
+        WORKERS,
+        seconds(none=True),
+        "How long the event loop of a worker may stand still before the worker is killed and "
+        "replaced; none waits for ever.",
+    )
+    timeout_worker_start: float | None = option(
+        300.0,
+        WORKERS,
+        seconds(none=True),
+        "How long a worker may take to start before it is killed; none waits for ever.",
     )
 
     headers: tuple[tuple[bytes, bytes], ...] = option(
@@ -473,6 +499,12 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     if config.reload and importlib.util.find_spec("watchfiles") is None:
         message = "--reload: watchfiles is not installed (pip install 'asgiws[reload]')"
         yield ("reload",), message
+    if config.workers > 1:
+        if not isinstance(config.app, str):
+            message = 'each worker imports the application anew: give it as "module:attribute"'
+            yield ("workers",), f"--workers {config.workers}: {message}"
+        if os.name != "posix":
+            yield ("workers",), f"--workers {config.workers}: this system cannot hand over sockets"
     if config.loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
         yield ("loop",), "--loop uvloop: uvloop is not installed (pip install uvloop)"
     if config.ws_deflate_library not in LIBRARIES:
@@ -499,8 +531,6 @@ class Foreign(NamedTuple):
 
 
 UVICORN_ONLY = {
-    "workers": Foreign("one process serves", (None, 1)),
-    "timeout-worker-healthcheck": Foreign("one process serves", (5,)),
     "limit-max-requests": Foreign(),
     "limit-max-requests-jitter": Foreign(nothing=(0,)),
     "http": Foreign("HTTP/1.1 is always parsed by h11", ("auto", "h11")),

@@ -26,16 +26,15 @@ class Arrivals:
         factory: Callable[[Any, Any], Any],
         tls: ssl.SSLContext | None,
         handshake_timeout: float,
-        gone: Callable[[], object] | None = None,
     ) -> None:
         """``factory`` makes the protocol, given the peer's address and our own.
 
-        ``gone`` is called when a connection was not set up, ``handshake_timeout`` is the
-        time of a TLS handshake in seconds.
+        ``handshake_timeout`` is the time of a TLS handshake in seconds.
         """
         self._loop = loop
         self._factory = factory
-        self._gone = gone
+        #: called when a connection could not be set up
+        self.failed: Callable[[], object] | None = None
         self._tls: dict[str, object] = {}
         if tls is not None:
             self._tls = {
@@ -43,7 +42,7 @@ class Arrivals:
                 "ssl_handshake_timeout": handshake_timeout,
                 "ssl_shutdown_timeout": TLS_SHUTDOWN_SECONDS,
             }
-        self._opening: dict[asyncio.Task[None], socket.socket] = {}
+        self._opening: dict[asyncio.Task[bool], socket.socket] = {}
 
     def __len__(self) -> int:
         return len(self._opening)
@@ -63,15 +62,16 @@ class Arrivals:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
-    def _on_open(self, task: asyncio.Task[None]) -> None:
+    def _on_open(self, task: asyncio.Task[bool]) -> None:
         sock = self._opening.pop(task)
         # Here and not in the task: one that is cancelled at once never runs.
-        if task.cancelled() or task.exception() is not None:
+        if task.cancelled():
             sock.close()
-        if sock.fileno() == -1 and self._gone is not None:
-            self._gone()
+        if (task.cancelled() or task.result()) and self.failed is not None:
+            self.failed()
 
-    async def _open(self, sock: socket.socket, address: Any) -> None:
+    async def _open(self, sock: socket.socket, address: Any) -> bool:
+        """Set it up; whether that failed."""
         try:
             factory = partial(self._factory, address, sock.getsockname())
             await self._loop.connect_accepted_socket(factory, sock, **self._tls)  # type: ignore[arg-type]
@@ -79,3 +79,5 @@ class Arrivals:
             # The peer has gone, or the TLS handshake failed: nobody's error here.
             error_log.debug("A connection was not set up: %r", exc)
             sock.close()
+            return True
+        return False

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from .._build import build
-from ..errors import StartupError
+from ..errors import ConfigError, StartupError
 from ..http.connection import HTTPProtocol
 from ..http.forwarded import Proxies
 from ..http.serving import DefaultHeaders, Limits, Serving
@@ -43,15 +43,6 @@ WATCHDOG_SECONDS = 5.0  # for an event loop that is blocked, beyond all other de
 POLL_SECONDS = 0.02
 
 
-def run(app: Any, **options: Any) -> None:
-    """Serve ``app``, an ASGI application or its import string, until SIGINT or SIGTERM.
-
-    ``options`` are the fields of Config. Raises ConfigError and the other kinds of
-    StartupError; returns after a clean shutdown.
-    """
-    Server(Config(app, **options)).run()
-
-
 class Entrance(Protocol):
     """Where the connections of one event loop come in."""
 
@@ -70,6 +61,9 @@ class Server:
     """
 
     def __init__(self, config: Config) -> None:
+        """Raises ConfigError if ``config`` asks for several processes."""
+        if config.workers > 1:
+            raise ConfigError("workers: a Server is one process; asgiws.run starts several")
         self.config = config
         self._addresses: list[Any] = []
         self._started = asyncio.Event()
@@ -95,15 +89,7 @@ class Server:
     @property
     def urls(self) -> list[str]:
         """The addresses as URLs; ``unix:PATH`` for a Unix socket."""
-        scheme = "https" if self.config.ssl_certfile else "http"
-        urls = []
-        for address in self.addresses:
-            if isinstance(address, tuple):
-                host = f"[{address[0]}]" if ":" in address[0] else address[0]
-                urls.append(f"{scheme}://{host}:{address[1]}")
-            else:
-                urls.append(f"unix:{address}")
-        return urls
+        return urls_of(self._addresses, self.config.ssl_certfile is not None)
 
     def shutdown(self) -> None:
         """Begin the shutdown; from any thread or signal handler, more than once."""
@@ -241,6 +227,19 @@ class Server:
             error_log.error("Abandoning %d calls of the application that go on", len(serving.tasks))
             for task in serving.tasks:
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is said
+
+
+def urls_of(addresses: list[Any], secure: bool) -> list[str]:
+    """The addresses of sockets as URLs."""
+    scheme = "https" if secure else "http"
+    urls = []
+    for address in addresses:
+        if isinstance(address, tuple):
+            host = f"[{address[0]}]" if ":" in address[0] else address[0]
+            urls.append(f"{scheme}://{host}:{address[1]}")
+        else:
+            urls.append(f"unix:{address}")
+    return urls
 
 
 def _serving(
