@@ -5,7 +5,8 @@ from ._build import build, select
 select()
 
 from .options.config import Config  # noqa: E402
-from .process.server import Server, run  # noqa: E402
+from .process.program import run  # noqa: E402
+from .process.server import Server  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = ["Config", "Server", "__version__", "build", "run"]

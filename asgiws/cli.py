@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from platform import python_implementation, python_version
@@ -24,9 +25,9 @@ from .errors import StartupError
 from .options.config import OPTIONS, UVICORN_ONLY, uvicorn_only
 from .options.kinds import SWITCH_WORDS, Option, asks_for_nothing
 from .options.sources import load
+from .process import program
 from .process.descriptors import fill_standard_descriptors
 from .process.importer import look_first_in
-from .process.server import Server
 
 INTERRUPTED = 130  # as shells report the end by SIGINT
 
@@ -170,10 +171,11 @@ def serve(config: str | None, **typed: Any) -> None:
     """Start a server from what was typed, and see it to its end."""
     given = {name: value for name, value in typed.items() if value not in (None, ())}
     try:
-        configured = load(given, os.environ, config)
+        reread = partial(load, given, dict(os.environ), config)
+        configured = reread()
         # Already here: --log-config may name a formatter of the application's.
         look_first_in(configured.app_dir)
-        Server(configured).run()
+        program.serve(configured, reread)
     except StartupError as error:
         if error.details:
             click.echo(error.details.rstrip("\n"), err=True)

@@ -42,6 +42,14 @@ class LifespanError(StartupError):
     exit_code = 5
 
 
+class WorkerFailed(StartupError):
+    """No worker process could start; ``exit_code`` is that of the one that tried."""
+
+    def __init__(self, message: str, details: str, exit_code: int) -> None:
+        super().__init__(message, details)
+        self.exit_code = exit_code
+
+
 class RequestRefused(Exception):
     """A request that is answered ``status`` by the server itself; then the connection closes.
 

@@ -251,12 +251,12 @@ def _table(value: object) -> dict[str, Any]:
     return value
 
 
-_early: list[tuple[str, tuple[object, ...]]] = []
+_early: list[tuple[int, str, tuple[object, ...]]] = []
 
 
-def once_configured(message: str, *args: object) -> None:
-    """Log at DEBUG as soon as the log is configured: what was noticed before."""
-    _early.append((message, args))
+def once_configured(level: int, message: str, *args: object) -> None:
+    """Log as soon as the log is configured: what was noticed before."""
+    _early.append((level, message, args))
 
 
 def configure(
@@ -300,6 +300,6 @@ def configure(
         access_log.setLevel(SILENT)
     if advice:
         error_log.warning("%s: %s", name, advice)
-    for message, args in _early:
-        error_log.debug(message, *args)
+    for number, message, args in _early:
+        error_log.log(number, message, *args)
     _early.clear()

@@ -14,6 +14,8 @@ from types import ModuleType
 import hypothesis
 import pytest
 
+import asgiws.log
+
 from .toolkit.builds import BUILDS, LIBRARIES, deflating_with, stale
 from .toolkit.running import LOOPS, NewLoop
 
@@ -130,6 +132,14 @@ def log() -> Iterator[list[logging.LogRecord]]:
     yield records
     logger.removeHandler(handler)
     logger.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def noticed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str, tuple[object, ...]]]:
+    """What waits to be logged until the log is configured; nothing of another test's."""
+    waiting: list[tuple[int, str, tuple[object, ...]]] = []
+    monkeypatch.setattr(asgiws.log, "_early", waiting)
+    return waiting
 
 
 @pytest.fixture(params=["data_received", "get_buffer"])

@@ -191,6 +191,7 @@ class HTTPProtocol:
         self._leave()
         self._state = CLOSING
         self._end()
+        self.serving.forget(self)
         self._websocket = None
         self.resume_writing()
         if exchange is not None and not exchange.response.begun:
@@ -474,10 +475,11 @@ class HTTPProtocol:
         trailing = bytes(self._buffer)
         transport = self._transport
         self._state = HANDED_OVER
+        self.serving.connections.discard(self)
+        self.serving.connections.add(successor)
         self._end()
         self.write([head])
         transport.set_protocol(successor)
-        self.serving.connections.add(successor)
         self.resume_reading()
         successor.opened(transport, self.write_paused, trailing)
 
@@ -558,7 +560,6 @@ class HTTPProtocol:
             self._websocket.client_left()
 
     def _end(self) -> None:
-        self.serving.connections.discard(self)
         self._exchange = None
         self._ending = None
         self._buffer.clear()

@@ -123,7 +123,7 @@ class Opening:
 
     def ended(self, websocket: Session) -> None:
         """The session is over: the server forgets it, the access log gets its line."""
-        self._serving.connections.discard(websocket)
+        self._serving.forget(websocket)
         if not access_log.isEnabledFor(logging.INFO):
             return
         seconds = self._serving.loop.time() - self._since

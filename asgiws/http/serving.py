@@ -124,6 +124,8 @@ class Serving:
         self.proxies = proxies
         self.default_headers = default_headers
         self.connections: set[Any] = set()
+        #: called when a connection has ended, if there is somebody who counts them
+        self.ended: Callable[[], object] | None = None
         self.tasks: set[asyncio.Task[None]] = set()
         self.draining = False
         self._cancelled: set[asyncio.Task[None]] = set()
@@ -152,6 +154,12 @@ class Serving:
         self.tasks.add(task)
         task.add_done_callback(partial(self._ended, done), context=context)
         return task
+
+    def forget(self, connection: Any) -> None:
+        """It has ended."""
+        self.connections.discard(connection)
+        if self.ended is not None:
+            self.ended()
 
     def cancel(self, task: asyncio.Task[None]) -> None:
         """Cancel a call of the application, for the server's own reasons."""

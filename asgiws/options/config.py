@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import functools
 import importlib.util
+import os
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,11 +22,13 @@ from ..errors import ConfigError
 from ..log import LEVELS
 from ..text import clip
 from ..wire.deflate import LIBRARIES
+from .addresses import Address, Descriptor, Inet, Unix, parse_address
 from .kinds import (
     Option,
     addresses,
     application,
     asks_for_nothing,
+    bind_addresses,
     choice,
     convert,
     directory,
@@ -36,7 +39,9 @@ from .kinds import (
     log_settings,
     option,
     origins,
+    permissions,
     seconds,
+    several,
     switch,
     text,
     whole,
@@ -45,7 +50,9 @@ from .kinds import (
 _T = TypeVar("_T")
 
 APPLICATION = "Application"
+RELOAD = "Reload"
 LISTENING = "Listening"
+WORKERS = "Workers"
 HTTP = "HTTP"
 WEBSOCKET = "WebSocket"
 COMPRESSION = "WebSocket compression"
@@ -53,6 +60,8 @@ LIMITS = "Limits and shutdown"
 PROXIES = "Proxies"
 TLS = "TLS"
 LOGGING = "Logging"
+
+MOST_WORKERS = 128
 
 
 def _from_python(config: type[_T]) -> type[_T]:
@@ -120,7 +129,59 @@ class Config:
         "Needs asgiws[dotenv].",
     )
 
-    host: str = option("127.0.0.1", LISTENING, text(metavar="ADDRESS"), "Address to listen on.")
+    reload: bool = option(
+        False,
+        RELOAD,
+        switch(),
+        "Development: restart whenever a file of the application changes. Needs asgiws[reload].",
+    )
+    reload_dirs: tuple[str, ...] = option(
+        (),
+        RELOAD,
+        several(directory()),
+        "Directory to watch with all below it. May be repeated.",
+        flag="reload-dir",
+        shown="the current one and --app-dir",
+        nothing=(None,),
+    )
+    reload_includes: tuple[str, ...] = option(
+        (),
+        RELOAD,
+        several(text("a pattern of paths", "PATTERN", ".+")),
+        "Files to watch besides *.py, as in '*.html' or .env. May be repeated.",
+        flag="reload-include",
+        nothing=(None,),
+    )
+    reload_excludes: tuple[str, ...] = option(
+        (),
+        RELOAD,
+        several(text("a pattern of paths", "PATTERN", ".+")),
+        "Files and directories not to watch, as in 'test_*.py' or migrations; they win. "
+        "May be repeated.",
+        flag="reload-exclude",
+        nothing=(None,),
+    )
+    # uvicorn's 0.25 is a pause between two looks; here it is felt each time.
+    reload_delay: float = option(
+        0.1,
+        RELOAD,
+        seconds(zero=True),
+        "How long nothing must have changed before the restart.",
+        nothing=(0.25,),
+    )
+
+    bind: tuple[str, ...] = option(
+        (),
+        LISTENING,
+        bind_addresses(),
+        "Address to listen on: host:port, [v6]:port, unix:path or fd://N. May be repeated.",
+    )
+    host: str = option(
+        "127.0.0.1",
+        LISTENING,
+        text(metavar="ADDRESS"),
+        "Address to listen on, as in --bind HOST:PORT; localhost and '' are IPv4 and IPv6.",
+    )
     port: int = option(
         8000, LISTENING, whole(0, 65535), "Port to listen on; 0 picks a free one and prints it."
     )
@@ -128,10 +189,20 @@ class Config:
         None,
         LISTENING,
         text("the path of a socket", "PATH", ".+"),
-        "Listen on a UNIX domain socket instead.",
+        "Listen on a Unix socket instead, as with --bind unix:PATH.",
+    )
+    uds_permissions: int = option(
+        0o666,
+        LISTENING,
+        permissions(),
+        "Permissions of the file of a Unix socket.",
+        shown="666",
     )
     fd: int | None = option(
-        None, LISTENING, whole(0, none=True), "Listen on the socket with this file descriptor."
+        None,
+        LISTENING,
+        whole(0, none=True),
+        "Listen on the socket with this file descriptor, as with --bind fd://NUMBER.",
     )
     backlog: int = option(
         2048, LISTENING, whole(1), "Connections that may wait in the kernel to be accepted."
@@ -141,6 +212,28 @@ class Config:
         LISTENING,
         choice("auto", "uvloop", "asyncio", none="asyncio"),
         "Event loop; auto takes uvloop where it is installed.",
+    )
+
+    workers: int = option(
+        1,
+        WORKERS,
+        whole(1, MOST_WORKERS),
+        "Processes that serve; with several a supervisor hands each connection to the emptiest.",
+        fallback="WEB_CONCURRENCY",
+        nothing=(None,),
+    )
+    timeout_worker_healthcheck: float | None = option(
+        5.0,
+        WORKERS,
+        seconds(none=True),
+        "How long the event loop of a worker may stand still before the worker is killed and "
+        "replaced; none waits for ever.",
+    )
+    timeout_worker_start: float | None = option(
+        300.0,
+        WORKERS,
+        seconds(none=True),
+        "How long a worker may take to start before it is killed; none waits for ever.",
     )
 
     headers: tuple[tuple[bytes, bytes], ...] = option(
@@ -352,6 +445,16 @@ class Config:
         for names, message in contradictions(self):
             raise Contradiction(message, names)
 
+    @property
+    def listens_by_default(self) -> bool:
+        """Whether nothing says where to listen."""
+        return not self.bind and not _short_options(self)
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where to listen: what ``bind`` says, or else the short forms and their defaults."""
+        return tuple(map(parse_address, self.bind)) or (_short_form(self),)
+
 
 class Contradiction(ConfigError):
     """Options that are right one by one but not together; ``names`` are the fields."""
@@ -361,10 +464,28 @@ class Contradiction(ConfigError):
         self.names = names
 
 
+def _short_form(config: Config) -> Address:
+    """What ``host``, ``port``, ``uds`` and ``fd`` say."""
+    if config.fd is not None:
+        return Descriptor(config.fd)
+    return Inet(config.host, config.port) if config.uds is None else Unix(config.uds)
+
+
+def _short_options(config: Config) -> tuple[str, ...]:
+    """Those of them that do not have their default, by name."""
+    names = ("host", "port", "uds", "fd")
+    return tuple(name for name in names if getattr(config, name) != BY_NAME[name].default)
+
+
 def contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     """What cannot go together: the fields and what to say about them."""
     if config.uds is not None and config.fd is not None:
         yield ("uds", "fd"), "--uds and --fd each name the one socket to listen on: give one"
+    short = _short_options(config)
+    if config.bind and short:
+        flags = " and ".join(BY_NAME[name].flag for name in short)
+        message = f"{flags} cannot stand beside --bind: write it as --bind {_short_form(config)}"
+        yield ("bind", *short), message
     if config.ssl_certfile is None:
         for name in ("ssl_keyfile", "ssl_keyfile_password", "ssl_ca_certs", "ssl_ciphers"):
             if getattr(config, name) is not None:
@@ -372,6 +493,18 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     if config.ssl_cert_reqs and config.ssl_ca_certs is None:
         message = "--ssl-cert-reqs asks for client certificates: --ssl-ca-certs must say whose"
         yield ("ssl_cert_reqs",), message
+    if config.reload and not isinstance(config.app, str):
+        message = '--reload imports the application anew: give its import string, as in "main:app"'
+        yield ("reload",), f"{message}, not the object"
+    if config.reload and importlib.util.find_spec("watchfiles") is None:
+        message = "--reload: watchfiles is not installed (pip install 'asgiws[reload]')"
+        yield ("reload",), message
+    if config.workers > 1:
+        if not isinstance(config.app, str):
+            message = 'each worker imports the application anew: give it as "module:attribute"'
+            yield ("workers",), f"--workers {config.workers}: {message}"
+        if os.name != "posix":
+            yield ("workers",), f"--workers {config.workers}: this system cannot hand over sockets"
     if config.loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
         yield ("loop",), "--loop uvloop: uvloop is not installed (pip install uvloop)"
     if config.ws_deflate_library not in LIBRARIES:
@@ -398,13 +531,6 @@ class Foreign(NamedTuple):
 
 
 UVICORN_ONLY = {
-    "reload": Foreign(nothing=(False,)),
-    "reload-dir": Foreign(nothing=(None, [])),
-    "reload-include": Foreign(nothing=(None, [])),
-    "reload-exclude": Foreign(nothing=(None, [])),
-    "reload-delay": Foreign(nothing=(0.25,)),
-    "workers": Foreign("one process serves", (None, 1)),
-    "timeout-worker-healthcheck": Foreign("one process serves", (5,)),
     "limit-max-requests": Foreign(),
     "limit-max-requests-jitter": Foreign(nothing=(0,)),
     "http": Foreign("HTTP/1.1 is always parsed by h11", ("auto", "h11")),

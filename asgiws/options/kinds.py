@@ -21,6 +21,7 @@ from ..wire.grammar import holds_controls, is_token
 from ..wire.handshake import OWN_HEADERS
 from ..wire.host import Hosts
 from ..wire.origin import Origins
+from .addresses import parse_address
 
 PREFIX = "ASGIWS_"
 
@@ -176,6 +177,19 @@ def directory() -> Kind:
     return Kind("the path of a directory", "DIRECTORY", check)
 
 
+def several(one: Kind) -> Kind:
+    """Any number of what ``one`` takes: a list, or one alone."""
+
+    def check(value: object) -> tuple[Any, ...]:
+        items = [value] if isinstance(value, str | os.PathLike) else value
+        if not isinstance(items, list | tuple):
+            raise ValueError
+        return tuple([one.check(item) for item in items])
+
+    expects = f"{one.expects}, or a list of them"
+    return Kind(expects, one.metavar, check, str.splitlines, repeated=True)
+
+
 def log_settings() -> Kind:
     """A file with logging settings or, in Python, the dictionary itself."""
 
@@ -247,6 +261,41 @@ def origins() -> Kind:
 def hosts() -> Kind:
     """What ``Hosts`` takes."""
     return _listed("*, or hosts with commas between them", "HOSTS", Hosts)
+
+
+def bind_addresses() -> Kind:
+    """Addresses to listen on, each in its one form (in Python also one alone)."""
+
+    def check(value: object) -> tuple[str, ...]:
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, list | tuple):
+            raise ValueError
+        kept: list[str] = []
+        for item in items:
+            try:
+                address = str(parse_address(text().check(item).strip()))
+            except ValueError as error:
+                raise (Unfit(str(error)) if error.args else error) from None
+            if address in kept:
+                raise Unfit(f"{address} is given twice")
+            kept.append(address)
+        return tuple(kept)
+
+    expects = "addresses, each host:port, [v6]:port, unix:path or fd://N"
+    return Kind(expects, "ADDRESS", check, repeated=True)
+
+
+def permissions() -> Kind:
+    """The permissions of a file: octal digits or, in Python and TOML, a number (0o660)."""
+
+    def check(value: object) -> int:
+        if isinstance(value, str):
+            value = int(value, 8) if re.fullmatch("(0o?)?[0-7]{3}", value) else None
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 0o777:
+            raise ValueError
+        return value
+
+    return Kind("three octal digits, like 660", "OCTAL", check)
 
 
 def header_lines() -> Kind:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
+from logging import DEBUG, WARNING
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
 from ..log import once_configured
 from ..text import clip
-from .config import BY_NAME, OPTIONS, Config, Contradiction, find
+from .config import BY_NAME, OPTIONS, RELOAD, Config, Contradiction, find
 from .kinds import PREFIX, Option, convert
 
 # Variables that are no options: which file to read, and which build to run.
@@ -67,7 +68,9 @@ def load(
         if not variable.startswith(PREFIX) or variable in OTHER_VARIABLES or not word:
             continue
         if _is_kubernetes(variable, word):
-            once_configured("%s=%s is taken for what Kubernetes says of a service", variable, word)
+            once_configured(
+                DEBUG, "%s=%s is taken for what Kubernetes says of a service", variable, word
+            )
             continue
         key = variable.removeprefix(PREFIX).lower()
         declared = find(key, word, variable, lambda option: option.variable)
@@ -88,10 +91,15 @@ def load(
             '(or ASGIWS_APP, or app = "main:app" in [tool.asgiws])'
         )
     try:
-        return Config(**values)
+        config = Config(**values)
     except Contradiction as error:
         places = ", ".join(origins[name] for name in error.names if name in origins)
         raise ConfigError(f"{clip(places)}: {error}") from None
+    for name in command_line:
+        # In the file it may wait for the day on which --reload is typed.
+        if BY_NAME[name].group == RELOAD and not (config.reload or name == "reload"):
+            once_configured(WARNING, "%s: it does nothing without --reload", origins[name])
+    return config
 
 
 def _read_word(

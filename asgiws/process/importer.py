@@ -22,6 +22,7 @@ from ..log import TRACE, error_log
 from ..text import printable
 from .trace import traced
 
+_loading: list[str] = []
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
@@ -37,7 +38,11 @@ def load_app(
     name = "the application"
     if isinstance(app, str):
         name = printable(app)
-        app = _import(app, look_first_in(app_dir))
+        _loading.append(name)
+        try:
+            app = _import(app, look_first_in(app_dir))
+        finally:
+            _loading.pop()
     if factory:
         app = _call_factory(app, name)
     elif _is_factory(app):
@@ -47,6 +52,11 @@ def load_app(
     if not _is_async(app):
         app = _awaiting(app)
     return traced(app) if error_log.isEnabledFor(TRACE) else app
+
+
+def is_loading() -> bool:
+    """Whether the application is being imported: who calls now is a module of its own."""
+    return bool(_loading)
 
 
 def look_first_in(app_dir: str) -> str:

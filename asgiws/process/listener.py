@@ -1,4 +1,4 @@
-"""Accepting: a bound socket goes in, connections come out.
+"""Accepting: a bound socket goes in, arrivals come out.
 
 Accepting is ours, and not the event loop's, so that running out of file
 descriptors has one place: uvloop's own servers accept and close without a word
@@ -8,44 +8,26 @@ then, and asyncio's call the exception handler for every attempt.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-import ssl
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
-from ..errors import BindError
+from ..errors import BindError, ConfigError
 from ..log import error_log
-from ..transport.ending import TLS_SHUTDOWN_SECONDS
+from .arrivals import Arrivals
 
 PAUSE_SECONDS = 0.25
 ACCEPTS_AT_ONCE = 64
 
 
 class Listener:
-    """Accepts on one listening socket until ``stop``."""
+    """Accepts on one listening socket until ``stop``, and gives to ``arrivals``."""
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        sock: socket.socket,
-        factory: Callable[[Any, Any], Any],
-        tls: ssl.SSLContext | None,
-        handshake_timeout: float,
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, arrivals: Arrivals
     ) -> None:
-        """``factory`` makes the protocol, given the peer's address and our own."""
         self._loop = loop
         self._sock = sock
-        self._factory = factory
-        self._tls: dict[str, object] = {}
-        if tls is not None:
-            self._tls = {
-                "ssl": tls,
-                "ssl_handshake_timeout": handshake_timeout,
-                "ssl_shutdown_timeout": TLS_SHUTDOWN_SECONDS,
-            }
-        self._opening: dict[asyncio.Task[None], socket.socket] = {}
+        self._arrivals = arrivals
         self._backlog = 0
         self._pause: asyncio.TimerHandle | None = None
         self._exhausted = False
@@ -62,11 +44,6 @@ class Listener:
             ) from None
         self._loop.add_reader(self._sock.fileno(), self._on_readable)
 
-    @property
-    def opening(self) -> int:
-        """How many connections are accepted and not set up yet: most do the TLS handshake."""
-        return len(self._opening)
-
     def stop(self) -> None:
         """Accept those that wait in the backlog, then nothing more; setting up goes on."""
         self._rest()
@@ -77,14 +54,6 @@ class Listener:
         if self._pause is not None:
             self._pause.cancel()
         self._loop.remove_reader(self._sock.fileno())
-
-    def abort(self) -> None:
-        """End what is still being set up, as its peer can: uvloop never tells of the end of
-        a connection whose setting up was cancelled.
-        """
-        for sock in self._opening.values():
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
 
     def _on_readable(self) -> None:
         self._accept(ACCEPTS_AT_ONCE)
@@ -101,16 +70,7 @@ class Listener:
             except OSError as exc:
                 self._exhaust(exc)
                 return
-            sock.setblocking(False)
-            task = self._loop.create_task(self._open(sock, address))
-            self._opening[task] = sock
-            task.add_done_callback(self._on_open)
-
-    def _on_open(self, task: asyncio.Task[None]) -> None:
-        sock = self._opening.pop(task)
-        # Here and not in the task: one that is cancelled at once never runs.
-        if task.cancelled():
-            sock.close()
+            self._arrivals.take(sock, address)
 
     def _exhaust(self, exc: OSError) -> None:
         """Out of descriptors or of memory: leave the others in the backlog, and say so once."""
@@ -129,11 +89,36 @@ class Listener:
         self._pause = None
         self._loop.add_reader(self._sock.fileno(), self._on_readable)
 
-    async def _open(self, sock: socket.socket, address: Any) -> None:
-        try:
-            factory = partial(self._factory, address, sock.getsockname())
-            await self._loop.connect_accepted_socket(factory, sock, **self._tls)  # type: ignore[arg-type]
-        except (OSError, TimeoutError) as exc:
-            # The peer has gone, or the TLS handshake failed: nobody's error here.
-            error_log.debug("A connection was not set up: %r", exc)
-            sock.close()
+
+class Listeners:
+    """All listeners of one server."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sockets: Sequence[socket.socket],
+        arrivals: Arrivals,
+        backlog: int,
+    ) -> None:
+        self._loop = loop
+        self._sockets = sockets
+        self._arrivals = arrivals
+        self._backlog = backlog
+        self._all: list[Listener] = []
+
+    def start(self) -> None:
+        """Accept on all sockets; raises BindError, and ConfigError if the loop cannot."""
+        for sock in self._sockets:
+            listener = Listener(self._loop, sock, self._arrivals)
+            try:
+                listener.start(self._backlog)
+            except NotImplementedError:
+                raise ConfigError(
+                    "--loop: this event loop cannot watch sockets; use a selector event loop"
+                ) from None
+            self._all.append(listener)
+
+    def stop(self) -> None:
+        """Accept what waits in the backlogs, then nothing more."""
+        for listener in self._all:
+            listener.stop()

@@ -10,12 +10,11 @@ whatever threads remain.
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from .._build import build
 from ..errors import ConfigError, StartupError
@@ -30,26 +29,28 @@ from ..websocket.pulse import Pulse
 from ..wire.deflate import Settings
 from ..wire.host import ANY, Hosts
 from ..wire.origin import Origins
+from .arrivals import Arrivals
 from .descriptors import fill_standard_descriptors
 from .importer import load_app
 from .lifespan import Lifespan
-from .listener import Listener
+from .listener import Listeners
 from .memory import keep_for_the_next
 from .signals import Signals, let_threads_go
-from .sockets import bound
+from .sockets import Bound
 
 CANCEL_SECONDS = 1.0  # for what was cancelled at the graceful timeout
 WATCHDOG_SECONDS = 5.0  # for an event loop that is blocked, beyond all other deadlines
 POLL_SECONDS = 0.02
 
 
-def run(app: Any, **options: Any) -> None:
-    """Serve ``app``, an ASGI application or its import string, until SIGINT or SIGTERM.
+class Entrance(Protocol):
+    """Where the connections of one event loop come in."""
 
-    ``options`` are the fields of Config. Raises ConfigError and the other kinds of
-    StartupError; returns after a clean shutdown.
-    """
-    Server(Config(app, **options)).run()
+    def start(self) -> None:
+        """Take them from now on."""
+
+    def stop(self) -> None:
+        """Take those that wait, then nothing more."""
 
 
 class Server:
@@ -60,6 +61,9 @@ class Server:
     """
 
     def __init__(self, config: Config) -> None:
+        """Raises ConfigError if ``config`` asks for several processes."""
+        if config.workers > 1:
+            raise ConfigError("workers: a Server is one process; asgiws.run starts several")
         self.config = config
         self._addresses: list[Any] = []
         self._started = asyncio.Event()
@@ -85,15 +89,7 @@ class Server:
     @property
     def urls(self) -> list[str]:
         """The addresses as URLs; ``unix:PATH`` for a Unix socket."""
-        scheme = "https" if self.config.ssl_certfile else "http"
-        urls = []
-        for address in self.addresses:
-            if isinstance(address, tuple):
-                host = f"[{address[0]}]" if ":" in address[0] else address[0]
-                urls.append(f"{scheme}://{host}:{address[1]}")
-            else:
-                urls.append(f"unix:{address}")
-        return urls
+        return urls_of(self._addresses, self.config.ssl_certfile is not None)
 
     def shutdown(self) -> None:
         """Begin the shutdown; from any thread or signal handler, more than once."""
@@ -117,7 +113,7 @@ class Server:
             loop = _new_event_loop(config.loop)
             asyncio.set_event_loop(loop)
             patience = 2 * config.timeout_graceful_shutdown + CANCEL_SECONDS + WATCHDOG_SECONDS
-            with Signals(self.shutdown, patience) as signals:
+            with self._signals(patience) as signals:
                 try:
                     _run(loop, self._serve(app), signals.follow)
                 finally:
@@ -136,6 +132,25 @@ class Server:
         """
         await self._serve(self._load_app())
 
+    def _signals(self, patience: float) -> Signals:
+        """What listens to signals while the loop runs; the end may take ``patience`` seconds."""
+        return Signals(self.shutdown, patience)
+
+    @contextmanager
+    def _entrance(
+        self, loop: asyncio.AbstractEventLoop, _serving: Serving, arrivals: Arrivals
+    ) -> Iterator[Entrance]:
+        """Where connections come in, not open yet."""
+        config = self.config
+        with Bound(config.addresses, config.uds_permissions) as bound:
+            self._addresses = [sock.getsockname() for sock in bound.sockets]
+            yield Listeners(loop, bound.sockets, arrivals, config.backlog)
+
+    def _announce(self) -> None:
+        """Connections are accepted: tell it."""
+        for url in self.urls:
+            error_log.info("Serving on %s with asgiws, %s (Ctrl-C to stop)", url, build())
+
     def _load_app(self) -> Any:
         config = self.config
         return load_app(
@@ -151,58 +166,33 @@ class Server:
         tls = ssl_context(config)
         lifespan = Lifespan(app, config.lifespan)
         serving = self.serving = _serving(config, app, loop, lifespan.state)
-        listeners: list[Listener] = []
+        arrivals = Arrivals(loop, partial(HTTPProtocol, serving), tls, config.timeout_request_head)
         patience = 0.0
         try:
-            with bound(config.host, config.port, config.uds, config.fd) as sockets:
-                self._addresses = [sock.getsockname() for sock in sockets]
+            with self._entrance(loop, serving, arrivals) as entrance:
                 if not await _unless(stop, lifespan.startup()):
                     lifespan.cancel()
                     return
                 try:
-                    for sock in sockets:
-                        listeners.append(self._listen(serving, sock, tls))
+                    entrance.start()
                     self._started.set()
-                    for url in self.urls:
-                        error_log.info(
-                            "Serving on %s with asgiws, %s (Ctrl-C to stop)", url, build()
-                        )
+                    self._announce()
                     await stop.wait()
                     patience = config.timeout_graceful_shutdown
                 finally:
-                    for listener in listeners:
-                        listener.stop()
+                    entrance.stop()
         finally:
-            await self._drain(serving, listeners, patience)
+            await self._drain(serving, arrivals, patience)
             await lifespan.shutdown(max(patience, CANCEL_SECONDS))
             if self.started:
                 error_log.info("Stopped")
 
-    def _listen(
-        self, serving: Serving, sock: socket.socket, tls: ssl.SSLContext | None
-    ) -> Listener:
-        """Accept on ``sock`` from now on."""
-        listener = Listener(
-            serving.loop,
-            sock,
-            partial(HTTPProtocol, serving),
-            tls,
-            self.config.timeout_request_head,
-        )
-        try:
-            listener.start(self.config.backlog)
-        except NotImplementedError:
-            raise ConfigError(
-                "--loop: this event loop cannot watch sockets; use a selector event loop"
-            ) from None
-        return listener
-
-    async def _drain(self, serving: Serving, listeners: list[Listener], patience: float) -> None:
+    async def _drain(self, serving: Serving, arrivals: Arrivals, patience: float) -> None:
         """Let go of what is alive: ask, wait, cancel, abandon."""
         serving.draining = True
 
         def alive() -> int:
-            return len(serving.connections) + sum(listener.opening for listener in listeners)
+            return len(serving.connections) + len(arrivals)
 
         def over() -> bool:
             return not serving.tasks and not alive()
@@ -232,12 +222,24 @@ class Server:
             serving.cancel(task)
         for connection in tuple(serving.connections):
             _abort(connection)
-        for listener in listeners:
-            listener.abort()
+        arrivals.abort()
         if not await _within(CANCEL_SECONDS, over) and serving.tasks:
             error_log.error("Abandoning %d calls of the application that go on", len(serving.tasks))
             for task in serving.tasks:
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is said
+
+
+def urls_of(addresses: list[Any], secure: bool) -> list[str]:
+    """The addresses of sockets as URLs."""
+    scheme = "https" if secure else "http"
+    urls = []
+    for address in addresses:
+        if isinstance(address, tuple):
+            host = f"[{address[0]}]" if ":" in address[0] else address[0]
+            urls.append(f"{scheme}://{host}:{address[1]}")
+        else:
+            urls.append(f"unix:{address}")
+    return urls
 
 
 def _serving(

@@ -1,4 +1,9 @@
-"""The sockets to listen on: bound to an address or a file, or handed over by a descriptor."""
+"""The sockets to listen on: bound to addresses and files, or taken over by descriptor.
+
+``Bound`` owns them: it binds them together or not at all, exchanges some for others
+while the rest goes on, hands them over to the program that the process executes next,
+and lets go of them with all that belongs to them.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +11,17 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, cast
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Self, TypedDict, cast
 
 from ..errors import BindError
+from ..options.addresses import Address, Descriptor, Inet, Unix, parse_address
 
+PERMISSIONS = 0o666  # as other servers do: a proxy of another user must connect
+_Identity = tuple[int, int]  # a file, by device and number
+# What localhost is (RFC 6761, 6.3), though many hosts files know the first only.
+LOCALHOST = ("127.0.0.1", "::1")
 # The system knows the family, or a name has an address in it, but no interface has.
 NOT_HERE = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 
@@ -35,64 +45,213 @@ class StreamSocket(socket.socket):
         return cast(StreamSocket, sock), address
 
 
-@contextmanager
-def bound(
-    host: str = "127.0.0.1", port: int = 0, uds: str | None = None, fd: int | None = None
-) -> Iterator[list[socket.socket]]:
-    """The sockets that ``fd``, ``uds`` or ``host`` and ``port`` ask for, not listening yet.
+class HandedOver(TypedDict):
+    """What the next program must know of one address. All of it can be JSON."""
 
-    Closes them at the end, and removes the file of a Unix socket. Raises BindError.
+    address: str
+    sockets: list[int]
+    lock: int | None
+    file: list[int] | None
+
+
+class Bound:
+    """The sockets of some addresses, not listening yet, in the order of the addresses.
+
+    A context manager: at its end the sockets are closed, and the files of Unix sockets
+    are removed.
     """
-    if uds is not None:
-        with _bound_unix(uds) as sock:
-            yield [sock]
-        return
-    sockets = _bind_tcp(host, port) if fd is None else [_adopt(fd)]
-    try:
-        yield sockets
-    finally:
-        for sock in sockets:
+
+    def __init__(
+        self,
+        addresses: Iterable[Address],
+        uds_permissions: int = PERMISSIONS,
+        handed_over: Iterable[HandedOver] = (),
+    ) -> None:
+        """Bind all ``addresses``, or none and raise BindError.
+
+        ``handed_over`` is what ``hand_over`` gave the program before this one. The sockets
+        in it whose address is wanted are taken, the others are let go.
+        """
+        self._held = {held.address: held for held in map(_Held.taken_over, handed_over)}
+        try:
+            self.change(addresses, uds_permissions)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def sockets(self) -> list[StreamSocket]:
+        """All of them."""
+        return [sock for held in self._held.values() for sock in held.sockets]
+
+    def change(self, addresses: Iterable[Address], uds_permissions: int = PERMISSIONS) -> None:
+        """Hold ``addresses`` instead: what was held before stays as it is, with its clients.
+
+        Raises BindError, and has changed nothing then.
+        """
+        wanted: dict[Address, _Held] = {}
+        try:
+            for address in addresses:
+                wanted[address] = self._held.get(address) or _Held.bound(address)
+            for held in wanted.values():
+                held.permit(uds_permissions)
+        except BaseException:
+            for address, held in wanted.items():
+                if address not in self._held:
+                    held.release()
+            raise
+        left = [held for address, held in self._held.items() if address not in wanted]
+        self._held = wanted
+        for held in left:
+            held.release()
+
+    @contextmanager
+    def handed_over(self) -> Iterator[list[HandedOver]]:
+        """Let a program that is executed in the block have all of it, under this process id.
+
+        Yields what that program passes to ``Bound``. The descriptors keep their numbers.
+        If the program cannot be executed, the end of the block takes them back.
+        """
+        descriptors = [fd for held in self._held.values() for fd in held.descriptors]
+        try:
+            for fd in descriptors:
+                os.set_inheritable(fd, True)
+            yield [held.handed_over() for held in self._held.values()]
+        finally:
+            for fd in descriptors:
+                os.set_inheritable(fd, False)
+
+    def close(self) -> None:
+        """Let go of all of it."""
+        held, self._held = self._held, {}
+        for each in held.values():
+            each.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Held:
+    """The sockets of one address. ``lock`` and ``file`` guard and identify a Unix socket's file."""
+
+    def __init__(
+        self,
+        address: Address,
+        sockets: list[StreamSocket],
+        lock: int | None = None,
+        file: _Identity | None = None,
+    ) -> None:
+        self.address = address
+        self.sockets = sockets
+        self.lock = lock
+        self.file = file
+
+    @classmethod
+    def bound(cls, address: Address) -> Self:
+        if isinstance(address, Descriptor):
+            return cls(address, [_adopt(address)])
+        try:
+            if isinstance(address, Inet):
+                return cls(address, _bind_inet(address))
+            return cls(address, *_bind_unix(address.path))
+        except OSError as exc:
+            raise BindError(f"cannot listen on {address}: {exc.strerror or exc}") from None
+
+    @classmethod
+    def taken_over(cls, state: HandedOver) -> Self:
+        file = state["file"]
+        held = cls(
+            parse_address(state["address"]),
+            [StreamSocket(fileno=fd) for fd in state["sockets"]],
+            state["lock"],
+            None if file is None else (file[0], file[1]),
+        )
+        for fd in held.descriptors:
+            os.set_inheritable(fd, False)
+        return held
+
+    def handed_over(self) -> HandedOver:
+        return {
+            "address": str(self.address),
+            "sockets": [sock.fileno() for sock in self.sockets],
+            "lock": self.lock,
+            "file": None if self.file is None else list(self.file),
+        }
+
+    @property
+    def descriptors(self) -> list[int]:
+        fds = [sock.fileno() for sock in self.sockets]
+        return fds if self.lock is None else [*fds, self.lock]
+
+    def permit(self, permissions: int) -> None:
+        """Give the file of a Unix socket these permissions, if it still is ours."""
+        if isinstance(self.address, Unix) and self.file == _identity(self.address.path):
+            try:
+                os.chmod(self.address.path, permissions)
+            except OSError as exc:
+                message = f"cannot give {self.address} its permissions: {exc.strerror}"
+                raise BindError(message) from None
+
+    def release(self) -> None:
+        for sock in self.sockets:
             sock.close()
+        if isinstance(self.address, Unix) and self.lock is not None:
+            _remove(self.address.path, self.file)
+            _unlock(self.address.path, self.lock)
 
 
-def _adopt(fd: int) -> socket.socket:
+def _adopt(address: Descriptor) -> StreamSocket:
+    """The socket with that descriptor, which the children of this process do not get."""
     try:
-        sock = StreamSocket(fileno=fd)
+        sock = StreamSocket(fileno=address.number)
     except OSError as exc:
-        raise BindError(f"--fd {fd} is no socket: {exc.strerror}") from None
+        raise BindError(f"{address} is no socket: {exc.strerror}") from None
     if sock.type != socket.SOCK_STREAM:
         sock.close()
-        raise BindError(f"--fd {fd} is no stream socket")
+        raise BindError(f"{address} is no stream socket")
+    sock.set_inheritable(False)
     return sock
 
 
-def _bind_tcp(host: str, port: int) -> list[socket.socket]:
-    """One socket for each address of ``host``, all on one port; at least one."""
-    sockets: list[socket.socket] = []
+def _bind_inet(address: Inet) -> list[StreamSocket]:
+    """One socket for each address of the host, all on one port; at least one."""
+    sockets: list[StreamSocket] = []
     skipped: OSError | None = None
+    port = address.port
     try:
-        found = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        for family, kind, protocol, _, address in dict.fromkeys(found):
+        for family, kind, protocol, _, found in _resolved(address):
             # With port 0 every family gets the port that the first one was given.
             port = sockets[0].getsockname()[1] if sockets else port
             try:
-                sockets.append(_bind(family, kind, protocol, (address[0], port, *address[2:])))
+                sockets.append(_bind(family, kind, protocol, (found[0], port, *found[2:])))
             except OSError as exc:
                 if exc.errno not in NOT_HERE:
                     raise
                 skipped = exc
         if skipped is not None and not sockets:
             raise skipped
-    except OSError as exc:
+    except OSError:
         for sock in sockets:
             sock.close()
-        raise BindError(f"cannot listen on {host} port {port}: {exc.strerror or exc}") from None
+        raise
     return sockets
 
 
-def _bind(family: int, kind: int, protocol: int, address: tuple[object, ...]) -> socket.socket:
+def _resolved(address: Inet) -> Iterable[tuple[int, int, int, str, tuple[Any, ...]]]:
+    hosts = LOCALHOST if address.host.lower() == "localhost" else (address.host or None,)
+    return dict.fromkeys(
+        found
+        for host in hosts
+        for found in socket.getaddrinfo(
+            host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    )
+
+
+def _bind(family: int, kind: int, protocol: int, address: tuple[object, ...]) -> StreamSocket:
     sock = StreamSocket(family, kind, protocol)
     try:
         if os.name == "posix":
@@ -106,56 +265,52 @@ def _bind(family: int, kind: int, protocol: int, address: tuple[object, ...]) ->
     return sock
 
 
-@contextmanager
-def _bound_unix(path: str) -> Iterator[socket.socket]:
-    """A socket bound to ``path``, which is ours as long as the block runs."""
+def _bind_unix(path: str) -> tuple[list[StreamSocket], int, _Identity | None]:
+    """A socket bound to ``path``, the descriptor of its lock, and which file it is."""
     sock = StreamSocket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with ExitStack() as held:
-        held.callback(sock.close)
+    try:
+        lock = _lock(path)
         try:
-            held.enter_context(_locked(f"{path}.lock"))
             _remove_stale(path)
             sock.bind(path)
-            os.chmod(path, 0o666)  # as other servers do: a proxy of another user must connect
-        except OSError as exc:
-            raise BindError(f"cannot listen on --uds {path}: {exc.strerror or exc}") from None
-        file = _identity(path)
-        try:
-            yield sock
-        finally:
-            sock.close()
-            _remove(path, file)
+        except OSError:
+            _unlock(path, lock)
+            raise
+    except OSError:
+        sock.close()
+        raise
+    return [sock], lock, _identity(path)
 
 
-@contextmanager
-def _locked(path: str) -> Iterator[None]:
-    """Hold the lock in the file ``path``, which is removed afterwards; raises OSError.
+def _lock(path: str) -> int:
+    """Lock the file beside the socket ``path`` and return its descriptor; raises OSError.
 
     A socket that is bound and does not listen yet refuses connections as a stale one
-    does. So a server that starts is known by this lock; it goes with its process.
+    does. So a server that starts is known by this lock. It lasts until ``_unlock`` or
+    the end of the last process that has the descriptor, be it another program by then.
     """
     import fcntl
 
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) from None
-            file = _identity(fd)
-            if _identity(path) != file:
-                continue  # removed by who held it before
-            try:
-                yield
-            finally:
-                _remove(path, file)
-            return
-        finally:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
             os.close(fd)
+            if isinstance(exc, BlockingIOError):
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) from None
+            raise
+        if _identity(f"{path}.lock") == _identity(fd):
+            return fd
+        os.close(fd)  # removed by who held it before
 
 
-def _remove(path: str, file: tuple[int, int] | None) -> None:
+def _unlock(path: str, fd: int) -> None:
+    _remove(f"{path}.lock", _identity(fd))
+    os.close(fd)
+
+
+def _remove(path: str, file: _Identity | None) -> None:
     """Remove ``path`` if it is ``file`` still: what has been tidied away, or belongs to
     another server by now, is not ours to remove.
     """
@@ -181,7 +336,7 @@ def _remove_stale(path: str) -> None:
             pass  # in use, and its backlog is full
 
 
-def _identity(path: str | int) -> tuple[int, int] | None:
+def _identity(path: str | int) -> _Identity | None:
     """Which file stands at ``path``, or is open as that descriptor."""
     try:
         found = os.fstat(path) if isinstance(path, int) else os.lstat(path)

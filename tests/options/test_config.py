@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from asgiws.errors import ConfigError
+from asgiws.options.addresses import Descriptor, Inet, Unix
 from asgiws.options.config import OPTIONS, UVICORN_ONLY, Config
 from asgiws.options.sources import load
 from asgiws.wire.deflate import LIBRARIES
@@ -50,6 +51,9 @@ class TestMistakes:
             ("access_log", "maybe", "must be true or false"),
             ("loop", "trio", "must be auto, uvloop or asyncio"),
             ("root_path", "api", "must be empty or a path that begins with /"),
+            ("bind", "127.0.0.1", "127.0.0.1 has no port: 127.0.0.1:8000, for example"),
+            ("bind", "a:1,a:1", "a:1 is given twice"),
+            ("uds_permissions", "888", "must be three octal digits, like 660"),
             ("ssl_certfile", "nowhere", "there is no file nowhere"),
             ("app_dir", "nowhere", "there is no directory nowhere"),
             ("forwarded_allow_ips", "10.0.0.0/33", "10.0.0.0/33 is no IP address or network"),
@@ -97,6 +101,9 @@ class TestMistakes:
             ("port = 80.0", "--port must be a whole number"),
             ("port = true", "--port must be a whole number"),
             ("access-log = 1", "--access-log must be true or false"),
+            ("bind = 8000", "--bind must be addresses, each host:port, [v6]:port, unix:path"),
+            ("bind = [8000]", "--bind must be addresses, each host:port"),
+            ("uds-permissions = 660", "--uds-permissions must be three octal digits, like 660"),
             ('access-log = "no"', "--access-log must be true or false"),
             ("ws-ping-timeout = true", "--ws-ping-timeout must be a number of seconds"),
             ("host = 1", "--host must be text"),
@@ -168,13 +175,27 @@ class TestMistakes:
         ("given", "environ", "wanted"),
         [
             ({"uds": "x"}, {"ASGIWS_FD": "3"}, "--uds=x on the command line, ASGIWS_FD=3: --uds"),
+            (
+                {"bind": ("unix:a",), "port": "9000"},
+                {},
+                "--bind on the command line, --port=9000 on the command line: "
+                "--port cannot stand beside --bind: write it as --bind 127.0.0.1:9000",
+            ),
+            (
+                {"bind": ("unix:a",)},
+                {"ASGIWS_HOST": "::", "ASGIWS_PORT": "80"},
+                "ASGIWS_HOST=::, ASGIWS_PORT=80: "
+                "--host and --port cannot stand beside --bind: write it as --bind [::]:80",
+            ),
+            ({"bind": ("a:1",), "uds": "b"}, {}, "--uds cannot stand beside --bind: write it as"),
+            ({"bind": ("a:1",), "fd": "3"}, {}, "beside --bind: write it as --bind fd://3"),
             ({"ssl_keyfile": "a.file"}, {}, "--ssl-keyfile does nothing without --ssl-certfile"),
             ({"ssl_ca_certs": "a.file"}, {}, "--ssl-ca-certs does nothing without"),
             ({"ssl_cert_reqs": "2", "ssl_certfile": "a.file"}, {}, "--ssl-ca-certs must say whose"),
         ],
     )
     def test_options_that_exclude_or_need_each_other_are_named_with_their_places(
-        self, given: dict[str, str], environ: dict[str, str], wanted: str
+        self, given: dict[str, Any], environ: dict[str, str], wanted: str
     ) -> None:
         assert wanted in refused({**APP, **given}, environ)
 
@@ -192,6 +213,18 @@ class TestMistakes:
         monkeypatch.delitem(LIBRARIES, "zlib-ng")
         message = "--ws-deflate-library zlib-ng: zlib-ng is not installed (pip install"
         assert message in refused(given, {})
+
+    def test_watchfiles_must_be_installed_to_reload(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        given = {**APP, "reload": True}
+        assert load(given, {}).reload
+        monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+        message = "--reload on the command line: --reload: watchfiles is not installed"
+        assert f"{message} (pip install 'asgiws[reload]')" in refused(given, {})
+        assert not load({**APP, "reload": False}, {"ASGIWS_RELOAD_DIR": "."}).reload
+
+    def test_to_reload_an_application_its_import_string_is_needed(self) -> None:
+        with pytest.raises(ConfigError, match="imports the application anew: give its import"):
+            Config(lambda scope, receive, send: None, reload=True)
 
     def test_a_password_stands_in_no_message_and_no_repr(self) -> None:
         hidden = {"ssl_keyfile_password": "se\0cret"}
@@ -237,6 +270,25 @@ class TestPython:
         assert config.forwarded_allow_ips == "10.0.0.1,::1"
         assert config.app_dir == "apps"
         assert config.log_config == {"version": 1}
+
+    def test_the_short_forms_say_one_address_and_bind_says_several(self) -> None:
+        default = Config("main:app")
+        assert default.addresses == (Inet("127.0.0.1", 8000),)
+        assert default.listens_by_default
+        given = {"host": "127.0.0.1", "port": 8000, "uds": None, "fd": None}
+        assert Config("main:app", **given).listens_by_default  # type: ignore[arg-type]
+        for options, address in (
+            ({"host": ""}, Inet("", 8000)),
+            ({"host": "::1", "port": 0}, Inet("::1", 0)),
+            ({"uds": "a"}, Unix("a")),
+            ({"fd": 0}, Descriptor(0)),
+            ({"bind": "a:1", **given}, Inet("a", 1)),
+        ):
+            config = Config("main:app", **options)  # type: ignore[arg-type]
+            assert config.addresses == (address,)
+            assert not config.listens_by_default
+        several = Config("main:app", bind=["unix:a", "[::1]:1"])  # type: ignore[arg-type]
+        assert several.addresses == (Unix("a"), Inet("::1", 1))
 
     def test_nothing_but_the_arguments_is_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ASGIWS_PORT", "1")

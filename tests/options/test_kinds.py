@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,10 +31,29 @@ CASES: dict[str, tuple[Kind, list[tuple[Any, Any]], list[Any]]] = {
         [("::1, 10.0.0.0/8,", "::1,10.0.0.0/8"), (["*"], "*"), ("", "")],
         ["localhost", "10.0.0.256", 5, [5]],
     ),
+    "bind_addresses": (
+        kinds.bind_addresses(),
+        [
+            (["127.0.0.1:1", "unix:///a,b"], ("127.0.0.1:1", "unix:/a,b")),
+            ("[::1]:1, :2", ("[::1]:1", ":2")),
+            ([], ()),
+        ],
+        ["", ["127.0.0.1"], ["fd://3", "fd://3"], [5], 5, ["unix:\0"]],
+    ),
+    "permissions": (
+        kinds.permissions(),
+        [("660", 0o660), ("0600", 0o600), ("0o777", 0o777), (0o644, 0o644), (0, 0)],
+        ["", "8", "888", "1777", "66", "rw", 660, -1, True, None],
+    ),
     "headers": (
         kinds.header_lines(),
         [(["X-A:  b "], ((b"x-a", b"b"),)), ([(b"X", "y")], ((b"x", b"y"),))],
         [["no colon"], ["a b: c"], ["x: \n"], ["content-length: 5"], [("x", "€")], "x: y"],
+    ),
+    "several": (
+        kinds.several(kinds.text(pattern="/.*")),
+        [(["/a", "/b"], ("/a", "/b")), ("/a", ("/a",)), (Path("/a"), ("/a",)), ((), ())],
+        [["a"], "a", 5, None, [["/a"]]],
     ),
     "origins": (
         kinds.origins(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,22 @@ TEXTS = {
     "lifespan": "off",
     "root_path": "/api",
     "env_file": "a.file",
+    "bind": "[::1]:1",
+    "reload": "true",
+    "reload_dirs": "apps",
+    "reload_includes": "*.html",
+    "reload_excludes": "test_*.py",
+    "reload_delay": "0.5",
     "host": "0.0.0.0",
     "port": "0",
     "uds": "a.sock",
+    "uds_permissions": "660",
     "fd": "3",
     "backlog": "7",
     "loop": "asyncio",
+    "workers": "3",
+    "timeout_worker_healthcheck": "none",
+    "timeout_worker_start": "20",
     "headers": "X-Name: a value",
     "allowed_hosts": "example.com,*.example.com",
     "server_header": "false",
@@ -79,6 +90,10 @@ COMPANIONS = {
     "ssl_ca_certs": {"ssl_certfile": "a.file"},
     "ssl_ciphers": {"ssl_certfile": "a.file"},
     "ssl_cert_reqs": {"ssl_certfile": "a.file", "ssl_ca_certs": "a.file"},
+    "reload_dirs": {"reload": True},
+    "reload_includes": {"reload": True},
+    "reload_excludes": {"reload": True},
+    "reload_delay": {"reload": True},
 }
 
 
@@ -89,7 +104,9 @@ def toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return str([f"{name.decode()}: {content.decode()}" for name, content in value])
+        return str([item if isinstance(item, str) else b": ".join(item).decode() for item in value])
+        lines = [item if isinstance(item, str) else b": ".join(item).decode() for item in value]
+        return str(lines)
     if value is None:
         return '"none"'
     return f'"{value}"' if isinstance(value, str) else str(value)
@@ -159,6 +176,34 @@ class TestSources:
         config = load(APP, {"ASGIWS_HEADER": "A: b\nC: d: e"})
         assert config.headers == ((b"a", b"b"), (b"c", b"d: e"))
 
+    def test_a_variable_holds_several_addresses_with_commas_between(self) -> None:
+        wanted = ("127.0.0.1:1", "[::1]:2", "unix:/a,b.sock", "fd://3")
+        assert load({**APP, "bind": wanted}, {}).bind == wanted
+        several = wanted[:2] + wanted[3:]
+        assert load(APP, {"ASGIWS_BIND": ", ".join(several)}).bind == several
+        write_pyproject(f"bind = {list(wanted)}")
+        assert load(APP, {}).bind == wanted
+        write_pyproject('bind = "127.0.0.1:1"')
+        assert load(APP, {}).bind == ("127.0.0.1:1",)
+
+    def test_permissions_are_octal_everywhere(self) -> None:
+        assert load({**APP, "uds_permissions": "660"}, {}).uds_permissions == 0o660
+        assert load(APP, {"ASGIWS_UDS_PERMISSIONS": "0o600"}).uds_permissions == 0o600
+        for line in ("0o660", '"660"', '"0660"'):
+            write_pyproject(f"uds-permissions = {line}")
+            assert load(APP, {}).uds_permissions == 0o660
+
+    def test_what_is_typed_and_does_nothing_without_reload_is_told(
+        self, noticed: list[Any]
+    ) -> None:
+        write_pyproject('reload-exclude = ["test_*.py"]')
+        load({**APP, "reload": False}, {"ASGIWS_RELOAD_DELAY": "1"})  # for another day
+        load({**APP, "reload": True, "reload_dirs": (".",)}, {})
+        assert noticed == []
+        load({**APP, "reload_dirs": (".",)}, {})
+        where = "--reload-dir on the command line"
+        assert noticed == [(logging.WARNING, "%s: it does nothing without --reload", (where,))]
+
     def test_an_empty_variable_counts_as_not_set(self) -> None:
         assert load(APP, {"ASGIWS_PORT": ""}).port == 8000
 
@@ -201,12 +246,15 @@ def weak_value(option: Option) -> str:
     special = {
         "app": "other:app",
         "app_dir": ".",
+        "reload_dirs": ".",
         "lifespan": "on",
         "loop": "auto",
         "ws_deflate_library": "zlib",
         "log_level": "info",
         "root_path": "/b",
         "headers": "b: c",
+        "bind": "unix:b.sock",
+        "uds_permissions": "600",
         "forwarded_allow_ips": "*",
         "ws_origins": "*",
         "allowed_hosts": "*",

@@ -159,7 +159,7 @@ def test_a_second_server_leaves_the_unix_socket_to_one_that_is_starting() -> Non
             second = starting(path)
             output, _ = second.communicate(timeout=DEADLINE)
             assert second.returncode == 4, output
-            assert f"cannot listen on --uds {path}: Address already in use" in output
+            assert f"cannot listen on unix:{path}: Address already in use" in output
             assert Path(path).exists()
             first.kill()
             first.wait(DEADLINE)

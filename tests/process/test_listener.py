@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import resource
 import select
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from asgiws.process.server import Server
 
 from ..toolkit.apps import tell_address
 from ..toolkit.raw_http import Client
-from ..toolkit.running import LOOPS, running
+from ..toolkit.running import DEADLINE, LOOPS, running
 from ..toolkit.served import Served
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -43,6 +45,32 @@ def test_both_families_are_served() -> None:
     answers = asyncio.run(asyncio.wait_for(session(), 5))
     assert answers
     assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_all_addresses_are_served(loop: str, tmp_path: Path) -> None:
+    path = f"{tmp_path}/s"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as given,
+        running(
+            tell_address,
+            loop,
+            bind=["127.0.0.1:0", "[::1]:0", f"unix:{path}", f"fd://{os.dup(given.fileno())}"],
+        ) as server,
+    ):
+        addresses = server.server.addresses
+        assert addresses[2:] == [path, given.getsockname()]
+        assert server.server.urls[1:3] == [f"http://[::1]:{addresses[1][1]}", f"unix:{path}"]
+        for address in addresses:
+            family = socket.AF_UNIX if address == path else None
+            with contextlib.ExitStack() as stack:
+                if family is None:
+                    client = stack.enter_context(socket.create_connection(address[:2], DEADLINE))
+                else:
+                    client = stack.enter_context(socket.socket(family))
+                    client.connect(address)
+                client.sendall(REQUEST)
+                assert client.recv(65536).startswith(b"HTTP/1.1 200")
 
 
 def test_two_servers_that_start_at_once_on_one_port_do_not_both_serve() -> None:

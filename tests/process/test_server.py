@@ -193,7 +193,7 @@ async def test_a_port_in_use_raises_before_the_application_is_started(new_loop: 
     first = server_for()
     async with serving(first):
         port = first.addresses[0][1]
-        with pytest.raises(BindError, match=f"port {port}: Address already in use"):
+        with pytest.raises(BindError, match=f"127.0.0.1:{port}: Address already in use"):
             await server_for(app, port=port, lifespan="on").serve()
     assert called == []
 

@@ -31,7 +31,8 @@ class Running:
     def __init__(
         self, app: Any, loop: str = "uvloop", package: ModuleType = asgiws, **options: Any
     ) -> None:
-        options = {"port": 0, "lifespan": "off", "timeout_graceful_shutdown": 2.0, **options}
+        where = {} if "bind" in options else {"port": 0}
+        options = {**where, "lifespan": "off", "timeout_graceful_shutdown": 2.0, **options}
         self.server = package.Server(package.Config(app, **options))
         self._new_loop = LOOPS[loop]
         self._ready = threading.Event()

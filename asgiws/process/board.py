@@ -1,0 +1,123 @@
+"""What a supervisor and its workers know of each other without asking: shared memory.
+
+Every process of a fleet has a seat, a row of numbers of eight bytes. Each number is
+written by one process only and read by any, so that nothing is ever locked or lost:
+an aligned number of eight bytes is written at once.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from typing import Final
+
+from ..options.config import MOST_WORKERS
+
+SEATS: Final = 2 * MOST_WORKERS  # each may have a successor beside it
+_ROW: Final = 16  # numbers: a cache line for the supervisor's, one for the worker's
+_BYTES: Final = SEATS * _ROW * 8
+
+# The supervisor's.
+_GIVEN: Final = 0
+_SHARES: Final = 1
+# The worker's.
+_ENDED: Final = 8
+_BEAT: Final = 9
+_TAKES: Final = 10
+
+
+DEBUGGED: Final = -1  # the beat of a worker that stands at a breakpoint
+
+
+class Board:
+    """All seats, in memory that is shared with whoever has the descriptor ``fd``."""
+
+    def __init__(self, fd: int | None = None) -> None:
+        """Without ``fd`` it is new, and all its numbers are 0."""
+        self.fd = _new_file() if fd is None else fd
+        self._memory = mmap.mmap(self.fd, _BYTES)
+        self._numbers = memoryview(self._memory).cast("q")
+
+    def seat(self, index: int) -> Seat:
+        """The seat with that number, from 0 to SEATS - 1."""
+        return Seat(self._numbers[index * _ROW : (index + 1) * _ROW])
+
+    def close(self) -> None:
+        """Close the descriptor; seats can be used on."""
+        os.close(self.fd)
+
+
+class Seat:
+    """The numbers of one worker."""
+
+    __slots__ = ("_row",)
+
+    def __init__(self, row: memoryview) -> None:
+        self._row = row
+
+    def clear(self) -> None:
+        """Forget who sat here; nobody may be writing."""
+        for index in range(_ROW):
+            self._row[index] = 0
+
+    @property
+    def given(self) -> int:
+        """How many connections the supervisor has handed over, less those taken back."""
+        return int(self._row[_GIVEN])
+
+    @given.setter
+    def given(self, number: int) -> None:
+        self._row[_GIVEN] = number
+
+    @property
+    def shares(self) -> int:
+        """Among how many workers the limits of the whole fleet are divided; the supervisor's."""
+        return int(self._row[_SHARES])
+
+    @shares.setter
+    def shares(self, number: int) -> None:
+        self._row[_SHARES] = number
+
+    @property
+    def ended(self) -> int:
+        """How many of those connections have ended; the worker's."""
+        return int(self._row[_ENDED])
+
+    @ended.setter
+    def ended(self, number: int) -> None:
+        self._row[_ENDED] = number
+
+    @property
+    def beat(self) -> int:
+        """When the worker's event loop last ran: CLOCK_MONOTONIC in nanoseconds."""
+        return int(self._row[_BEAT])
+
+    @beat.setter
+    def beat(self, nanoseconds: int) -> None:
+        self._row[_BEAT] = nanoseconds
+
+    @property
+    def takes(self) -> bool:
+        """Whether the worker has descriptors left for more connections; the worker's."""
+        return bool(self._row[_TAKES])
+
+    @takes.setter
+    def takes(self, takes: bool) -> None:
+        self._row[_TAKES] = takes
+
+    @property
+    def load(self) -> int:
+        """How many connections the worker has, in its inbox and open."""
+        row = self._row
+        return int(row[_GIVEN] - row[_ENDED])
+
+
+def _new_file() -> int:
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("asgiws", os.MFD_CLOEXEC)
+    else:
+        fd, path = tempfile.mkstemp(prefix="asgiws")
+        os.unlink(path)
+    os.ftruncate(fd, _BYTES)
+    return fd

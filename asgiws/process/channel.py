@@ -1,0 +1,70 @@
+"""The channel between a supervisor and one worker: small messages, whole or not at all.
+
+A message is a dict with a ``kind``, sent as JSON. Neither side ever waits for the other:
+a message that finds no room is lost, which only happens if the other side hangs.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any
+
+LARGEST_BYTES = 65_536
+LARGEST_TEXT = 8_192  # of a text in a message, in characters
+
+# Where a Unix socket keeps messages apart and tells of the other side's end.
+KIND = socket.SOCK_SEQPACKET if hasattr(socket, "SOCK_SEQPACKET") else socket.SOCK_STREAM
+
+
+class Channel:
+    """One end of it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        #: whether the other side has ended
+        self.over = False
+        sock.setblocking(False)
+
+    @classmethod
+    def adopt(cls, fd: int) -> Channel:
+        """The end with that descriptor."""
+        return cls(socket.socket(socket.AF_UNIX, KIND, 0, fileno=fd))
+
+    def fileno(self) -> int:
+        """The descriptor, for who waits for messages."""
+        return self.sock.fileno()
+
+    def send(self, kind: str, **values: Any) -> bool:
+        """Send a message; whether the other side will get it unless it ends before."""
+        data = json.dumps({"kind": kind, **values}).encode()
+        try:
+            self.sock.send(data)
+        except OSError:
+            return False
+        return True
+
+    def receive(self) -> dict[str, Any] | None:
+        """The next message; None if there is none, which may be for ever (``over``)."""
+        data = b""
+        try:
+            data = self.sock.recv(LARGEST_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            pass  # reset: it is over as well
+        if not data:
+            self.over = True
+            return None
+        message: dict[str, Any] = json.loads(data)
+        return message
+
+    def close(self) -> None:
+        """Close this end: the other side notices."""
+        self.sock.close()
+
+
+def pair() -> tuple[Channel, socket.socket]:
+    """A channel's near end, and the socket of its far end."""
+    near, far = socket.socketpair(socket.AF_UNIX, KIND)
+    return Channel(near), far

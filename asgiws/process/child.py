@@ -1,0 +1,164 @@
+"""One worker process, as its parent sees it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import Any
+
+from ..options.config import Config
+from . import channel, inbox
+from .board import DEBUGGED, Board
+from .dispatch import Receiver
+from .drain import Terms
+from .spawning import PROBE, Spec, spawn
+
+DUMP_SECONDS = 1.0  # for a worker that hangs, to write its tracebacks
+BLOCKED_SECONDS = 5.0  # for an event loop that is blocked, beyond all other deadlines
+NEVER = float("inf")
+
+# What it does.
+STARTING = "starting"
+SERVING = "serving"
+DRAINING = "draining"
+KILLED = "killed"
+
+
+class Child:
+    """A worker from its start to its end.
+
+    ``generation`` tells which options and code it has, ``replaces`` whose successor it is
+    until that one drains, ``retires`` why it wants to be replaced. Times are of the
+    supervisor's fair clock, which stands still while the supervisor does.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        addresses: list[Any],
+        board: Board,
+        place: int,
+        number: int,
+        generation: int,
+        now: float,
+        replaces: Child | None = None,
+    ) -> None:
+        """Start it; ``place`` is that of its seat. Raises ConfigError and OSError."""
+        self.place = place
+        self.number = number
+        self.generation = generation
+        self.replaces = replaces
+        self.retires = ""
+        self.state = STARTING
+        self.since = now  # when it came into its state
+        self.served: float | None = None  # since when it has served, or did
+        self.heard = now  # when its beat last changed
+        self.kill_at = NEVER
+        self.failure: dict[str, Any] = {}  # why it could not start, in its own words
+        self._beat = 0
+        self._probed = False
+        self.seat = board.seat(place)
+        self.seat.clear()
+        near, far = inbox.pair()
+        self.receiver = Receiver(self.seat, near, far)
+        self.channel, theirs = channel.pair()
+        try:
+            with theirs:
+                self.pid = spawn(
+                    Spec(
+                        number,
+                        place,
+                        board.fd,
+                        theirs.fileno(),
+                        far.fileno(),
+                        _options(config),
+                        addresses,
+                        list(sys.path),
+                        list(sys.argv),
+                    )
+                )
+        except BaseException:
+            self.close()
+            raise
+
+    def __str__(self) -> str:
+        return f"Worker {self.number} (pid {self.pid})"
+
+    def enter(self, state: str, now: float) -> None:
+        """It is in another state now."""
+        self.state = state
+        self.since = now
+        self.receiver.open = state == SERVING
+        if state == SERVING:
+            self.served = self.heard = now
+
+    def watch(self, now: float, patience: float | None) -> bool:
+        """Whether its event loop hangs: for ``patience`` seconds it gave no sign of life."""
+        beat = self.seat.beat
+        if beat != self._beat or beat == DEBUGGED:
+            self._beat = beat
+            self.heard = now
+            self._probed = False
+        silent = now - self.heard
+        if patience is None or self.state != SERVING:
+            return False
+        if silent > patience / 2 and not self._probed:
+            self._probed = True
+            self.signal(PROBE)
+        return silent > patience
+
+    def drain(self, now: float, terms: Terms) -> None:
+        """Let it end by these terms; a second call only ever makes the end sooner."""
+        self.enter(DRAINING, now)
+        self.kill_at = min(self.kill_at, now + terms.most_seconds + BLOCKED_SECONDS)
+        self.channel.send("drain", terms=terms._asdict())
+
+    def warn(self, terms: Terms) -> None:
+        """Tell it that it will have to drain after ``terms.delay``."""
+        self.channel.send("drain", terms=terms._asdict())
+
+    def dump(self, now: float) -> None:
+        """End it, with the tracebacks of its threads."""
+        self.enter(KILLED, now)
+        self.signal(signal.SIGABRT)
+        self.kill_at = now + DUMP_SECONDS
+
+    def kill(self, now: float) -> None:
+        """End it at once."""
+        self.enter(KILLED, now)
+        self.kill_at = NEVER
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal; it is not reaped yet, so the process id is its own."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def close(self) -> None:
+        """It has ended: let go of what we shared."""
+        self.receiver.close()
+        self.channel.close()
+
+
+def told(status: int) -> str:
+    """What to say of how a process ended; ``status`` as waitpid has it."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+def exit_code(status: int) -> int:
+    """The exit code of who ends for that: as shells have it, and never 0."""
+    code = os.waitstatus_to_exitcode(status)
+    return code or 1 if code >= 0 else 128 - code
+
+
+def _options(config: Config) -> dict[str, Any]:
+    """The options of a worker; it serves for itself alone."""
+    return {field: getattr(config, field) for field in config.__dataclass_fields__} | {"workers": 1}

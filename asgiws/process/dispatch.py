@@ -1,0 +1,113 @@
+"""Who gets a connection: the emptiest worker that is ready and whose event loop runs.
+
+One place knows and decides. What a worker has, its seat tells: what it was given less
+what has ended. A worker that hangs gets nothing, and what it has not taken out of its
+inbox yet is taken back.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections import deque
+from collections.abc import Iterable
+
+from . import inbox
+from .board import Seat
+
+STALE_NANOSECONDS = 300_000_000  # three beats: the event loop hangs
+FULL_NANOSECONDS = 50_000_000  # a full inbox is left alone for so long
+
+
+class Receiver:
+    """What the dispatcher knows of one worker. ``open``: it is ready, and shall get more."""
+
+    def __init__(self, seat: Seat, near: socket.socket, far: socket.socket) -> None:
+        """``near`` is the end of the inbox to put into, ``far`` the one to take from."""
+        self.seat = seat
+        self.near = near
+        self.far = far
+        self.open = False
+        self._full_until = 0
+
+    def runs(self, now: int) -> bool:
+        """Whether its event loop has run lately; ``now`` is CLOCK_MONOTONIC in nanoseconds."""
+        return now - self.seat.beat <= STALE_NANOSECONDS
+
+    def takes(self, now: int) -> bool:
+        """Whether it can be given more."""
+        return self.open and self._full_until <= now and self.seat.takes and self.runs(now)
+
+    def put(self, sockets: list[socket.socket], now: int) -> bool:
+        """Put them into its inbox, all or none; whether there was room."""
+        if inbox.put(self.near, sockets):
+            for sock in sockets:
+                sock.close()
+            return True
+        self._full_until = now + FULL_NANOSECONDS
+        return False
+
+    def close(self) -> None:
+        """Close both ends of the inbox."""
+        self.near.close()
+        self.far.close()
+
+
+class Dispatcher:
+    """Distributes connections among ``receivers``; ``waiting`` are those that nobody can take."""
+
+    def __init__(self) -> None:
+        self.receivers: list[Receiver] = []
+        self.waiting: deque[socket.socket] = deque()
+        self._last = 0
+
+    def give(self, sockets: Iterable[socket.socket]) -> None:
+        """Hand over connections, now or as soon as somebody takes them."""
+        self.waiting.extend(sockets)
+        self.flush()
+
+    def flush(self) -> None:
+        """Hand over what waits."""
+        while self.waiting:
+            now = time.monotonic_ns()
+            takers = [receiver for receiver in self.receivers if receiver.takes(now)]
+            if not takers:
+                return
+            self._distribute(takers, now)
+
+    def _distribute(self, takers: list[Receiver], now: int) -> None:
+        """Hand over what waits among those who take; what finds no room waits on."""
+        loads = [taker.seat.load for taker in takers]
+        shares: list[list[socket.socket]] = [[] for _ in takers]
+        while self.waiting:
+            # Among equals it goes round: otherwise one of them would serve all that is short.
+            start = self._last + 1
+            turn = min(range(len(takers)), key=lambda k: (loads[k], (k - start) % len(takers)))
+            self._last = turn
+            loads[turn] += 1
+            shares[turn].append(self.waiting.popleft())
+        for taker, share in zip(takers, shares, strict=True):
+            for first in range(0, len(share), inbox.MOST):
+                batch = share[first : first + inbox.MOST]
+                # Before they are put: the worker may have ended one before we come to count it.
+                taker.seat.given += len(batch)
+                if not taker.put(batch, now):
+                    taker.seat.given -= len(batch)
+                    self.waiting.extendleft(reversed(share[first:]))
+                    break
+
+    def recover(self) -> None:
+        """Take back what lies in the inboxes of those whose event loop hangs."""
+        now = time.monotonic_ns()
+        for receiver in self.receivers:
+            if not (receiver.runs(now) and receiver.seat.takes):
+                self.take_back(receiver)
+
+    def take_back(self, receiver: Receiver) -> None:
+        """Take what a worker has not taken out of its inbox: it waits again."""
+        try:
+            while sockets := inbox.take(receiver.far):
+                receiver.seat.given -= len(sockets)
+                self.waiting.extend(sockets)
+        except inbox.NoDescriptors:
+            pass  # the rest, the next time

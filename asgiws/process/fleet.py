@@ -1,0 +1,286 @@
+"""The workers of a program: as many as are wanted, replaced when they die or get old.
+
+Who replaces a worker that still serves is ready before that one drains, and one is
+replaced after the other. Numbers go in (times, statuses of processes), orders go out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import WorkerFailed
+from ..log import error_log
+from ..options.config import MOST_WORKERS, Config
+from .board import SEATS, Board
+from .child import DRAINING, KILLED, SERVING, STARTING, Child, exit_code, told
+from .dispatch import Dispatcher
+from .drain import REPLACED, Terms, terms
+
+EARLY_SECONDS = 10.0  # a worker that dies sooner has died early
+LONGEST_BACKOFF = 30.0
+
+
+class Fleet:
+    """All workers, and what is to be done about them.
+
+    ``now`` is the supervisor's fair clock everywhere: it stands still while the
+    supervisor itself does, so that no delay of ours is held against a worker.
+    """
+
+    def __init__(self, config: Config, addresses: list[Any], dispatcher: Dispatcher) -> None:
+        self.config = config
+        self.addresses = addresses
+        self.wanted = config.workers
+        self.board = Board()
+        self.children: list[Child] = []
+        self.dispatcher = dispatcher
+        self.ending = False
+        #: what the program ends with, if no worker can start
+        self.failed: WorkerFailed | None = None
+        #: called with a worker that has been started, and with one that has ended
+        self.on_start: Callable[[Child], object] = lambda child: None
+        self.on_end: Callable[[Child], object] = lambda child: None
+        self._generation = 0
+        self._before: Config | None = None  # the options of the workers that are being replaced
+        self._numbers = 0
+        self._early = 0  # early deaths in a row
+        self._next_start = 0.0
+        self._has_served = False
+
+    def count(self, *states: str) -> int:
+        """How many workers are in one of the states."""
+        return sum(child.state in states for child in self.children)
+
+    # Orders.
+
+    def resize(self, wanted: int) -> None:
+        """So many workers from now on."""
+        self.wanted = max(1, min(MOST_WORKERS, wanted))
+        error_log.info(
+            "%d %s wanted", self.wanted, "worker is" if self.wanted == 1 else "workers are"
+        )
+
+    def replace_all(self, config: Config) -> None:
+        """Replace all workers by such with these options, one after the other."""
+        self._before = self._before or self.config
+        self.config = config
+        self.wanted = config.workers
+        self._generation += 1
+
+    def warn_all(self, ends: Terms) -> None:
+        """The program will end by these terms: every worker hears of it, and serves on."""
+        self.ending = True
+        for child in self.children:
+            child.warn(ends)
+
+    def drain_all(self, now: float, ends: Terms) -> None:
+        """The program ends: every worker drains."""
+        self.ending = True
+        for child in self.children:
+            if child.state != KILLED:
+                child.drain(now, ends)
+
+    def kill_all(self) -> None:
+        """End every worker at once."""
+        for child in self.children:
+            child.kill(0.0)
+
+    # What happens.
+
+    def hear(self, child: Child, now: float) -> bool:
+        """Read what a worker says; whether it said something."""
+        message = child.channel.receive()
+        if message is None:
+            return False
+        kind = message["kind"]
+        if kind == "ready" and child.state == STARTING:
+            self._serve(child, now)
+        elif kind == "failed":
+            child.failure = message
+        elif kind == "retire":
+            child.retires = str(message.get("reason"))
+        return True
+
+    def look(self, now: float) -> None:
+        """Do what is due: watch, replace, start, kill."""
+        if self._early and self._is_settled(now):
+            self._early = 0
+        for child in tuple(self.children):
+            if now >= child.kill_at:
+                error_log.error("%s does not end: killing it", child)
+                child.kill(now)
+            elif child.state == STARTING:
+                limit = self.config.timeout_worker_start
+                if limit is not None and now - child.since > limit:
+                    error_log.error("%s is not ready after %g s: killing it", child, limit)
+                    child.dump(now)
+            elif child.watch(now, self.config.timeout_worker_healthcheck):
+                error_log.error(
+                    "%s hangs: its event loop has not run for %g s; its tracebacks follow",
+                    child,
+                    self.config.timeout_worker_healthcheck,
+                )
+                self._retract(child)
+                child.dump(now)
+        if not self.ending:
+            self._balance(now)
+            self._replace(now)
+
+    def ended(self, child: Child, status: int, now: float) -> None:
+        """A worker has ended, with that status of waitpid."""
+        while self.hear(child, now):
+            pass
+        was = child.state
+        self.children.remove(child)
+        self.on_end(child)
+        self._retract(child)
+        child.close()
+        for other in self.children:
+            if other.replaces is child:
+                other.replaces = None
+        if self.ending:
+            if status and was != KILLED:
+                error_log.warning("%s has ended: %s", child, told(status))
+        elif was == DRAINING:
+            level = error_log.warning if status else error_log.debug
+            level("%s has ended: %s", child, told(status))
+        elif child.served is not None:
+            self._died(child, status, now)
+        else:
+            self._failed(child, status, now)
+        self._share()
+
+    def _serve(self, child: Child, now: float) -> None:
+        child.enter(SERVING, now)
+        self._has_served = True
+        self.dispatcher.receivers.append(child.receiver)
+        error_log.info("%s is ready", child)
+        predecessor = child.replaces
+        child.replaces = None
+        if predecessor is not None:
+            self._drain(predecessor, now)
+        self._share()
+
+    def _drain(self, child: Child, now: float) -> None:
+        """Let it end: others serve in its place."""
+        self._retract(child)
+        child.drain(now, terms(self.config, REPLACED))
+
+    def _retract(self, child: Child) -> None:
+        """It gets no more connections, and those that it has not seen go to others."""
+        if child.receiver in self.dispatcher.receivers:
+            self.dispatcher.receivers.remove(child.receiver)
+        self.dispatcher.take_back(child.receiver)
+
+    def _share(self) -> None:
+        """Tell every worker among how many the limits of the fleet are divided."""
+        serving = max(1, self.count(SERVING))
+        for child in self.children:
+            child.seat.shares = serving
+
+    def _died(self, child: Child, status: int, now: float) -> None:
+        """A worker that served is dead; a new one is started, later and later if it goes on."""
+        assert child.served is not None
+        self._early = self._early + 1 if now - child.served < EARLY_SECONDS else 0
+        delay = self._backoff(now)
+        error_log.error(
+            "%s died: %s; a new one is started%s",
+            child,
+            told(status),
+            f" in {delay:g} s" if delay else "",
+        )
+
+    def _failed(self, child: Child, status: int, now: float) -> None:
+        """A worker could not start."""
+        message = child.failure.get("message") or f"a worker ended as it started: {told(status)}"
+        details = child.failure.get("details", "")
+        code = int(child.failure.get("status") or exit_code(status))
+        if not self._has_served or not self.count(SERVING, STARTING):
+            self.failed = WorkerFailed(message, details, code)
+            return
+        for line in details.rstrip("\n").split("\n") if details else ():
+            error_log.error("%s", line)
+        if self._before is not None and child.generation == self._generation:
+            # The others go on as they are.
+            self.config, self._before = self._before, None
+            self.wanted = self.config.workers
+            for other in self.children:
+                other.generation = self._generation
+                if other.state == STARTING:
+                    self._drain(other, now)
+            error_log.error("%s: the old workers go on serving", message)
+            return
+        self._early += 1
+        delay = self._backoff(now)
+        error_log.error("%s: tried again%s", message, f" in {delay:g} s" if delay else "")
+
+    def _is_settled(self, now: float) -> bool:
+        settled = [
+            child
+            for child in self.children
+            if child.state == SERVING and now - child.since > EARLY_SECONDS
+        ]
+        return len(settled) >= self.wanted
+
+    def _backoff(self, now: float) -> float:
+        """How long to wait before the next start: not after the first early death."""
+        delay = 0.0 if self._early < 2 else min(2.0 ** (self._early - 2), LONGEST_BACKOFF)
+        self._next_start = now + delay
+        return delay
+
+    # What is due.
+
+    def _replace(self, now: float) -> None:
+        """Start the successor of the next worker that is old, or asked for one."""
+        if self.count(STARTING, DRAINING, KILLED) or now < self._next_start:
+            return
+        for child in self.children:
+            old = child.generation != self._generation
+            if child.state == SERVING and (old or child.retires):
+                if not old:
+                    error_log.info("%s is replaced: %s", child, child.retires)
+                self._start(now, replaces=child)
+                return
+        if self._before is not None and self.count(SERVING) >= self.wanted:
+            self._before = None
+            error_log.info("All workers are replaced")
+
+    def _balance(self, now: float) -> None:
+        """As many workers as are wanted."""
+        # One that is being killed has its place until it is gone; a successor has none yet.
+        alive = [
+            child for child in self.children if child.state != DRAINING and child.replaces is None
+        ]
+        for child in alive[self.wanted :]:
+            if child.state != KILLED:
+                self._drain(child, now)
+        for _ in range(self.wanted - len(alive)):
+            if now < self._next_start:
+                return
+            self._start(now)
+            if self._early > 1:
+                return  # one at a time, while they die
+
+    def _start(self, now: float, replaces: Child | None = None) -> None:
+        taken = {child.place for child in self.children}
+        place = next(place for place in range(SEATS) if place not in taken)
+        self._numbers += 1
+        try:
+            child = Child(
+                self.config,
+                self.addresses,
+                self.board,
+                place,
+                self._numbers,
+                self._generation,
+                now,
+                replaces,
+            )
+        except OSError as error:
+            self._early += 1
+            self._next_start = now + max(1.0, self._backoff(now))
+            error_log.error("Cannot start a worker for now: %s", error.strerror)
+        else:
+            self.children.append(child)
+            self.on_start(child)

@@ -1,0 +1,81 @@
+"""Starting a worker: a fresh interpreter that inherits what it needs, and no more.
+
+Not a fork: a child would have the memory, the locks and the event loop of its parent
+as they happened to be, and a reread of options or code would not reach it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from ..errors import ConfigError
+
+PROBE = signal.SIGURG  # asks a worker whether it is debugged; ignored by who does not know it
+
+
+class Spec(NamedTuple):
+    """What a worker is told: descriptors, by their numbers, and plain values."""
+
+    number: int  # what it is called in the log
+    seat: int
+    board: int
+    channel: int
+    inbox: int
+    options: dict[str, Any]  # the fields of its Config
+    addresses: list[Any]
+    path: list[str]
+    argv: list[str]
+
+
+def spawn(spec: Spec) -> int:
+    """Start a worker; its process id. Raises ConfigError if an option cannot be handed over."""
+    try:
+        data = pickle.dumps(tuple(spec))
+    except Exception as error:
+        raise ConfigError(
+            f"--workers: log_config holds what cannot be handed to another process ({error})"
+        ) from None
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        return start(
+            f"from {__package__}.worker import main; main({file.fileno()})",
+            (file.fileno(), spec.board, spec.channel, spec.inbox),
+        )
+
+
+def read_spec(fd: int) -> Spec:
+    """What ``spawn`` has written for us."""
+    with os.fdopen(fd, "rb") as file:
+        file.seek(0)
+        return Spec(*pickle.load(file))
+
+
+def start(statement: str, fds: Iterable[int]) -> int:
+    """Start an interpreter that runs ``statement`` and inherits ``fds``; its process id.
+
+    It has our import path from its first import on. SIGINT is blocked in it: Ctrl-C in
+    a terminal reaches it too, and it is for the parent to decide what that means.
+    """
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    program = f"import sys; sys.path[:] = {sys.path!r}; {statement}"
+    inherited = tuple(fds)
+    for fd in inherited:
+        os.set_inheritable(fd, True)
+    try:
+        return os.posix_spawn(
+            sys.executable,
+            [sys.executable, *flags, "-c", program],
+            os.environ,
+            setsigmask=[signal.SIGINT],
+        )
+    finally:
+        for fd in inherited:
+            os.set_inheritable(fd, False)

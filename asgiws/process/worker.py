@@ -1,0 +1,124 @@
+"""One worker of a fleet: a server whose connections are handed to it, and that is told to end.
+
+Its supervisor decides. A SIGTERM from somebody else is passed on to it, Ctrl-C in the
+terminal is left to it, and if it is gone, the worker drains and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from ..errors import StartupError
+from ..http.serving import Serving
+from ..log import error_log
+from ..options.config import Config
+from . import inbox
+from .arrivals import Arrivals
+from .board import DEBUGGED, Board
+from .channel import LARGEST_TEXT, Channel
+from .intake import Intake
+from .server import Server
+from .signals import leave
+from .spawning import PROBE, Spec, read_spec
+
+
+def main(fd: int) -> None:
+    """Run the worker whose Spec is in the file with that descriptor; the program of a worker."""
+    signal.signal(signal.SIGINT, _leave_to_the_supervisor)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    if sys.stderr is not None:
+        faulthandler.enable()  # for the supervisor's SIGABRT: what did it hang in?
+    spec = read_spec(fd)
+    sys.path[:] = spec.path
+    sys.argv[:] = spec.argv
+    channel = Channel.adopt(spec.channel)
+    try:
+        Worker(spec, channel).run()
+    except StartupError as error:
+        channel.send(
+            "failed",
+            message=str(error)[-LARGEST_TEXT:],
+            details=error.details[-LARGEST_TEXT:],
+            status=error.exit_code,
+        )
+        sys.exit(error.exit_code)
+
+
+def _leave_to_the_supervisor(_number: int, _frame: FrameType | None) -> None:
+    """Ctrl-C reaches every process of the terminal."""
+
+
+class Worker(Server):
+    """A server with an inbox in place of listeners, and orders in place of signals."""
+
+    def __init__(self, spec: Spec, channel: Channel) -> None:
+        super().__init__(Config(**spec.options))
+        self._addresses = spec.addresses
+        self._channel = channel
+        self._box = inbox.adopt(spec.inbox)
+        board = Board(spec.board)
+        self._seat = board.seat(spec.seat)
+        board.close()
+
+    def _signals(self, patience: float) -> Any:
+        return _Orders(self._channel)
+
+    @contextmanager
+    def _entrance(
+        self, loop: asyncio.AbstractEventLoop, serving: Serving, arrivals: Arrivals
+    ) -> Iterator[Intake]:
+        loop.add_reader(self._channel.fileno(), self._on_order)
+        signal.signal(PROBE, self._tell_of_debugger)
+        yield Intake(loop, self._box, self._seat, serving, arrivals)
+
+    def _announce(self) -> None:
+        self._channel.send("ready")
+
+    def _tell_of_debugger(self, _number: int, frame: FrameType | None) -> None:
+        """The supervisor misses our beat: if somebody debugs us, that is why."""
+        while frame is not None:
+            if frame.f_globals.get("__name__") == "bdb":
+                self._seat.beat = DEBUGGED
+                return
+            frame = frame.f_back
+
+    def _on_order(self) -> None:
+        order = self._channel.receive()
+        if self._channel.over:
+            assert self._loop is not None
+            self._loop.remove_reader(self._channel.fileno())
+            error_log.error("The supervisor is gone: this worker drains and ends")
+            self.shutdown()
+        elif order is not None and order["kind"] == "drain":
+            self.shutdown()
+
+
+class _Orders:
+    """In place of Signals: SIGTERM asks the supervisor for a replacement, the second ends us."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._asked = False
+
+    def __enter__(self) -> _Orders:
+        signal.signal(signal.SIGTERM, self._on_signal)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def follow(self) -> None:
+        """There is no wake-up to follow: the supervisor watches that the end comes."""
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self._asked:
+            leave(128 + number)
+        self._asked = True
+        self._channel.send("retire", reason="SIGTERM")

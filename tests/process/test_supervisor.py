@@ -1,0 +1,309 @@
+"""The program with several workers: how it starts, spreads, restarts and ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..toolkit.certificates import Certificates
+from ..toolkit.program import Program
+from ..toolkit.raw_http import Client
+from ..toolkit.raw_websocket import RawWebSocket
+from ..toolkit.served import Served
+from .test_worker import APP, fleet, whose, workers_of
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+class Crowd:
+    """Open WebSockets, and in which process each of them is."""
+
+    def __init__(self, where: Any, **options: Any) -> None:
+        self.where = where
+        self.options = options
+        self.stack = ExitStack()
+        self.open: list[tuple[int, RawWebSocket]] = []
+
+    def join(self, count: int, at_once: int = 1) -> None:
+        """Open so many more, as many at a time as ``at_once`` says."""
+        left = [count]
+        lock = threading.Lock()
+
+        def opening() -> None:
+            while True:
+                with lock:
+                    if not left[0]:
+                        return
+                    left[0] -= 1
+                one = RawWebSocket(self.where, **self.options)
+                pid = int(one.read_frame()[1])
+                with lock:
+                    self.stack.enter_context(one)
+                    self.open.append((pid, one))
+
+        threads = [threading.Thread(target=opening) for _ in range(at_once)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def counts(self) -> Counter[int]:
+        """How many each process has."""
+        return Counter(pid for pid, _ in self.open)
+
+    def __enter__(self) -> Crowd:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+
+
+def skew(counts: Counter[int], workers: list[int]) -> float:
+    """By how much the busiest has more than the idlest, as a part of the mean."""
+    of_each = [counts[pid] for pid in workers]
+    return (max(of_each) - min(of_each)) / (sum(of_each) / len(of_each))
+
+
+@pytest.mark.parametrize("at_once", [1, 16])
+def test_connections_are_even_also_after_a_worker_was_killed_and_replaced(at_once: int) -> None:
+    with fleet(4) as served, Crowd(served) as crowd:
+        crowd.join(100, at_once)
+        workers = workers_of(served)
+        assert skew(crowd.counts(), workers) <= 0.1
+        os.kill(workers[0], signal.SIGKILL)
+        served.wait_for_line(r"Worker 1 \(pid \d+\) died: killed by SIGKILL")
+        served.wait_for_line("is ready")
+        crowd.open = [(pid, one) for pid, one in crowd.open if pid != workers[0]]
+        assert len(crowd.open) == 75
+        crowd.join(25, at_once)
+        assert skew(crowd.counts(), workers_of(served)) <= 0.1
+
+
+def test_connections_are_even_over_tls(certificates: Certificates) -> None:
+    files = ("--ssl-certfile", certificates.chain, "--ssl-keyfile", certificates.key)
+    with fleet(3, *files) as served, Crowd(served, tls=certificates.client()) as crowd:
+        crowd.join(30, 5)
+        assert skew(crowd.counts(), workers_of(served)) <= 0.1
+
+
+def test_connections_are_even_over_a_unix_socket_whose_file_is_the_supervisors(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "socket"
+    options = ("--workers", "3", "--uds", str(path), "--no-access-log")
+    with Served("asgiws", APP, *options) as served:
+        served.wait_for_count("is ready", 3)
+        with Crowd(str(path)) as crowd:
+            crowd.join(30, 5)
+            assert skew(crowd.counts(), workers_of(served)) <= 0.1
+            os.kill(workers_of(served)[0], signal.SIGKILL)
+            served.wait_for_count("is ready", 4)
+            assert path.exists()
+        assert served.stop() == 0
+    assert not path.exists()
+
+
+def test_connections_are_even_over_a_socket_that_somebody_else_listens_on() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
+        fd = listening.fileno()
+        options = ("--workers", "3", "--fd", str(fd), "--no-access-log")
+        with Served("asgiws", APP, *options, pass_fds=(fd,)) as served:
+            served.wait_for_count("is ready", 3)
+            with Crowd(served) as crowd:
+                crowd.join(30, 5)
+                assert skew(crowd.counts(), workers_of(served)) <= 0.1
+
+
+def test_who_waits_while_the_only_worker_is_replaced_is_answered_by_the_next_one() -> None:
+    with fleet(2, SLOW="0.5") as served:
+        for pid in workers_of(served):
+            os.kill(pid, signal.SIGKILL)
+        assert whose(served) in workers_of(served)
+
+
+def test_a_worker_that_exits_or_crashes_takes_nobody_with_it() -> None:
+    with fleet(3) as served, Crowd(served) as crowd:
+        crowd.join(9)
+        gone = []
+        for path in ("/exit", "/segfault"):
+            with Client(served) as client:
+                client.send(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+                assert client.rest() == b""
+            line = served.wait_for_line(r"\(pid (\d+)\) died: (exit code 7|killed by SIGSEGV)")
+            gone.append(int(line[1]))
+            served.wait_for_line("is ready")
+        for pid, one in crowd.open:
+            if pid not in gone:
+                one.send(b"\x81\x82\0\0\0\0hi")
+                assert one.read_frame() == (1, b"hi")
+
+
+def test_a_start_that_fails_ends_the_program_with_its_words_once(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.touch()
+    options = ("--workers", "4", "--port", "0")
+    with Program("asgiws", APP, *options, BROKEN=str(broken)) as program:
+        assert program.wait_for_end() == 3
+        assert len(program.lines("^RuntimeError: this application is broken")) == 1
+        assert len(program.lines("^Error: ")) == 1
+        assert not program.lines("Serving on")
+
+
+def test_a_crash_loop_is_slowed_down_and_ended_when_it_is_mended(tmp_path: Path) -> None:
+    die = tmp_path / "die"
+    with fleet(2, DIE=str(die)) as served:
+        die.touch()
+        os.kill(workers_of(served)[0], signal.SIGKILL)
+        served.wait_for_line(r"died: exit code 9; a new one is started in 1 s")
+        assert whose(served)
+        die.unlink()
+        served.wait_for_line("is ready")
+        served.wait_until(lambda: len(workers_of(served)) == 2)
+
+
+def test_a_rolling_restart_loses_no_request_and_no_handshake() -> None:
+    with fleet(3) as served:
+        old = workers_of(served)
+        stop = threading.Event()
+        answers: Counter[int] = Counter()
+        failures: list[str] = []
+
+        def ask() -> None:
+            """Requests over connections that are kept as long as the server keeps them."""
+            client = Client(served)
+            while not stop.is_set():
+                reply = client.get("/")
+                if reply.status != 200:
+                    failures.append(repr(reply))
+                answers[int(reply.body)] += 1
+                if reply.headers.get("connection") == "close":
+                    client.close()
+                    client = Client(served)
+            client.close()
+
+        def shake_hands() -> None:
+            while not stop.is_set():
+                with RawWebSocket(served) as websocket:
+                    answers[int(websocket.read_frame()[1])] += 1
+
+        def watched(call: Any) -> None:
+            try:
+                call()
+            except BaseException as error:
+                failures.append(repr(error))
+                raise
+
+        threads = [
+            threading.Thread(target=watched, args=(call,)) for call in (ask, ask, shake_hands)
+        ]
+        for thread in threads:
+            thread.start()
+        served.send(signal.SIGHUP)
+        served.wait_for_line("All workers are replaced")
+        new = workers_of(served)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert not failures
+        assert not set(old) & set(new)
+        assert set(new) <= set(answers)
+
+
+def test_a_restart_with_a_broken_application_leaves_the_old_workers_serving(
+    tmp_path: Path,
+) -> None:
+    broken = tmp_path / "broken"
+    with fleet(2, BROKEN=str(broken)) as served:
+        old = workers_of(served)
+        broken.touch()
+        served.send(signal.SIGHUP)
+        served.wait_for_line("the old workers go on serving")
+        assert served.lines("this application is broken")
+        assert {whose(served) for _ in range(4)} == set(old)
+        broken.unlink()
+        served.send(signal.SIGHUP)
+        served.wait_for_line("All workers are replaced")
+        assert not {whose(served) for _ in range(4)} & set(old)
+
+
+def test_a_restart_reads_the_options_anew_and_refuses_wrong_ones(tmp_path: Path) -> None:
+    file = tmp_path / "options.toml"
+    file.write_text("workers = 2\nserver-header = true\n")
+    options = (APP, "--config", str(file), "--port", "0", "--no-access-log")
+    with Served("asgiws", *options) as served:
+        served.wait_for_count("is ready", 2)
+        old = workers_of(served)
+        file.write_text("workers = 0\n")
+        served.send(signal.SIGHUP)
+        served.wait_for_line(r"workers.*nothing is restarted")
+        assert workers_of(served) == old
+        file.write_text("workers = 3\nserver-header = false\n")
+        served.send(signal.SIGHUP)
+        served.wait_for_line("All workers are replaced")
+        assert len(workers_of(served)) == 3
+        with Client(served) as client:
+            assert "server" not in client.get().headers
+
+
+def test_workers_are_added_and_taken_away_by_signals() -> None:
+    with fleet(2) as served:
+        served.send(signal.SIGTTIN)
+        served.wait_until(lambda: len(workers_of(served)) == 3, "a third worker")
+        served.wait_for_count("is ready", 3)
+        for left in (2, 1):
+            served.send(signal.SIGTTOU)
+            served.wait_until(lambda left=left: len(workers_of(served)) == left, "one less")
+        assert whose(served) == workers_of(served)[0]
+
+
+def test_the_second_signal_ends_everything_at_once() -> None:
+    with fleet(2) as served:
+        with Client(served) as client:
+            client.send(b"GET /block HTTP/1.1\r\nHost: a\r\n\r\n")
+            served.send(signal.SIGTERM)
+            served.wait_until(lambda: served.lines("lifespan ended in"), "the end of the idle one")
+            served.send(signal.SIGTERM)
+            assert served.wait_for_end() == 143
+        assert not served.processes()
+
+
+def test_requests_in_progress_are_finished_at_the_end() -> None:
+    with fleet(2) as served:
+        clients = [Client(served) for _ in range(4)]
+        for client in clients:
+            client.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+        served.send(signal.SIGTERM)
+        for client in clients:
+            assert client.read().status == 200
+            client.close()
+        assert served.wait_for_end() == 0
+
+
+def test_no_zombie_is_left_of_those_that_died() -> None:
+    with fleet(2) as served:
+        for _ in range(3):
+            os.kill(workers_of(served)[0], signal.SIGKILL)
+            served.wait_for_line("is ready")
+        served.wait_until(lambda: not served.zombies(), "the reaping")
+
+
+def test_with_one_worker_there_is_no_supervisor() -> None:
+    with Served("asgiws", APP, "--port", "0") as served:
+        assert len(served.processes()) == 1
+
+
+def test_web_concurrency_is_the_default_number_of_workers() -> None:
+    with Served("asgiws", APP, "--port", "0", WEB_CONCURRENCY="2") as served:
+        served.wait_for_count("is ready", 2)
+        assert len(workers_of(served)) == 2
