@@ -151,7 +151,7 @@ class HTTPProtocol:
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         if transport.get_extra_info("sslcontext") is not None:
-            self._peer = self._peer._replace(secure=True)
+            self._peer.secure = True
         self._context = copy_context()
         self.serving.connections.add(self)
         if self.serving.phase >= DRAINING:
@@ -300,7 +300,7 @@ class HTTPProtocol:
         elif serving.hosts is not None and not serving.hosts.allow(request.headers):
             self._refuse(request, 421, "there is no such host here")
         elif request.upgrade and handshake.requested(
-            request.method, request.http_version.encode(), request.headers
+            request.method, request.http_version, request.headers
         ):
             self._open(request)
         else:

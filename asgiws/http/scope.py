@@ -7,7 +7,7 @@ made once.
 from __future__ import annotations
 
 import os
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import unquote
 
 from ..asgi import Scope
@@ -23,17 +23,22 @@ HTTP_SPEC: Final = "2.3"
 WEBSOCKET_SPEC: Final = "2.5"
 
 
-class Peer(NamedTuple):
+class Peer:
     """What all scopes of one connection have in common.
 
     ``client`` is None on a Unix socket, whose ``server`` is (path, None). ``proxies``
     is None unless the peer is a trusted one.
     """
 
-    client: Address | None
-    server: Server | None
-    secure: bool
-    proxies: Proxies | None
+    __slots__ = ("client", "proxies", "secure", "server")
+
+    def __init__(
+        self, client: Address | None, server: Server | None, secure: bool, proxies: Proxies | None
+    ) -> None:
+        self.client = client
+        self.server = server
+        self.secure = secure
+        self.proxies = proxies
 
 
 def peer_of(peername: Any, sockname: Any, secure: bool, proxies: Proxies | None) -> Peer:

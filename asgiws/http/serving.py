@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Collection, Sequence
 from contextvars import Context
 from email.utils import formatdate
 from functools import partial
+from time import time
 from typing import Any, Final, NamedTuple
 
 from ..asgi import ASGIApp, Receive, Scope, Send
@@ -46,24 +46,27 @@ class DefaultHeaders:
     are sent.
     """
 
+    __slots__ = ("_date", "_given", "_joined", "_lines", "_second", "_server")
+
     def __init__(self, headers: Sequence[tuple[bytes, bytes]], date: bool, server: bool) -> None:
         self._given = headers
         self._date = date
         self._server = server
         self._lines: dict[bytes, bytes] = {}
         self._joined = b""
-        self._second = -1
+        self._second = -1.0
 
     def __call__(self, given: Collection[bytes] = ()) -> bytes:
         """The lines, without those whose names are ``given``."""
-        now = int(time.time())
-        if now != self._second:
-            self._second = now
-            self._lines = self._make(now)
+        now: float = time()
+        if not 0.0 <= now - self._second < 1.0:
+            self._second = int(now)
+            self._lines = self._make(int(now))
             self._joined = b"".join(self._lines.values())
-        if self._lines.keys().isdisjoint(given):
-            return self._joined
-        return b"".join([line for name, line in self._lines.items() if name not in given])
+        for name in self._lines:
+            if name in given:
+                return b"".join([line for n, line in self._lines.items() if n not in given])
+        return self._joined
 
     def _make(self, now: int) -> dict[bytes, bytes]:
         """The lines of one second, by name."""
@@ -86,6 +89,26 @@ class Serving:
     its set when it ends, never earlier: when both are empty the server is drained.
     ``phase`` is one of SERVING, RETIRING, DRAINING and STOPPING.
     """
+
+    __slots__ = (
+        "_cancelled",
+        "_heads",
+        "admission",
+        "app",
+        "connections",
+        "default_headers",
+        "ended",
+        "hosts",
+        "limits",
+        "loop",
+        "notice",
+        "origins",
+        "phase",
+        "proxies",
+        "state",
+        "tasks",
+        "websockets",
+    )
 
     def __init__(
         self,
