@@ -25,3 +25,4 @@ def machine() -> Iterator[Machine]:
         machine.run("ln", "-s", sys.prefix, "/srv/chat/.venv")
         machine.run("chown", "-R", "chat", "/srv/chat")
         yield machine
+        print(machine.log())  # shown where the test has failed

@@ -99,7 +99,7 @@ def test_a_proxy_passes_everything_on_also_while_processes_are_replaced(
             while replacing.is_alive() or old.intersection(recent):
                 recent = [ask() for _ in range(20)]
                 if workers > 1:  # handshakes, too, are answered
-                    with connect(f"wss://{url}", ssl=context):
+                    with connect(f"wss://{url}", ssl=context, open_timeout=DEADLINE):
                         pass
             replacing.join()
             with pytest.raises(ConnectionClosedError) as closed:
