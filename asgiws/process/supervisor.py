@@ -12,28 +12,32 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
+from typing import Any
 
 from .._build import build
 from ..errors import BindError, StartupError
 from ..log import configure, error_log
 from ..options.config import Config
+from . import upgrade
 from .activation import Passed, take_passed, where_to_listen
-from .child import Child
+from .board import Board
+from .child import Child, told
 from .descriptors import fill_standard_descriptors
 from .dispatch import Dispatcher
 from .drain import INTERRUPTED, TERMINATED, Terms, terms
 from .fleet import Fleet
 from .notify import Notifier
-from .sockets import Bound, url_of
+from .sockets import Bound, StreamSocket, url_of
 
 TICK_SECONDS = 0.1
 ACCEPTS_AT_ONCE = 64
 WAITING_MOST = 256  # accepted connections that wait for a worker; more wait in the kernel
 PAUSE_SECONDS = 0.25  # before accepting is tried again, if there were no descriptors
 HANDING_SECONDS = 1.0  # for accepted connections to find a worker, when the program ends
+CHECK_SECONDS = 300.0  # for the import of the application, before an upgrade
 TOGETHER_SECONDS = 2.0  # how long the first workers wait for the others before they serve
 
 # The phases of the program.
@@ -49,6 +53,7 @@ SIGNALS = (
     signal.SIGCHLD,
     signal.SIGTTIN,
     signal.SIGTTOU,
+    signal.SIGUSR2,
 )
 
 
@@ -78,6 +83,8 @@ class Supervisor:
         self._exhausted = False
         self._leave_at = 0.0
         self._terms: Terms
+        self._check: int | None = None  # the process that looks whether we can be upgraded
+        self._check_until = 0.0
         self._stops = 0  # how often we were told to end
 
     def run(self) -> None:
@@ -88,10 +95,16 @@ class Supervisor:
         passed = self._passed = take_passed(os.environ)
         wanted = where_to_listen(config.addresses, config.listens_by_default, passed)
         self._notifier = Notifier(os.environ)
-        with Bound(wanted, config.uds_permissions) as self._bound, self._signals():
-            fleet = self._fleet = Fleet(config, self._bound.names, self._dispatcher)
+        before = upgrade.taken_over()
+        held = before["bound"] if before else ()
+        with Bound(wanted, config.uds_permissions, held) as self._bound, self._signals():
+            board = Board(before["board"]) if before else None
+            fleet = Fleet(config, self._bound.names, self._dispatcher, board)
+            self._fleet = fleet
             fleet.on_start = self._follow
             fleet.on_end = self._forget
+            if before:
+                self._take_over(before)
             try:
                 while not self._is_over():
                     self._look()
@@ -118,6 +131,8 @@ class Supervisor:
         self._looked_at = now
         fleet = self._fleet
         fleet.look(self._now)
+        if self._check is not None and self._now > self._check_until:
+            os.kill(self._check, signal.SIGKILL)
         if fleet.failed is not None and self._phase in (OPENING, SERVING):
             self._end(terms(self.config, INTERRUPTED))
         if self._phase == OPENING:
@@ -126,6 +141,7 @@ class Supervisor:
             self._leave(now)
         if self._is_restarting and not fleet.is_replacing:
             self._is_restarting = False
+            self._settle_config()
             self._notifier.ready(self._status())
         self._dispatcher.recover()
         self._dispatcher.flush()
@@ -140,6 +156,10 @@ class Supervisor:
             self._first_ready = now
         if ready < self._fleet.wanted and now < self._first_ready + TOGETHER_SECONDS:
             return
+        self._open()
+
+    def _open(self) -> None:
+        """Accept from now on, and say so."""
         self._listen(self.config.backlog)
         self._is_listening = True
         self._phase = SERVING
@@ -233,27 +253,27 @@ class Supervisor:
     def _reap(self) -> None:
         """Meet the ends of processes; as process 1 we also have strangers to bury."""
         if os.getpid() == 1:
-            self._reap_all()
+            with suppress(ChildProcessError):
+                while (found := os.waitpid(-1, os.WNOHANG))[0]:
+                    self._ended(*found)
             return
-        for child in tuple(self._fleet.children):
+        own = [child.pid for child in self._fleet.children]
+        for pid in own if self._check is None else [*own, self._check]:
             try:
-                pid, status = os.waitpid(child.pid, os.WNOHANG)
+                found = os.waitpid(pid, os.WNOHANG)
             except ChildProcessError:
-                pid, status = child.pid, 0  # somebody else of this program was faster
-            if pid:
-                self._fleet.ended(child, status, self._now)
+                found = pid, 0  # somebody else of this program was faster
+            if found[0]:
+                self._ended(*found)
 
-    def _reap_all(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if not pid:
-                return
-            for child in tuple(self._fleet.children):
-                if child.pid == pid:
-                    self._fleet.ended(child, status, self._now)
+    def _ended(self, pid: int, status: int) -> None:
+        """A process has ended; it may be none of ours."""
+        if pid == self._check:
+            self._check = None
+            self._upgrade_if(status)
+        for child in tuple(self._fleet.children):
+            if child.pid == pid:
+                self._fleet.ended(child, status, self._now)
 
     # Orders.
 
@@ -266,6 +286,8 @@ class Supervisor:
         previous = {number: signal.signal(number, _ignored) for number in SIGNALS}
         wakeup = signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
         self._selector.register(read, selectors.EVENT_READ, lambda: self._on_signals(read))
+        # The program before this one has let them wait.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         try:
             yield
         finally:
@@ -283,6 +305,8 @@ class Supervisor:
                 self._stop(number)
             elif number == signal.SIGHUP:
                 self._restart()
+            elif number == signal.SIGUSR2:
+                self._check_upgrade()
             elif number == signal.SIGTTIN:
                 self._fleet.resize(self._fleet.wanted + 1)
             elif number == signal.SIGTTOU:
@@ -307,7 +331,7 @@ class Supervisor:
         if self._phase == SERVING and ends.delay:
             self._leave_at += ends.delay
             # With more delay than there will be: it ends by our second word.
-            self._fleet.warn_all(ends._replace(delay=ends.delay + HANDING_SECONDS + 5.0))
+            self._fleet.warn_all(ends._replace(delay=ends.delay + HANDING_SECONDS))
         self._fleet.ending = True
         self._phase = LEAVING
 
@@ -339,6 +363,15 @@ class Supervisor:
         self._fleet.replace_all(config)
         self._is_restarting = True
 
+    def _settle_config(self) -> None:
+        """All workers are replaced; or they are not, and the options are what they were."""
+        if self._fleet.config is not self.config:
+            self.config = self._fleet.config
+            try:
+                self._listen_anew(self.config)
+            except StartupError as error:
+                error_log.error("%s", error)
+
     def _listen_anew(self, config: Config) -> None:
         """Listen where ``config`` says; sockets that stay keep who waits. Raises BindError."""
         wanted = where_to_listen(config.addresses, config.listens_by_default, self._passed)
@@ -346,6 +379,45 @@ class Supervisor:
         self._bound.change(wanted, config.uds_permissions)
         self._fleet.addresses = self._bound.names
         self._listen(config.backlog)
+
+    def _check_upgrade(self) -> None:
+        """Have a child look whether the program would start anew."""
+        if self._phase == SERVING and self._check is None:
+            error_log.info("Checking whether the program can be executed anew")
+            try:
+                self._check = upgrade.begin_check()
+            except OSError as error:
+                error_log.error("It cannot: %s", error.strerror)
+            self._check_until = self._now + CHECK_SECONDS
+
+    def _upgrade_if(self, status: int) -> None:
+        """The child has ended; execute the program anew if it found no mistake."""
+        if status:
+            error_log.error("The program would not start (%s): nothing is changed", told(status))
+        if status or self._phase != SERVING:
+            return
+        error_log.info("Executing the program anew, as the same process")
+        fleet = self._fleet
+        waiting = [sock.fileno() for sock in self._dispatcher.waiting]
+        with self._bound.handed_over() as bound:
+            state = {"bound": bound, "waiting": waiting, **fleet.handed_over(self._now)}
+            try:
+                with upgrade.inheritable([*fleet.descriptors, *waiting]):
+                    upgrade.execute(state, {**os.environ, **self._passed.variables}, SIGNALS)
+            except OSError as error:
+                error_log.error("It cannot be executed: %s; nothing is changed", error.strerror)
+
+    def _take_over(self, state: dict[str, Any]) -> None:
+        """Go on where the program before this one has stopped, with new workers."""
+        self._fleet.take_over(state, self._now)
+        for fd in state["waiting"]:
+            sock = StreamSocket(fileno=fd)
+            os.set_inheritable(fd, False)
+            self._dispatcher.waiting.append(sock)
+        os.set_inheritable(state["board"], False)
+        self._is_restarting = True
+        self._open()
+        self._reap()  # who ended meanwhile
 
 
 def _ignored(_number: int, _frame: FrameType | None) -> None:
