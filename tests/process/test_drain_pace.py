@@ -132,6 +132,29 @@ async def test_few_are_closed_at_once_in_a_window_that_nobody_asked_for() -> Non
 
 
 @jumping
+async def test_such_a_window_is_over_when_only_requests_that_run_are_left() -> None:
+    house = House()
+    (running,) = house.connections(1, LETS_GO)
+    house.loop.call_later(3.0, running.end)
+    phases: list[int] = []
+    house.loop.call_later(1.0, lambda: phases.append(house.serving.phase))
+    assert 3 <= await house.end() < 3.1
+    assert phases == [STOPPING]
+
+
+@jumping
+async def test_a_window_that_was_asked_for_is_kept_for_requests_that_run() -> None:
+    house = House()
+    (running,) = house.connections(1, LETS_GO)
+    house.loop.call_later(12.0, running.end)
+    phases: list[int] = []
+    for when in (9.0, 11.0):
+        house.loop.call_later(when, lambda: phases.append(house.serving.phase))
+    assert 12 <= await house.end(drawn_out=True) < 12.1
+    assert phases == [DRAINING, STOPPING]
+
+
+@jumping
 async def test_few_are_drawn_out_over_a_window_that_was_asked_for() -> None:
     house = House()
     few = house.connections(8)
@@ -211,6 +234,15 @@ async def test_whoever_asks_again_can_only_make_it_end_sooner() -> None:
     await ending
     assert house.loop.time() < 63.2
     assert max(Counter(int(c.told_at) for c in many).values()) <= 650
+
+
+@jumping
+async def test_a_delay_can_be_cut_short() -> None:
+    house = House()
+    house.drain.ask(Terms(window=0.0, patience=5.0, delay=3600.0))
+    house.loop.call_later(2.0, house.drain.ask, Terms(window=0.0, patience=5.0))
+    await house.drain.delay()
+    assert 2 <= house.loop.time() < 2.1
 
 
 @jumping
