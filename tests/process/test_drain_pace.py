@@ -138,7 +138,7 @@ async def test_such_a_window_is_over_when_only_requests_that_run_are_left() -> N
     house.loop.call_later(3.0, running.end)
     phases: list[int] = []
     house.loop.call_later(1.0, lambda: phases.append(house.serving.phase))
-    assert 3 <= await house.end() < 3.1
+    assert 2.9 < await house.end() < 3.1
     assert phases == [STOPPING]
 
 
@@ -150,7 +150,7 @@ async def test_a_window_that_was_asked_for_is_kept_for_requests_that_run() -> No
     phases: list[int] = []
     for when in (9.0, 11.0):
         house.loop.call_later(when, lambda: phases.append(house.serving.phase))
-    assert 12 <= await house.end(drawn_out=True) < 12.1
+    assert 11.9 < await house.end(drawn_out=True) < 12.1
     assert phases == [DRAINING, STOPPING]
 
 
@@ -182,7 +182,7 @@ async def test_the_patience_counts_from_the_end_of_the_window() -> None:
     (stuck,) = house.connections(1, PENDING)
     stuck.end = lambda: None  # type: ignore[method-assign]
     stuck.abort = lambda: house.serving.connections.discard(stuck)  # type: ignore[method-assign]
-    assert 15 <= await house.end() < 15.2
+    assert 14.9 < await house.end() < 15.2
     # At the beginning, for what is idle, and at the end of the window.
     assert [int(told[0]) for told in stuck.told] == [0, 10]
     assert stuck.phases == [DRAINING, STOPPING]
@@ -193,7 +193,7 @@ async def test_an_undecided_handshake_is_waited_for_and_then_closed_with_the_oth
     house = House()
     (handshake,) = house.connections(1, PENDING)
     house.loop.call_later(2.0, setattr, handshake, "standing", RESTING)
-    assert 2 <= await house.end() < 2.5
+    assert 1.9 < await house.end() < 2.5
     assert handshake.phases[-1] == DRAINING
 
 
@@ -207,7 +207,7 @@ async def test_a_tls_handshake_is_waited_for() -> None:
         Connection(house)
 
     house.loop.call_later(2.0, set_up)
-    assert 2 <= await house.end() < 2.5
+    assert 1.9 < await house.end() < 2.5
 
 
 @jumping
@@ -242,7 +242,7 @@ async def test_a_delay_can_be_cut_short() -> None:
     house.drain.ask(Terms(window=0.0, patience=5.0, delay=3600.0))
     house.loop.call_later(2.0, house.drain.ask, Terms(window=0.0, patience=5.0))
     await house.drain.delay()
-    assert 2 <= house.loop.time() < 2.1
+    assert 1.9 < house.loop.time() < 2.1
 
 
 @jumping
