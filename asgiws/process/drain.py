@@ -152,14 +152,23 @@ class Drain:
 
     def _step(self, seconds: float, left: float) -> None:
         """Close the share of those that are left which falls to the next ``seconds``."""
-        paced = [c for c in self._serving.connections if c.standing >= BUSY]
-        number = int(len(paced) * min(1.0, seconds / left) + random.random())
+        resting = []
+        busy = []
+        for connection in self._serving.connections:
+            standing = connection.standing
+            if standing == RESTING:
+                resting.append(connection)
+            elif standing == BUSY:
+                busy.append(connection)
+        paced = len(resting) + len(busy)
+        number = int(paced * min(1.0, seconds / left) + random.random())
         if not self._terms.drawn_out:
             number = max(number, LEAST)
-        if number < len(paced):
-            random.shuffle(paced)
-            paced.sort(key=lambda c: c.standing != RESTING)
-        self._tell(paced[:number])
+        for those in (resting, busy):
+            # Which of them is left to chance: those that came together do not come back so.
+            told = random.sample(those, min(number, len(those)))
+            number -= len(told)
+            self._tell(told)
 
     async def _stop(self) -> None:
         """Let go of what is left: ask, wait, cancel, abandon."""

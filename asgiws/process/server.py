@@ -22,7 +22,7 @@ from ..http.admission import Admission
 from ..http.connection import HTTPProtocol
 from ..http.forwarded import Proxies
 from ..http.notice import DrainNotice
-from ..http.serving import Counting, DefaultHeaders, Limits, Serving
+from ..http.serving import STOPPING, Counting, DefaultHeaders, Limits, Serving
 from ..log import configure, error_log
 from ..options.addresses import Address
 from ..options.config import Config
@@ -182,7 +182,10 @@ class Server:
             number: terms(self.config, why).most_seconds + WATCHDOG_SECONDS
             for number, why in REASONS.items()
         }
-        return Signals(self._on_signal, patience)
+        return Signals(self._on_signal, patience, self._stops)
+
+    def _stops(self) -> bool:
+        return self.serving is not None and self.serving.phase == STOPPING
 
     @contextmanager
     def _entrance(

@@ -36,11 +36,18 @@ class Signals:
     A context manager. ``signal.signal`` and not the loop's handlers: those wait for a
     loop that the application may be blocking. Outside of the main thread it does
     nothing. ``shutdown`` is called with the signal's number, perhaps twice, in any thread;
-    ``patience`` says by number how long the end may take before the process is ended.
+    ``patience`` says by number how long the end may take before the process is ended,
+    ``stops`` whether its last part has begun, when nothing is let run on.
     """
 
-    def __init__(self, shutdown: Callable[[int], object], patience: Mapping[int, float]) -> None:
+    def __init__(
+        self,
+        shutdown: Callable[[int], object],
+        patience: Mapping[int, float],
+        stops: Callable[[], bool],
+    ) -> None:
         self._shutdown = shutdown
+        self._stops = stops
         self._patience = patience
         self._begun_at: float | None = None
         self._ends_at = 0.0
@@ -54,8 +61,8 @@ class Signals:
 
     @property
     def should_exit(self) -> bool:
-        """Whether the shutdown was asked for; sse-starlette looks for it behind the handler."""
-        return self._begun_at is not None
+        """Whether streams are to end; sse-starlette looks for it behind the handler."""
+        return self._begun_at is not None and self._stops()
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is not threading.main_thread():

@@ -141,6 +141,28 @@ def test_event_streams_are_paced_like_websockets_and_end_whole(
             assert client.rest() == b""
 
 
+def test_a_stream_that_is_not_of_events_goes_on_in_the_window(
+    loop: str, package: ModuleType
+) -> None:
+    recorder = Recorder()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"1", "more_body": True})
+        await recorder.until_told()
+        await send({"type": "http.response.body", "body": b"2"})
+
+    with running(app, loop, package) as server, Client(server) as client:
+        client.send(GET)
+        client.read_head()
+        assert client.read_chunk() == b"1"
+        server.server.shutdown(window=60.0)
+        assert client.is_silent(1.3)  # without a window its application would have been told
+        recorder.go.set()
+        assert client.read_chunk() == b"2"
+        assert client.read_chunk() == b""
+
+
 def test_a_websocket_that_is_accepted_in_the_window_is_closed_with_the_others(
     loop: str, package: ModuleType, secure: dict[str, Any]
 ) -> None:
