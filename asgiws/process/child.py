@@ -20,6 +20,7 @@ BLOCKED_SECONDS = 5.0  # for an event loop that is blocked, beyond all other dea
 NEVER = float("inf")
 
 # What it does.
+HELD = "held"  # its interpreter is there, and waits for a word before it loads the application
 STARTING = "starting"
 SERVING = "serving"
 DRAINING = "draining"
@@ -44,6 +45,7 @@ class Child:
         generation: int,
         now: float,
         replaces: Child | None = None,
+        held: bool = False,
     ) -> None:
         """Start it; ``place`` is that of its seat. Raises ConfigError and OSError."""
         self.place = place
@@ -51,7 +53,7 @@ class Child:
         self.generation = generation
         self.replaces = replaces
         self.retires = ""
-        self.state = STARTING
+        self.state = HELD if held else STARTING
         self.since = now  # when it came into its state
         self.served: float | None = None  # since when it has served, or did
         self.heard = now  # when its beat last changed
@@ -77,6 +79,7 @@ class Child:
                         addresses,
                         list(sys.path),
                         list(sys.argv),
+                        held,
                     )
                 )
         except BaseException:
@@ -108,6 +111,12 @@ class Child:
             self._probed = True
             self.signal(PROBE)
         return silent > patience
+
+    def let_go(self, generation: int, now: float) -> None:
+        """Let it load the application, as a worker of that generation."""
+        self.generation = generation
+        self.enter(STARTING, now)
+        self.channel.send("go")
 
     def drain(self, now: float, terms: Terms) -> None:
         """Let it end by these terms; a second call only ever makes the end sooner."""

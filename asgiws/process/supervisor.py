@@ -56,6 +56,8 @@ class Supervisor:
     ``reread`` gives the options anew, for SIGHUP; it raises ConfigError.
     """
 
+    fleet_type = Fleet
+
     def __init__(self, config: Config, reread: Callable[[], Config] | None = None) -> None:
         self.config = config
         self._reread = reread
@@ -82,7 +84,7 @@ class Supervisor:
         configure(config.log_level, config.log_config, config.access_log, config.use_colors)
         with Bound(config.addresses, config.uds_permissions) as self._bound, self._signals():
             addresses = [sock.getsockname() for sock in self._bound.sockets]
-            fleet = self._fleet = Fleet(config, addresses, self._dispatcher)
+            fleet = self._fleet = self.fleet_type(config, addresses, self._dispatcher)
             fleet.on_start = self._follow
             fleet.on_end = self._forget
             try:
@@ -128,6 +130,10 @@ class Supervisor:
             self._first_ready = now
         if ready < self._fleet.wanted and now < self._first_ready + TOGETHER_SECONDS:
             return
+        self._open()
+
+    def _open(self) -> None:
+        """Begin to accept."""
         for sock in self._bound.sockets:
             sock.setblocking(False)
             try:

@@ -71,6 +71,7 @@ class Fake(Child):
         generation: int,
         now: float,
         replaces: Child | None = None,
+        held: bool = False,
     ) -> None:
         self.config = config
         self.place = place
@@ -79,7 +80,7 @@ class Fake(Child):
         self.generation = generation
         self.replaces = replaces
         self.retires = ""
-        self.state = "starting"
+        self.state = "held" if held else "starting"
         self.since = self.heard = now
         self.served = None
         self.kill_at = float("inf")
