@@ -190,7 +190,7 @@ class Reloader(Supervisor):
         self.config = _of_one_worker(config)
         self._given = config
         self._options_file = os.path.abspath(options_file) if options_file else ""
-        self._watched = _what_to_watch(config, self._options_file)
+        self._watched = what_to_watch(config, self._options_file)
         self._watcher: Watcher | None = None
         self._unwatched_since = time.time()
         self._watch_at = 0.0  # when the next watcher is started
@@ -258,9 +258,10 @@ class Reloader(Supervisor):
         try:
             given = self._given if self._reread is None else self._reread()
             if only_for_options and given == self._given:
+                error_log.debug("%s, but none of the options in it", why)
                 return
             config = _of_one_worker(given)
-            watched = _what_to_watch(given, self._options_file)
+            watched = what_to_watch(given, self._options_file)
         except StartupError as error:
             error_log.error("%s: nothing is restarted", error)
             return
@@ -294,7 +295,7 @@ def _of_one_worker(config: Config) -> Config:
     )
 
 
-def _what_to_watch(config: Config, options_file: str) -> Watched:
+def what_to_watch(config: Config, options_file: str) -> Watched:
     """The directories and files that the options name."""
     directories = config.reload_dirs or (os.getcwd(), config.app_dir or ".")
     if not config.reload_dirs and os.sep in map(os.path.abspath, directories):
