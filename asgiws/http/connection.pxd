@@ -1,8 +1,13 @@
 # The header of connection.py.
 from asgiws.http.exchange cimport Exchange
+from asgiws.http.request cimport Request, parse
+from asgiws.http.scope cimport Peer, http_scope
+from asgiws.http.serving cimport Serving
 
 # The module's constants in C: a name of Python's costs a look-up whenever it is read.
-cdef int HEAD, BODY, RESPONSE, OPENING, CLOSING, HANDED_OVER
+cdef int RETIRING, DRAINING, STOPPING
+cdef int LETS_GO, PENDING, BUSY, RESTING
+cdef int HEAD, BODY, RESPONSE, WAITING, OPENING, CLOSING, HANDED_OVER
 cdef int NOTHING, HEAD_DUE, REQUEST_DUE, BODY_DUE, REST_DUE, DEPARTURE, STREAM_DUE, TOLD_DUE
 cdef int READING_DUE, END_DUE
 cdef int BACKLOG, DRAIN
@@ -10,9 +15,11 @@ cdef double NEVER
 
 cdef class HTTPProtocol:
     cdef object __weakref__
-    cdef public object loop, serving
+    cdef public object loop
+    cdef public Serving serving
     cdef public bint write_paused
-    cdef object _transport, _peer, _context, _websocket, _timer, _ending
+    cdef Peer _peer
+    cdef object _transport, _context, _websocket, _timer, _ending
     cdef Exchange _exchange
     cdef Py_ssize_t _state, _due
     cdef bytearray _buffer
@@ -22,7 +29,12 @@ cdef class HTTPProtocol:
     cdef double _taken_at, _timer_at, _deadline
 
     cdef _read_head(self)
-    cdef _begin(self, request)
+    cdef _begin(self, Request request)
+    cdef _open(self, Request request)
+    cdef _call(self, scope, opening, agreed)
+    cdef _refuse_for_now(self, admission, Request request)
+    cdef _stop_waiting(self)
+    cdef _refuse_opening(self, Py_ssize_t code, str reason)
     cdef _read_body(self)
     cdef _await_response(self)
     cdef _next(self)

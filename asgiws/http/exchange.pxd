@@ -1,11 +1,13 @@
 # The header of exchange.py.
+from asgiws.http.request cimport Request
 from asgiws.http.response cimport Response
 
 # The module's constants in C: a name of Python's costs a look-up whenever it is read.
 cdef int BODY_MARK, BUDGET_BYTES, BUDGET_EVENTS
 
 cdef class Exchange:
-    cdef public object client, request, task
+    cdef public object client, task
+    cdef public Request request
     cdef public bint told
     cdef public Response response
     cdef object _stream, _flush_soon

@@ -12,7 +12,7 @@ from typing import Final
 import h11
 
 from ..errors import RequestRefused
-from ..wire.grammar import CONTROLS, tokens
+from ..wire.grammar import CONTROLS, count, tokens
 
 Headers = list[tuple[bytes, bytes]]
 # The method, the target, the version as "1.1", and the headers with lower-cased names.
@@ -34,7 +34,7 @@ def head_size(buffer: bytearray, searched: int, limit: int) -> int:
     ``searched`` bytes. Raises RequestRefused where it cannot become a good one, or
     is longer than ``limit``.
     """
-    if buffer[:1] == b"\r":
+    if buffer and buffer[0] == 13:
         del buffer[: _EMPTY_LINES.match(buffer).end()]  # type: ignore[union-attr]
     size = buffer.find(b"\r\n\r\n", searched) + 4
     if 4 <= size <= limit:
@@ -56,7 +56,7 @@ def read_head(head: bytes) -> RawHead:
     Raises RequestRefused where it is not a head by RFC 9112 sections 2 to 5, or by h11.
     """
     lines = head.count(b"\r\n")
-    if len(head.translate(None, CONTROLS)) != len(head) - 2 * lines:
+    if count(head, CONTROLS) != 2 * lines:
         if head.count(b"\n") != lines or head.count(b"\r") != lines:  # section 2.2
             raise RequestRefused(400, "lines must end with CRLF")
         raise RequestRefused(400, "there is a control character in it")  # RFC 9110 section 5.5

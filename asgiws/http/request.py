@@ -7,18 +7,34 @@ over is checked once more.
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
 from ..errors import RequestRefused
-from ..wire.grammar import tokens
+from ..wire.grammar import lists
 from ..wire.host import is_host
 from .bodies import ChunkedBody, SizedBody
 from .heads import Headers, read_head
 
+# The headers that say something to the server; to look one up costs less than to compare.
+HOST: Final = 1
+CONNECTION: Final = 2
+CONTENT_LENGTH: Final = 3
+TRANSFER_ENCODING: Final = 4
+EXPECT: Final = 5
+UPGRADE: Final = 6
+_FIELDS: Final[dict[bytes, int]] = {
+    b"host": HOST,
+    b"connection": CONNECTION,
+    b"content-length": CONTENT_LENGTH,
+    b"transfer-encoding": TRANSFER_ENCODING,
+    b"expect": EXPECT,
+    b"upgrade": UPGRADE,
+}
+
 _ABSOLUTE: Final = re.compile(rb"(?i:https?|wss?)://([^/?#]*)([^#]*)")
 
 
-class Request(NamedTuple):
+class Request:
     """The head of a valid request, and the body that is to follow it, if any.
 
     ``http_version`` is "1.0" or "1.1", ``target`` in origin-form or ``*``; header
@@ -27,14 +43,36 @@ class Request(NamedTuple):
     other protocol.
     """
 
-    method: bytes
-    target: bytes
-    http_version: str
-    headers: Headers
-    body: SizedBody | ChunkedBody | None
-    keep_alive: bool
-    continues: bool
-    upgrade: bool
+    __slots__ = (
+        "body",
+        "continues",
+        "headers",
+        "http_version",
+        "keep_alive",
+        "method",
+        "target",
+        "upgrade",
+    )
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        http_version: str,
+        headers: Headers,
+        body: SizedBody | ChunkedBody | None,
+        keep_alive: bool,
+        continues: bool,
+        upgrade: bool,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.http_version = http_version
+        self.headers = headers
+        self.body = body
+        self.keep_alive = keep_alive
+        self.continues = continues
+        self.upgrade = upgrade
 
 
 def parse(head: bytes) -> Request:
@@ -42,7 +80,8 @@ def parse(head: bytes) -> Request:
 
     Raises RequestRefused with the status that RFC 9110 and RFC 9112 ask for.
     """
-    return _check(*read_head(head))
+    method, target, version, headers = read_head(head)
+    return _check(method, target, version, headers)
 
 
 def _check(method: bytes, target: bytes, version: bytes, headers: Headers) -> Request:
@@ -55,18 +94,21 @@ def _check(method: bytes, target: bytes, version: bytes, headers: Headers) -> Re
     chunked = continues = upgrade = False
     keep_alive = modern
     for name, value in headers:
-        if name == b"host":
+        field = _FIELDS.get(name)
+        if field is None:
+            continue
+        if field == HOST:
             host = value
-        elif name == b"connection":
-            if b"close" in value.lower() and b"close" in tokens((value,)):
+        elif field == CONNECTION:
+            if lists(value, b"close"):
                 keep_alive = False
-        elif name == b"content-length":
+        elif field == CONTENT_LENGTH:
             length = value
-        elif name == b"transfer-encoding":
+        elif field == TRANSFER_ENCODING:
             chunked = True
-        elif name == b"expect":
-            continues = modern and b"100-continue" in tokens((value,))
-        elif name == b"upgrade":
+        elif field == EXPECT:
+            continues = modern and lists(value, b"100-continue")
+        else:
             upgrade = True
     if host is None:
         if modern:  # section 3.2

@@ -1,4 +1,6 @@
 # The header of response.py.
+from asgiws.wire.grammar cimport count, holds_controls, is_token, tokens
+
 # The module's constants in C: a name of Python's costs a look-up whenever it is read.
 cdef int UNDECIDED, NONE, LENGTH, CHUNKED, CLOSE
 
@@ -17,4 +19,7 @@ cdef class Response:
     cpdef list finish(self)
     cdef list _begin(self)
 
-cpdef checked_headers(headers)
+cpdef list checked_headers(headers)
+cdef bint _says_close(list pairs) except -1
+cdef bint _is_event_stream(list pairs) except -1
+cdef _length(list pairs)

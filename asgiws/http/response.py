@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from ..errors import ASGIError
-from ..wire.grammar import TOKEN_CHARS, holds_controls, is_token, tokens
+from ..wire.grammar import TOKEN_CHARS, count, holds_controls, is_token, tokens
 
 Headers = list[tuple[bytes, bytes]]
 DefaultHeaders = Callable[[Collection[bytes]], bytes]
@@ -53,14 +53,14 @@ def checked_headers(headers: Any) -> Headers:
         raise ASGIError(
             f"expected headers to be pairs of bytes, (name, value), got {headers!r:.200}"
         ) from None
-    if joined.translate(None, TOKEN_CHARS) or b"" in names:
-        wrong = [name for name in names if not is_token(name)]
+    if count(joined, TOKEN_CHARS) != len(joined) or b"" in names:
+        wrong = [name for name in names if not is_token(bytes(name))]
         raise ASGIError(
             f"expected a header's name to be a token (RFC 9110, 5.6.2), got {wrong[0]!r:.200}"
         )
     if holds_controls(values):
         for name, value in pairs:
-            if holds_controls(value):
+            if holds_controls(bytes(value)):
                 raise ASGIError(
                     f"expected {name.decode()} to hold no control characters, got {value!r:.200}"
                 )
@@ -148,7 +148,8 @@ class Response:
                 pairs = [pair for pair in pairs if pair[0] != b"content-length"]
         line = _STATUS_LINES.get(status)
         lines = [line if line is not None else b"HTTP/1.1 %d \r\n" % status]
-        lines += [b"%b: %b\r\n" % pair for pair in pairs]
+        for name, value in pairs:
+            lines += (name, b": ", value, b"\r\n")
         lines.append(self._default_headers(given))
         if not self._body_allowed or status == 204 or status == 304:
             self._framing = NONE
@@ -223,6 +224,11 @@ class Response:
         parts.append(b"\r\n")
         self._lines = []
         return parts
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether it is an event stream that has begun and goes on."""
+        return self.is_event_stream and self.begun and not self.complete
 
     @property
     def is_stream(self) -> bool:

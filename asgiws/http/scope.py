@@ -7,11 +7,12 @@ made once.
 from __future__ import annotations
 
 import os
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import unquote
 
 from ..asgi import Scope
 from .forwarded import Address, Proxies, forwarded
+from .notice import EXTENSION, DrainNotice
 from .request import Request
 
 Server = tuple[str, int | None]
@@ -22,17 +23,22 @@ HTTP_SPEC: Final = "2.3"
 WEBSOCKET_SPEC: Final = "2.5"
 
 
-class Peer(NamedTuple):
+class Peer:
     """What all scopes of one connection have in common.
 
     ``client`` is None on a Unix socket, whose ``server`` is (path, None). ``proxies``
     is None unless the peer is a trusted one.
     """
 
-    client: Address | None
-    server: Server | None
-    secure: bool
-    proxies: Proxies | None
+    __slots__ = ("client", "proxies", "secure", "server")
+
+    def __init__(
+        self, client: Address | None, server: Server | None, secure: bool, proxies: Proxies | None
+    ) -> None:
+        self.client = client
+        self.server = server
+        self.secure = secure
+        self.proxies = proxies
 
 
 def peer_of(peername: Any, sockname: Any, secure: bool, proxies: Proxies | None) -> Peer:
@@ -58,7 +64,9 @@ def shown(client: Address | None) -> str:
     return f"{client[0]}:{client[1]}" if client else "-"
 
 
-def http_scope(request: Request, peer: Peer, root_path: str, state: dict[str, Any]) -> Scope:
+def http_scope(
+    request: Request, peer: Peer, root_path: str, state: dict[str, Any], notice: DrainNotice
+) -> Scope:
     """The scope of an HTTP request; ``state`` is copied."""
     raw_path, _, query_string = request.target.partition(b"?")
     path = raw_path.decode("ascii")
@@ -85,19 +93,24 @@ def http_scope(request: Request, peer: Peer, root_path: str, state: dict[str, An
         "query_string": query_string,
         "headers": request.headers,
         "state": state.copy(),
-        "extensions": {},
+        "extensions": {EXTENSION: notice},
     }
 
 
 def websocket_scope(
-    request: Request, peer: Peer, root_path: str, state: dict[str, Any], subprotocols: list[str]
+    request: Request,
+    peer: Peer,
+    root_path: str,
+    state: dict[str, Any],
+    notice: DrainNotice,
+    subprotocols: list[str],
 ) -> Scope:
     """The scope of a WebSocket; ``state`` is copied."""
-    scope = http_scope(request, peer, root_path, state)
+    scope = http_scope(request, peer, root_path, state, notice)
     del scope["method"]
     scope["type"] = "websocket"
     scope["asgi"] = {"version": "3.0", "spec_version": WEBSOCKET_SPEC}
     scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
     scope["subprotocols"] = subprotocols
-    scope["extensions"] = {"websocket.http.response": {}}
+    scope["extensions"]["websocket.http.response"] = {}
     return scope

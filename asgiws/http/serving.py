@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Collection, Sequence
 from contextvars import Context
 from email.utils import formatdate
 from functools import partial
-from typing import Any, NamedTuple
+from time import time
+from typing import Any, Final, NamedTuple
 
 from ..asgi import ASGIApp, Receive, Scope, Send
 from ..websocket.pulse import Pulse
 from ..wire.host import Hosts
 from ..wire.origin import Origins
+from .admission import Admission
 from .calling import call
 from .exchange import Exchange
 from .forwarded import Proxies
+from .notice import DrainNotice
+
+# Whether the server is about to end, in this order.
+SERVING: Final = 0
+RETIRING: Final = 1  # responses say that the connection closes; idle ones end late
+DRAINING: Final = 2  # idle connections end; handshakes are still decided, streams go on
+STOPPING: Final = 3  # no handshake is begun, streams end
 
 
 class Limits(NamedTuple):
@@ -38,24 +46,27 @@ class DefaultHeaders:
     are sent.
     """
 
+    __slots__ = ("_date", "_given", "_joined", "_lines", "_second", "_server")
+
     def __init__(self, headers: Sequence[tuple[bytes, bytes]], date: bool, server: bool) -> None:
         self._given = headers
         self._date = date
         self._server = server
         self._lines: dict[bytes, bytes] = {}
         self._joined = b""
-        self._second = -1
+        self._second = -1.0
 
     def __call__(self, given: Collection[bytes] = ()) -> bytes:
         """The lines, without those whose names are ``given``."""
-        now = int(time.time())
-        if now != self._second:
-            self._second = now
-            self._lines = self._make(now)
+        now: float = time()
+        if not 0.0 <= now - self._second < 1.0:
+            self._second = int(now)
+            self._lines = self._make(int(now))
             self._joined = b"".join(self._lines.values())
-        if self._lines.keys().isdisjoint(given):
-            return self._joined
-        return b"".join([line for name, line in self._lines.items() if name not in given])
+        for name in self._lines:
+            if name in given:
+                return b"".join([line for n, line in self._lines.items() if n not in given])
+        return self._joined
 
     def _make(self, now: int) -> dict[bytes, bytes]:
         """The lines of one second, by name."""
@@ -73,10 +84,31 @@ class Serving:
     """One application on one event loop, and everything that is alive in it.
 
     ``connections`` holds every open connection, HTTP and WebSocket alike (anything
-    with a ``shutdown()`` and an ``abort()``), ``tasks`` every running call of the
-    application. An object leaves its set when it ends, never earlier: when both are
-    empty the server is drained. ``draining``: the shutdown has begun.
+    with a ``shutdown(code, reason)``, an ``abort()`` and a ``standing``, one of
+    websocket.states), ``tasks`` every running call of the application. An object leaves
+    its set when it ends, never earlier: when both are empty the server is drained.
+    ``phase`` is one of SERVING, RETIRING, DRAINING and STOPPING.
     """
+
+    __slots__ = (
+        "_cancelled",
+        "_heads",
+        "admission",
+        "app",
+        "connections",
+        "default_headers",
+        "ended",
+        "hosts",
+        "limits",
+        "loop",
+        "notice",
+        "origins",
+        "phase",
+        "proxies",
+        "state",
+        "tasks",
+        "websockets",
+    )
 
     def __init__(
         self,
@@ -89,10 +121,13 @@ class Serving:
         origins: Origins,
         proxies: Proxies | None,
         default_headers: DefaultHeaders,
+        notice: DrainNotice,
+        admission: Admission | None = None,
     ) -> None:
-        """``state`` is the lifespan's.
+        """``state`` is the lifespan's, ``notice`` what all scopes tell of the drain.
 
-        ``hosts`` is None if every host is allowed, ``proxies`` is None if none is believed.
+        ``hosts`` is None if every host is allowed, ``proxies`` is None if none is believed,
+        ``admission`` is None if handshakes begin as they come.
         """
         self.app = app
         self.loop = loop
@@ -103,11 +138,13 @@ class Serving:
         self.origins = origins
         self.proxies = proxies
         self.default_headers = default_headers
+        self.notice = notice
+        self.admission = admission
         self.connections: set[Any] = set()
         #: called when a connection has ended, if there is somebody who counts them
         self.ended: Callable[[], object] | None = None
         self.tasks: set[asyncio.Task[None]] = set()
-        self.draining = False
+        self.phase = SERVING
         self._cancelled: set[asyncio.Task[None]] = set()
         self._heads: list[Exchange] = []
 
@@ -162,3 +199,21 @@ class Serving:
         self._heads = []
         for exchange in heads:
             exchange.flush_head()
+
+
+class Counting(Serving):
+    """The same, with every call of the application counted."""
+
+    count: Callable[[], object]
+
+    def start(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        context: Context,
+        done: Callable[[Any], object],
+    ) -> asyncio.Task[None]:
+        """Call ``count`` and then the application."""
+        self.count()
+        return super().start(scope, receive, send, context, done)

@@ -6,11 +6,12 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
 from ..options.config import Config
-from . import channel, inbox
-from .board import DEBUGGED, Board
+from . import inbox
+from .board import DEBUGGED, Board, Seat
+from .channel import Channel, pair
 from .dispatch import Receiver
 from .drain import Terms
 from .spawning import PROBE, Spec, spawn
@@ -37,23 +38,26 @@ class Child:
 
     def __init__(
         self,
-        config: Config,
-        addresses: list[Any],
-        board: Board,
         place: int,
         number: int,
+        pid: int,
+        seat: Seat,
+        receiver: Receiver,
+        channel: Channel,
         generation: int,
         now: float,
-        replaces: Child | None = None,
-        held: bool = False,
     ) -> None:
-        """Start it; ``place`` is that of its seat. Raises ConfigError and OSError."""
+        """``place`` is that of its ``seat``; it is starting."""
         self.place = place
         self.number = number
+        self.pid = pid
+        self.seat = seat
+        self.receiver = receiver
+        self.channel = channel
         self.generation = generation
-        self.replaces = replaces
+        self.replaces: Child | None = None
         self.retires = ""
-        self.state = HELD if held else STARTING
+        self.state = STARTING
         self.since = now  # when it came into its state
         self.served: float | None = None  # since when it has served, or did
         self.heard = now  # when its beat last changed
@@ -61,14 +65,28 @@ class Child:
         self.failure: dict[str, Any] = {}  # why it could not start, in its own words
         self._beat = 0
         self._probed = False
-        self.seat = board.seat(place)
-        self.seat.clear()
+
+    @classmethod
+    def start(
+        cls,
+        config: Config,
+        addresses: list[Any],
+        board: Board,
+        place: int,
+        number: int,
+        generation: int,
+        now: float,
+        held: bool = False,
+    ) -> Self:
+        """Start one, or the interpreter of one (``held``). Raises ConfigError and OSError."""
+        seat = board.seat(place)
+        seat.clear()
         near, far = inbox.pair()
-        self.receiver = Receiver(self.seat, near, far)
-        self.channel, theirs = channel.pair()
+        receiver = Receiver(seat, near, far)
+        ours, theirs = pair()
         try:
             with theirs:
-                self.pid = spawn(
+                pid = spawn(
                     Spec(
                         number,
                         place,
@@ -83,8 +101,58 @@ class Child:
                     )
                 )
         except BaseException:
-            self.close()
+            receiver.close()
+            ours.close()
             raise
+        child = cls(place, number, pid, seat, receiver, ours, generation, now)
+        if held:
+            child.enter(HELD, now)
+        return child
+
+    @classmethod
+    def taken_over(cls, state: dict[str, Any], board: Board, now: float) -> Self:
+        """One that the program before this one has started; ``state`` is its ``handed_over``."""
+        seat = board.seat(state["place"])
+        receiver = Receiver(seat, inbox.adopt(state["near"]), inbox.adopt(state["far"]))
+        child = cls(
+            state["place"],
+            state["number"],
+            state["pid"],
+            seat,
+            receiver,
+            Channel.adopt(state["channel"]),
+            state["generation"],
+            now,
+        )
+        child.enter(state["state"], now)
+        if state["kill_in"] is not None:
+            child.kill_at = now + state["kill_in"]
+        for fd in child.descriptors:
+            os.set_inheritable(fd, False)
+        return child
+
+    def handed_over(self, now: float) -> dict[str, Any]:
+        """What the next program must know of it. All of it can be JSON."""
+        return {
+            "place": self.place,
+            "number": self.number,
+            "pid": self.pid,
+            "generation": self.generation,
+            "state": self.state,
+            "kill_in": None if self.kill_at == NEVER else self.kill_at - now,
+            "near": self.receiver.near.fileno(),
+            "far": self.receiver.far.fileno(),
+            "channel": self.channel.fileno(),
+        }
+
+    @property
+    def descriptors(self) -> list[int]:
+        """Those that the next program must inherit."""
+        return [
+            self.receiver.near.fileno(),
+            self.receiver.far.fileno(),
+            self.channel.fileno(),
+        ]
 
     def __str__(self) -> str:
         return f"Worker {self.number} (pid {self.pid})"

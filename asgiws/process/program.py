@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..options.config import Config
+from . import upgrade
 from .importer import is_loading
 from .server import Server
 
@@ -34,12 +35,16 @@ def serve(
             "asgiws.run was called while the application was being imported: put the call "
             'behind if __name__ == "__main__":'
         )
+    if upgrade.is_check():
+        upgrade.check(config)
+        # What stands behind the call is for the end of a program that has served.
+        raise SystemExit(0)
     # Below: one process pays nothing for what it does not use.
     if config.reload:
         from .reload import Reloader
 
         Reloader(config, reread, options_file).run()
-    elif config.workers == 1:
+    elif config.workers == 1 and not upgrade.has_taken_over():
         Server(config).run()
     else:
         from .supervisor import Supervisor

@@ -21,11 +21,12 @@ from typing import Any
 from ..errors import ConfigError, StartupError
 from ..log import error_log
 from ..options.config import Config
-from .child import DRAINING, HELD, KILLED, NEVER, STARTING, Child, told
+from . import supervisor
+from .child import DRAINING, HELD, KILLED, NEVER, SERVING, STARTING, Child, told
 from .drain import RELOADED, Terms, terms
 from .fleet import Fleet, tell_details, why_not_started
 from .spawning import start
-from .supervisor import ENDING, OPENING, SERVING, Supervisor
+from .supervisor import Supervisor
 from .watcher import Watched
 
 PATIENCE_SECONDS = 0.1  # for calls of the application, before they are cancelled
@@ -94,28 +95,23 @@ class OneWorker(Fleet):
 
     _hold_at = 0.0
 
-    def restart(self, config: Config, now: float) -> None:
+    def replace_all(self, config: Config) -> None:
         """End the worker at once, and start another one, with these options."""
         if config != self.config:
-            self.config = config
-            self._end_held(now)
+            self._end_held()
+        self.config = config
         self._generation += 1
-        self._next_start = now
-        self.dismiss(now)
+        self._next_start = 0.0
 
     def dismiss(self, now: float) -> None:
-        """End the worker at once, whatever it does."""
-        if self.ending:
-            self._end_held(now)
-        for child in self.children:
-            self._retract(child)
-            if child.state == STARTING:
-                child.kill(now)
-            elif child.state == SERVING:
-                child.drain(now, terms(self.config, RELOADED))
-                child.kill_at = now + MOST_SECONDS
+        """End the worker at once, with the program."""
+        self.ending = True
+        self._generation += 1
+        self._end_held()
+        self._end_old(now)
 
     def look(self, now: float) -> None:
+        self._end_old(now)
         super().look(now)
         for child in self.children:
             blocked = child.state == DRAINING and not child.receiver.runs(time.monotonic_ns())
@@ -130,6 +126,23 @@ class OneWorker(Fleet):
                 self._next_start = next_start
                 self._hold_at = now + HOLD_AGAIN_SECONDS
 
+    def _end_old(self, now: float) -> None:
+        """End the worker with the old code or options."""
+        for child in self.children:
+            if child.generation == self._generation:
+                continue
+            if child.state == STARTING:
+                child.kill(now)
+            elif child.state == SERVING:
+                self._retract(child)
+                child.drain(now, terms(self.config, RELOADED))
+                child.kill_at = now + MOST_SECONDS
+
+    def _end_held(self) -> None:
+        for child in self.children:
+            if child.state == HELD:
+                child.kill(0.0)
+
     def resize(self, wanted: int) -> None:
         error_log.warning("One worker runs with --reload, not %d", wanted)
 
@@ -141,16 +154,11 @@ class OneWorker(Fleet):
             return not self.children
         return any(c.state == SERVING and now - c.since > REST_SECONDS for c in self.children)
 
-    def _end_held(self, now: float) -> None:
-        for child in self.children:
-            if child.state == HELD:
-                child.kill(now)
-
     def _replace(self, now: float) -> None:
         for child in self.children:
             if child.retires and child.generation == self._generation:
                 error_log.info("%s is replaced: %s", child, child.retires)
-                self.restart(self.config, now)
+                self.replace_all(self.config)
 
     def _balance(self, now: float) -> None:
         if self.count(STARTING, SERVING, DRAINING, KILLED) or now < self._next_start:
@@ -214,7 +222,11 @@ class Reloader(Supervisor):
 
     def _look(self) -> None:
         super()._look()
-        if self._watcher is None and self._phase != ENDING and time.monotonic() >= self._watch_at:
+        if (
+            self._watcher is None
+            and self._phase != supervisor.ENDING
+            and time.monotonic() >= self._watch_at
+        ):
             self._watch()
 
     def _watch(self) -> None:
@@ -234,7 +246,7 @@ class Reloader(Supervisor):
         for line in watcher.lines():
             if "problem" in line:
                 error_log.warning("%s", line["problem"])
-            elif self._phase in (OPENING, SERVING):
+            elif self._phase == supervisor.SERVING:
                 self._restart_for(line["changed"], line["count"])
         if watcher.over and watcher is self._watcher:
             lived = time.monotonic() - watcher.started
@@ -251,32 +263,41 @@ class Reloader(Supervisor):
         self._restart_anew(f"{_named(paths, count)} changed", paths == [self._options_file])
 
     def _restart(self) -> None:
-        self._restart_anew("SIGHUP")
+        if self._phase == supervisor.SERVING:
+            self._restart_anew("SIGHUP")
 
     def _restart_anew(self, why: str, only_for_options: bool = False) -> None:
         """Read the options and restart; nothing is restarted if they are wrong."""
+        self._notifier.reloading()
         try:
             given = self._given if self._reread is None else self._reread()
             if only_for_options and given == self._given:
                 error_log.debug("%s, but none of the options in it", why)
-                return
-            config = _of_one_worker(given)
-            watched = what_to_watch(given, self._options_file)
+            else:
+                self._restart_with(given)
+                error_log.info("%s: restarting", why)
         except StartupError as error:
             error_log.error("%s: nothing is restarted", error)
-            return
-        error_log.info("%s: restarting", why)
+        self._notifier.ready(self._status())
+
+    def _restart_with(self, given: Config) -> None:
+        config = _of_one_worker(given)
+        watched = what_to_watch(given, self._options_file)
+        self._listen_anew(config)
         self._given = given
         self.config = config
-        self._fleet.restart(config, self._now)
+        self._fleet.replace_all(config)
         if watched != self._watched:
             self._watched = watched
             self._unwatch()
 
+    def _check_upgrade(self) -> None:
+        error_log.warning("With --reload the program is not executed anew by SIGUSR2")
+
     def _end(self, ends: Terms) -> None:
         """End the worker at once, with the program."""
-        self._fleet.ending = True
-        self._phase = ENDING
+        self._notifier.stopping()
+        self._phase = supervisor.ENDING
         self._regulate(time.monotonic())
         self._bound.close()
         self._fleet.dismiss(self._now)
@@ -292,6 +313,7 @@ def _of_one_worker(config: Config) -> Config:
         timeout_worker_healthcheck=None,
         timeout_worker_start=None,
         timeout_graceful_shutdown=PATIENCE_SECONDS,
+        drain_window=0.0,
     )
 
 

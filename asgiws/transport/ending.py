@@ -22,11 +22,15 @@ TLS_SHUTDOWN_SECONDS: Final = 3600.0
 
 # So long a peer's bytes prolong the end, all in all; nginx allows the same.
 SPEAKING_SECONDS: Final = 30.0
+# Most connections are over by then, and the kernel need not be asked what they hold.
+FIRST_LOOK_SECONDS: Final = 0.1
 
 # What has been done to the transport.
 HELD: Final = 0  # nothing yet: TLS, and the peer speaks
 CLOSING: Final = 1  # it will send a FIN, or a close_notify, behind what waits
 CUT: Final = 2
+
+UNKNOWN: Final = -1
 
 
 class Ending:
@@ -38,13 +42,15 @@ class Ending:
 
     __slots__ = (
         "_heard",
+        "_look_after",
         "_patience",
         "_since",
         "_speaks_until",
         "_state",
         "_stuck",
         "_transport",
-        "_unread",
+        "_unacknowledged",
+        "_unwritten",
         "interval",
     )
 
@@ -68,8 +74,7 @@ class Ending:
         self._transport = transport
         self._patience = patience
         self._stuck = float("inf") if stuck is None else stuck
-        #: the seconds after which to look for the first time
-        self.interval = min(self._patience, self._stuck)
+        self._look_after = min(self._patience, self._stuck)
         self._heard = False
         self._since = now
         self._speaks_until = now + SPEAKING_SECONDS
@@ -88,7 +93,15 @@ class Ending:
                 self._state = HELD
             else:
                 self._close()
-        self._unread = self._measure()
+        # What the peer has not taken, in the transport and in the kernel.
+        self._unwritten = transport.get_write_buffer_size()
+        self._unacknowledged = UNKNOWN
+        #: the seconds after which to look for the first time
+        self.interval = self._look_after
+        if self._unwritten:
+            self._unacknowledged = unacknowledged(transport)
+        else:
+            self.interval = min(self._look_after, FIRST_LOOK_SECONDS)
 
     def heard(self) -> None:
         """Bytes have come, and were dropped: the peer is still at it."""
@@ -98,29 +111,30 @@ class Ending:
         """Judge; the seconds after which to look again, or 0.0: the connection has been cut."""
         if self._state == CUT:
             return 0.0
-        unread = self._measure()
-        if unread != self._unread or (self._heard and now < self._speaks_until):
-            self._unread = unread
+        unwritten = self._transport.get_write_buffer_size()
+        held = unacknowledged(self._transport)
+        if unwritten != self._unwritten or held != self._unacknowledged:
+            if self._unacknowledged != UNKNOWN or unwritten != self._unwritten:
+                self._since = now
+            self._unwritten = unwritten
+            self._unacknowledged = held
+        if self._heard and now < self._speaks_until:
             self._since = now
         self._heard = False
-        waits = self._transport.get_write_buffer_size() > 0
+        waits = unwritten > 0
         if not waits and not self._transport.can_write_eof():
             # What TLS has encrypted may wait below it, where nobody can look.
-            waits = unread[1] > 0
+            waits = held > 0
         left = self._since + (self._stuck if waits else self._patience) - now
         if left > 0.0:
-            return min(left, self.interval)
+            return min(left, self._look_after)
         if self._state == HELD and not waits:
             self._state = CLOSING
             self._close()
             self._since = now
-            return self.interval
+            return self._look_after
         self._cut()
         return 0.0
-
-    def _measure(self) -> tuple[int, int]:
-        """What the peer has not taken, in the transport and in the kernel."""
-        return self._transport.get_write_buffer_size(), unacknowledged(self._transport)
 
     def _close(self) -> None:
         # asyncio's TLS transport does not survive a second close().

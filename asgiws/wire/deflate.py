@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -21,9 +21,14 @@ with suppress(ImportError):
 _TAIL: Final = b"\x00\x00\xff\xff"  # section 7.2.1
 _SLICE: Final = 262_144  # bytes inflated at once, so that a bomb's are never joined
 
-# Either a separator, a token, or a quoted string that is a token once unquoted
-# (RFC 6455 section 9.1). Alternatives that cannot overlap: linear time.
-_LEXEME: Final = re.compile(rf'[ \t]*(?:([,;=])|({TOKEN})|"((?:[^"\\]|\\.)*)")[ \t]*')
+# RFC 6455 section 9.1; a quoted string must be a token once unquoted. Whoever takes blanks
+# takes those behind him, and alternatives cannot overlap: linear time.
+_EMPTY: Final = re.compile(r"[ \t,]*")
+_NAME: Final = re.compile(rf"({TOKEN})[ \t]*")
+_PARAM: Final = re.compile(
+    rf';[ \t]*({TOKEN})[ \t]*(?:=[ \t]*(?:({TOKEN})|"((?:[^"\\]|\\.)*)")[ \t]*)?'
+)
+_ESCAPED: Final = re.compile(r"\\(.)")
 _BITS: Final = {str(bits): bits for bits in range(8, 16)}
 
 # Two bytes can end a stream, and each end costs a copy of what follows in the piece.
@@ -53,16 +58,16 @@ class Agreed(NamedTuple):
 
     def header(self, answer_client_bits: bool) -> bytes:
         """The value of the response's Sec-WebSocket-Extensions."""
-        parts = ["permessage-deflate"]
+        value = b"permessage-deflate"
         if not self.server_takeover:
-            parts.append("server_no_context_takeover")
+            value += b"; server_no_context_takeover"
         if not self.client_takeover:
-            parts.append("client_no_context_takeover")
+            value += b"; client_no_context_takeover"
         if self.server_bits < 15:
-            parts.append(f"server_max_window_bits={self.server_bits}")
+            value += b"; server_max_window_bits=%d" % self.server_bits
         if answer_client_bits:
-            parts.append(f"client_max_window_bits={self.client_bits}")
-        return "; ".join(parts).encode()
+            value += b"; client_max_window_bits=%d" % self.client_bits
+        return value
 
 
 def negotiate(offers: Iterable[bytes], settings: Settings | None) -> tuple[Agreed, bytes] | None:
@@ -90,59 +95,47 @@ def parse_extensions(field: bytes) -> list[tuple[str, Params]]:
     malformed data MUST immediately fail the WebSocket connection" (RFC 6455 section 9.1).
     """
     try:
-        return list(_extensions(list(_lexemes(field))))
-    except ValueError:
-        raise HandshakeRefused(400, "Sec-WebSocket-Extensions is malformed") from None
-
-
-def _lexemes(field: bytes) -> Iterator[tuple[str, str]]:
-    text = field.decode("ascii")
-    pos = 0
-    while pos < len(text):
-        match = _LEXEME.match(text, pos)
+        text = field.decode("ascii")
+    except UnicodeDecodeError:
+        raise _malformed() from None
+    found: list[tuple[str, Params]] = []
+    size = len(text)
+    at = _skip_empty(text, 0)
+    if at == size and size and "," not in text:
+        raise _malformed()  # blanks, and no element
+    while at < size:
+        match = _NAME.match(text, at)
         if match is None:
-            raise ValueError(field)
-        separator, token, quoted = match.groups()
-        if separator:
-            yield separator, separator
-        elif token is not None:
-            yield "token", token
-        else:
-            value = re.sub(r"\\(.)", r"\1", quoted)
-            if not is_token(value.encode()):
-                raise ValueError(field)
-            yield "quoted", value
-        pos = match.end()
-    yield "end", ""
+            raise _malformed()
+        name = match[1]
+        at = match.end()
+        params: Params = []
+        while at < size and text[at] == ";":
+            match = _PARAM.match(text, at)
+            if match is None:
+                raise _malformed()
+            key, value, quoted = match.groups()
+            if quoted is not None:
+                value = _ESCAPED.sub(r"\1", quoted)
+                if not is_token(value.encode()):
+                    raise _malformed()
+            params.append((key, value))
+            at = match.end()
+        found.append((name, params))
+        if at < size:
+            if text[at] != ",":
+                raise _malformed()
+            at = _skip_empty(text, at)
+    return found
 
 
-def _extensions(lexemes: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Params]]:
-    rest = iter(lexemes)
-    kind, value = next(rest)
-    while True:
-        while kind == ",":  # empty list elements (RFC 9110 section 5.6.1.2)
-            kind, value = next(rest)
-        if kind == "end":
-            return
-        if kind != "token":
-            raise ValueError(value)
-        name, params = value, []
-        kind, value = next(rest)
-        while kind == ";":
-            kind, key = next(rest)
-            if kind != "token":
-                raise ValueError(key)
-            kind, value = next(rest)
-            given: str | None = None
-            if kind == "=":
-                kind, given = next(rest)
-                if kind not in ("token", "quoted"):
-                    raise ValueError(given)
-                kind, value = next(rest)
-            params.append((key, given))
-        yield name, params
-        if kind not in (",", "end"):
-            raise ValueError(value)
+def _skip_empty(text: str, at: int) -> int:
+    """Where the next element begins; empty ones do not count (RFC 9110 section 5.6.1.2)."""
+    return _EMPTY.match(text, at).end()  # type: ignore[union-attr]
+
+
+def _malformed() -> HandshakeRefused:
+    return HandshakeRefused(400, "Sec-WebSocket-Extensions is malformed")
 
 
 def _answer(params: Params, settings: Settings) -> tuple[Agreed, bytes] | None:

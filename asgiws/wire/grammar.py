@@ -6,32 +6,59 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-#: Every byte that a token may hold (section 5.6.2), for ``bytes.translate``.
-TOKEN_CHARS: Final = b"!#$%&'*+-.^_`|~" + bytes(
+try:
+    import cython
+except ImportError:
+    from . import _nocython as cython
+
+
+def table(chars: bytes) -> bytes:
+    """The set of ``chars`` as ``count`` takes it: 1 at the places of its bytes, else 0."""
+    return bytes(char in chars for char in range(256))
+
+
+def count(text: bytes, chars: bytes) -> int:
+    """How many bytes of ``text`` are in a set, which ``table`` has made."""
+    if cython.compiled:
+        return count_raw(text, len(text), chars)  # type: ignore[name-defined, no-any-return] # noqa: F821
+    return text.translate(chars).count(1)
+
+
+_TOKEN_CHARS: Final = b"!#$%&'*+-.^_`|~" + bytes(
     char for first, last in (b"09", b"AZ", b"az") for char in range(first, last + 1)
 )
 #: A token, as a regular expression.
-TOKEN: Final = f"[{re.escape(TOKEN_CHARS.decode())}]+"
-#: Every byte that a field's value may not hold (section 5.5), for ``bytes.translate``.
-CONTROLS: Final = bytes(char for char in (*range(32), 127) if char != 9)
+TOKEN: Final = f"[{re.escape(_TOKEN_CHARS.decode())}]+"
+#: Every byte that a token may hold (section 5.6.2), a table for ``count``.
+TOKEN_CHARS: Final = table(_TOKEN_CHARS)
+#: Every byte that a field's value may not hold (section 5.5), a table for ``count``.
+CONTROLS: Final = table(bytes(char for char in (*range(32), 127) if char != 9))
 
 
 def is_token(text: bytes) -> bool:
     """Whether ``text`` is a token (section 5.6.2)."""
-    return text != b"" and not text.translate(None, TOKEN_CHARS)
+    return text != b"" and count(text, TOKEN_CHARS) == len(text)
 
 
 def holds_controls(value: bytes) -> bool:
     """Whether a control character other than a tab is in ``value`` (section 5.5)."""
-    return len(value.translate(None, CONTROLS)) != len(value)
+    return count(value, CONTROLS) > 0
 
 
 def elements(values: Iterable[bytes]) -> list[bytes]:
     """The elements of the list that a field's ``values`` make; empty ones do not count (5.6.1)."""
-    items = [item.strip(b" \t") for value in values for item in value.split(b",")]
-    return [item for item in items if item]
+    items: list[bytes] = []
+    for value in values:
+        items += value.split(b",") if b"," in value else (value,)
+    return [element for item in items if (element := item.strip(b" \t"))]
 
 
 def tokens(values: Iterable[bytes]) -> list[bytes]:
     """The ``elements`` in lower case, where they are names that have no case."""
     return [item.lower() for item in elements(values)]
+
+
+def lists(value: bytes, token: bytes) -> bool:
+    """Whether ``token``, which is in lower case, is one of the ``tokens`` of one value."""
+    value = value.lower()
+    return value == token or (token in value and token in tokens((value,)))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
+from binascii import b2a_base64
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from hashlib import sha1
+from typing import Final
 
 from .errors import HandshakeRefused
-from .grammar import elements, is_token, tokens
+from .grammar import count, elements, is_token, lists, table
 
 Headers = Sequence[tuple[bytes, bytes]]  # lower-cased names, in order
 
@@ -37,31 +36,46 @@ _OTHER_VERSION: Final = (
     (b"connection", b"Upgrade, close"),
     (b"sec-websocket-version", b"13"),
 )
-_KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
+# The headers that are looked at here.
+_FIELDS: Final = frozenset(
+    (
+        b"connection",
+        b"content-length",
+        b"sec-websocket-extensions",
+        b"sec-websocket-key",
+        b"sec-websocket-protocol",
+        b"sec-websocket-version",
+        b"transfer-encoding",
+    )
+)
+_KEY_CHARS: Final = table(  # base64
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+)
 
 
-class Request(NamedTuple):
+class Request:
     """A valid request to open a WebSocket.
 
     ``key`` is the client's Sec-WebSocket-Key, ``subprotocols`` those offered, in the
     client's order of preference, ``offers`` the raw Sec-WebSocket-Extensions values.
     """
 
-    key: bytes
-    subprotocols: list[str]
-    offers: list[bytes]
+    __slots__ = ("key", "offers", "subprotocols")
+
+    def __init__(self, key: bytes, subprotocols: list[str], offers: list[bytes]) -> None:
+        self.key = key
+        self.subprotocols = subprotocols
+        self.offers = offers
 
 
-def requested(method: bytes, http_version: bytes, headers: Headers) -> bool:
+def requested(method: bytes, http_version: str, headers: Headers) -> bool:
     """Whether a request asks for a WebSocket at all; if not, it is plain HTTP.
 
     HTTP/1.0 ignores Upgrade (RFC 9110 section 7.8), and only GET opens one.
     """
-    return (
-        method == b"GET"
-        and http_version == b"1.1"
-        and any(name == b"upgrade" and b"websocket" in tokens((value,)) for name, value in headers)
-    )
+    if method != b"GET" or http_version != "1.1":
+        return False
+    return lists(b",".join([v for name, v in headers if name == b"upgrade"]), b"websocket")
 
 
 def check(headers: Headers) -> Request:
@@ -72,29 +86,35 @@ def check(headers: Headers) -> Request:
     """
     fields: dict[bytes, list[bytes]] = {}
     for name, value in headers:
-        fields.setdefault(name, []).append(value)
-    if b"upgrade" not in tokens(fields.get(b"connection", ())):
+        if name in _FIELDS:
+            if name in fields:
+                fields[name].append(value)
+            else:
+                fields[name] = [value]
+    if not lists(b",".join(fields.get(b"connection", ())), b"upgrade"):
         raise HandshakeRefused(400, 'the Connection header must contain "Upgrade"')
-    versions = fields.get(b"sec-websocket-version", [])
-    if versions != [b"13"]:
+    if fields.get(b"sec-websocket-version") != [b"13"]:
         raise HandshakeRefused(426, "only version 13 of WebSocket is supported", _OTHER_VERSION)
     keys = fields.get(b"sec-websocket-key", [])
-    if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
+    if len(keys) != 1 or not _is_key(keys[0]):
         raise HandshakeRefused(400, "Sec-WebSocket-Key must be 16 bytes in base64, once")
-    if b"transfer-encoding" in fields or any(
-        length.strip(b"0") for length in fields.get(b"content-length", ())
-    ):
+    if b"transfer-encoding" in fields or b"".join(fields.get(b"content-length", ())).strip(b"0"):
         raise HandshakeRefused(400, "a request to open a WebSocket must not have a body")
     return Request(
         keys[0],
-        _subprotocols(fields.get(b"sec-websocket-protocol", ())),
+        _subprotocols(fields.get(b"sec-websocket-protocol", [])),
         _offers(fields.get(b"sec-websocket-extensions", [])),
     )
 
 
+def _is_key(value: bytes) -> bool:
+    """Whether it may be 16 bytes in base64."""
+    return len(value) == 24 and value[22:] == b"==" and count(value, _KEY_CHARS) == 22
+
+
 def accept_key(key: bytes) -> bytes:
     """Sec-WebSocket-Accept for a Sec-WebSocket-Key (section 4.2.2, step 5.4)."""
-    return base64.b64encode(hashlib.sha1(key + _GUID).digest())
+    return b2a_base64(sha1(key + _GUID).digest(), newline=False)
 
 
 def response(
@@ -129,10 +149,12 @@ def _subprotocols(values: Sequence[bytes]) -> list[str]:
 
     That each be offered once is the client's duty; nothing goes wrong where it is not.
     """
+    if not values:
+        return []
     if len(values) + sum([value.count(b",") for value in values]) > MAX_SUBPROTOCOLS:
         raise HandshakeRefused(400, "Sec-WebSocket-Protocol has too many elements")
     offered = elements(values)
-    if not all(map(is_token, offered)):
+    if [item for item in offered if not is_token(item)]:
         raise HandshakeRefused(400, "Sec-WebSocket-Protocol must be a list of tokens")
     return [item.decode("ascii") for item in offered]
 

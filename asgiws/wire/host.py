@@ -13,10 +13,15 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Final
 
+from .grammar import count, table
+
 ANY: Final = "*"
 
 _PORT: Final = rb"(?::0*[0-9]{0,5})?"
-_NAME: Final = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+" + _PORT)
+_NAME_CHARS: Final = table(
+    b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+,;="
+)
+_ESCAPE: Final = re.compile(rb"%[0-9A-Fa-f]{2}")
 # An IPv6 address, perhaps with a zone (RFC 6874), or an address of the future.
 _LITERAL: Final = re.compile(
     rb"\[(?:([0-9A-Fa-f:.]+)(?:%25(?:[A-Za-z0-9\-._~]|%[0-9A-Fa-f]{2})+)?"
@@ -28,7 +33,14 @@ _ONE_FORM: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?")
 def is_host(value: bytes) -> bool:
     """Whether ``value`` is a host that is not empty, perhaps with a port (RFC 9110 section 7.2)."""
     if value[:1] != b"[":
-        return _NAME.fullmatch(value) is not None
+        if value and count(value, _NAME_CHARS) == len(value):
+            return True
+        name, _, port = value.partition(b":")
+        if port and (not port.isdigit() or len(port.lstrip(b"0")) > 5):
+            return False
+        if b"%" in name:
+            name = _ESCAPE.sub(b"x", name)
+        return name != b"" and count(name, _NAME_CHARS) == len(name)
     match = _LITERAL.fullmatch(value)
     return match is not None and (match[1] is None or _is_ipv6(match[1].decode()))
 

@@ -51,7 +51,8 @@ def test_a_peer_that_does_nothing_is_cut_off(tls: bool, how: str, package: Modul
     transport = Transport(tls)
     ending = begin(package, transport)
     assert transport.calls == [how]
-    assert ending.interval == 2.0
+    assert ending.interval == package.transport.ending.FIRST_LOOK_SECONDS
+    assert ending.look(ending.interval) == 2.0 - ending.interval
     assert ending.look(1.5) == 0.5
     assert ending.look(2.0) == 0.0
     assert transport.calls == [how, "abort"]

@@ -1,0 +1,8 @@
+# The header of scope.py.
+from asgiws.http.request cimport Request
+
+cdef class Peer:
+    cdef readonly object client, server, proxies
+    cdef public bint secure
+
+cpdef dict http_scope(Request request, Peer peer, str root_path, dict state, notice)

@@ -1,0 +1,25 @@
+# The header of serving.py.
+cdef object partial, time
+
+cdef class DefaultHeaders:
+    cdef object _given
+    cdef bint _date, _server
+    cdef dict _lines
+    cdef bytes _joined
+    cdef double _second
+
+
+cdef class Serving:
+    cdef public object app, loop, state, limits, websockets, hosts, origins, proxies
+    cdef public object notice, admission, ended
+    cdef public DefaultHeaders default_headers
+    cdef public set connections, tasks
+    cdef public int phase
+    cdef set _cancelled
+    cdef list _heads
+
+    cpdef bint full(self) except -1
+    cpdef start(self, scope, receive, send, context, done)
+    cpdef forget(self, connection)
+    cpdef cancel(self, task)
+    cpdef flush_soon(self, exchange)
