@@ -188,6 +188,9 @@ class Child:
 
     def drain(self, now: float, terms: Terms) -> None:
         """Let it end by these terms; a second call only ever makes the end sooner."""
+        if self.state == STARTING:
+            # While it imports the application it hears nothing; this ends it there.
+            self.signal(signal.SIGTERM)
         self.enter(DRAINING, now)
         self.kill_at = min(self.kill_at, now + terms.most_seconds + BLOCKED_SECONDS)
         self.channel.send("drain", terms=terms._asdict())

@@ -178,11 +178,10 @@ class Fleet:
         for other in self.children:
             if other.replaces is child:
                 other.replaces = None
-        if self.ending:
-            if status and was != KILLED:
-                error_log.warning("%s has ended: %s", child, told(status))
-        elif was == DRAINING:
-            level = error_log.warning if status else error_log.debug
+        if self.ending or was == DRAINING:
+            # One that had not started yet has nothing to end.
+            expected = not status or was == KILLED or child.served is None
+            level = error_log.debug if expected else error_log.warning
             level("%s has ended: %s", child, told(status))
         elif child.served is not None:
             self._died(child, status, now)
