@@ -33,6 +33,7 @@ PATIENCE_SECONDS = 0.1  # for calls of the application, before they are cancelle
 BLOCKED_SECONDS = 0.3  # for an event loop that is blocked, when its worker is to end
 REST_SECONDS = 0.5  # after a start, before the interpreter of the next one is started
 HOLD_AGAIN_SECONDS = 5.0  # between two tries to start it
+EXIT_SECONDS = 1.0  # for a process whose event loop is closed
 MOST_SECONDS = 3.0  # for a worker to end, though its event loop runs: lifespan.shutdown
 SETTLED_SECONDS = 10.0  # a watcher that lives longer is one that works
 LONGEST_PAUSE = 30.0
@@ -114,8 +115,11 @@ class OneWorker(Fleet):
         self._end_old(now)
         super().look(now)
         for child in self.children:
-            blocked = child.state == DRAINING and not child.receiver.runs(time.monotonic_ns())
-            if blocked and now - child.since > BLOCKED_SECONDS:
+            if child.state != DRAINING:
+                continue
+            if child.is_over:
+                child.kill_at = min(child.kill_at, now + EXIT_SECONDS)
+            elif now - child.since > BLOCKED_SECONDS and not _runs(child):
                 error_log.warning("%s is blocked: killing it", child)
                 child.kill(now)
         if not self.ending and not self.count(HELD) and self._is_at_rest(now):
@@ -182,6 +186,11 @@ class OneWorker(Fleet):
             error_log.error("%s; waiting for a file to change", message)
 
 
+def _runs(child: Child) -> bool:
+    """Whether its event loop has run lately."""
+    return child.receiver.runs(time.monotonic_ns())
+
+
 class Reloader(Supervisor):
     """Runs the one worker, with the code as it is now, until SIGINT or SIGTERM.
 
@@ -215,10 +224,13 @@ class Reloader(Supervisor):
                 self._watcher.end()
 
     def _open_when_ready(self, now: float) -> None:
+        self._open()  # connections wait for the worker, should it never be ready
+
+    def _open(self) -> None:
+        super()._open()
         if self._given.workers > 1:
             error_log.warning("One worker runs with --reload, not %d", self._given.workers)
         error_log.info("Watching %s for changes", ", ".join(self._watched.directories))
-        self._open()
 
     def _look(self) -> None:
         super()._look()

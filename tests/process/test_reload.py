@@ -386,6 +386,27 @@ class TestOptions:
             program.wait_for_count(READY, 2)
             assert get(program) == "1"
 
+    def test_sigusr2_does_nothing_and_says_so(self) -> None:
+        with serving() as program:
+            program.send(signal.SIGUSR2)
+            program.wait_for_line("With --reload the program is not executed anew by SIGUSR2")
+            assert get(program) == "1"
+
+    def test_a_program_that_is_executed_anew_may_reload_from_then_on(self) -> None:
+        options = Path("pyproject.toml")
+        options.write_text("[tool.asgiws]\nworkers = 2\n")
+        with Program("asgiws", "main:app", "--port", "0", cwd=Path.cwd()) as program:
+            program.wait_until_serving()
+            program.wait_for_count(READY, 2)
+            options.write_text("[tool.asgiws]\nreload = true\n")
+            program.send(signal.SIGUSR2)
+            program.wait_for_line("Watching .* for changes")
+            program.wait_for_count(READY, 3)
+            save(2)
+            wait_for_version(program, "2")
+            assert len(program.wait_for_count("lifespan.shutdown of 1", 3)) == 3
+            assert program.stop() == 0
+
     def test_one_worker_runs_whatever_is_asked_for(self) -> None:
         with serving(WEB_CONCURRENCY="4") as program:
             assert program.wait_for_count("WARNING.*One worker runs with --reload, not 4", 1)
