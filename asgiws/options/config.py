@@ -552,8 +552,9 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
         if not isinstance(config.app, str):
             message = 'each worker imports the application anew: give it as "module:attribute"'
             yield ("workers",), f"--workers {config.workers}: {message}"
-        if os.name != "posix":
-            yield ("workers",), f"--workers {config.workers}: this system cannot hand over sockets"
+    if (config.reload or config.workers > 1) and os.name != "posix":
+        what = "--reload" if config.reload else f"--workers {config.workers}"
+        yield ("reload", "workers"), f"{what}: this system cannot hand over sockets"
     if config.loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
         yield ("loop",), "--loop uvloop: uvloop is not installed (pip install uvloop)"
     if config.ws_deflate_library not in LIBRARIES:

@@ -13,6 +13,7 @@ import json
 import os
 import selectors
 import signal
+import termios
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -38,6 +39,7 @@ MOST_SECONDS = 3.0  # for a worker to end, though its event loop runs: lifespan.
 SETTLED_SECONDS = 10.0  # a watcher that lives longer is one that works
 LONGEST_PAUSE = 30.0
 MOST_NAMED = 3
+TERMINAL = 0  # standard input
 
 
 class Watcher:
@@ -212,6 +214,7 @@ class Reloader(Supervisor):
         self._unwatched_since = time.time()
         self._watch_at = 0.0  # when the next watcher is started
         self._pause = 1.0
+        self._terminal = _terminal()
 
     # The loop.
 
@@ -267,6 +270,14 @@ class Reloader(Supervisor):
             ended = told(self._unwatch())
             error_log.error("What watches the files has ended: %s; starting it again", ended)
 
+    def _forget(self, child: Child) -> None:
+        """A worker has ended, perhaps in a debugger that had changed the terminal."""
+        super()._forget(child)
+        with suppress(OSError, termios.error):  # it is closed, or another session's
+            # In the background it is not ours, and we would be stopped.
+            if self._terminal and os.tcgetpgrp(TERMINAL) == os.getpgrp():
+                termios.tcsetattr(TERMINAL, termios.TCSANOW, self._terminal)
+
     # Orders.
 
     def _restart_for(self, paths: list[str], count: int) -> None:
@@ -313,6 +324,14 @@ class Reloader(Supervisor):
         self._regulate(time.monotonic())
         self._bound.close()
         self._fleet.dismiss(self._now)
+
+
+def _terminal() -> list[Any]:
+    """How the terminal is set up; nothing if there is none."""
+    try:
+        return termios.tcgetattr(TERMINAL)
+    except termios.error:
+        return []
 
 
 def _of_one_worker(config: Config) -> Config:

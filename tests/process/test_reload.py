@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import signal
 import socket
+import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -465,6 +468,41 @@ class TestOptions:
         with Program(*command, cwd=Path("/")) as program:
             assert program.wait_for_end() == 2
             assert program.lines("say with --reload-dir what")
+
+
+class TestTerminal:
+    def test_what_a_killed_debugger_has_done_to_it_is_undone(self) -> None:
+        Path("main.py").write_text(
+            APP.format(version=1).replace(
+                'print("blocks")',
+                "import termios; mode = termios.tcgetattr(0); mode[3] &= ~termios.ECHO; "
+                "termios.tcsetattr(0, termios.TCSANOW, mode); print('raw')",
+            )
+        )
+        ours, theirs = pty.openpty()
+
+        def echoes() -> bool:
+            return bool(termios.tcgetattr(theirs)[3] & termios.ECHO)
+
+        def control() -> None:
+            os.dup2(theirs, 0)
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+        command = ("asgiws", "main:app", "--reload", "--port", "0")
+        with (
+            open(ours, "rb"),
+            open(theirs, "rb"),
+            Program(*command, cwd=Path.cwd(), preexec=control) as program,
+        ):
+            program.wait_until_serving()
+            assert echoes()
+            with Client(program) as client:
+                client.send(request("Host: localhost", target="/blocks"))
+                program.wait_for_line("raw")
+                assert not echoes()
+                save(2)
+                program.wait_for_count(READY, 2)
+            assert echoes()
 
 
 class TestHelpers:
