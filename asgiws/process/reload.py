@@ -246,8 +246,18 @@ class Reloader(Supervisor):
 
     def _watch(self) -> None:
         watched = dataclasses.replace(self._watched, since=self._unwatched_since)
-        watcher = self._watcher = Watcher(watched)
+        try:
+            watcher = self._watcher = Watcher(watched)
+        except OSError as error:
+            self._watch_later()
+            error_log.error("Files cannot be watched for now: %s", error.strerror)
+            return
         self._selector.register(watcher, selectors.EVENT_READ, lambda: self._heed(watcher))
+
+    def _watch_later(self, lived: float = 0.0) -> None:
+        """Start what watches after a pause, which gets longer while it does not live long."""
+        self._pause = 1.0 if lived > SETTLED_SECONDS else min(2 * self._pause, LONGEST_PAUSE)
+        self._watch_at = time.monotonic() + self._pause
 
     def _unwatch(self) -> int:
         watcher, self._watcher = self._watcher, None
@@ -264,9 +274,7 @@ class Reloader(Supervisor):
             elif self._phase == supervisor.SERVING:
                 self._restart_for(line["changed"], line["count"])
         if watcher.over and watcher is self._watcher:
-            lived = time.monotonic() - watcher.started
-            self._pause = 1.0 if lived > SETTLED_SECONDS else min(2 * self._pause, LONGEST_PAUSE)
-            self._watch_at = time.monotonic() + self._pause
+            self._watch_later(time.monotonic() - watcher.started)
             ended = told(self._unwatch())
             error_log.error("What watches the files has ended: %s; starting it again", ended)
 

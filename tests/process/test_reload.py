@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import pty
 import signal
@@ -19,6 +20,7 @@ from websockets.sync.client import connect
 
 import asgiws
 from asgiws.errors import ConfigError
+from asgiws.process import reload
 from asgiws.process.reload import what_to_watch
 
 from ..toolkit.program import Program
@@ -513,6 +515,24 @@ class TestHelpers:
             program.wait_for_line("What watches the files has ended: killed by SIGKILL")
             save(2)
             wait_for_version(program, "2")
+
+    def test_if_it_cannot_be_started_that_is_told_and_tried_later(
+        self, monkeypatch: pytest.MonkeyPatch, log: list[logging.LogRecord]
+    ) -> None:
+        tries = []
+
+        def fails(_watched: object) -> None:
+            tries.append(time.monotonic())
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+
+        monkeypatch.setattr(reload, "Watcher", fails)
+        reloader = reload.Reloader(asgiws.Config("main:app", reload=True))
+        reloader._watch()
+        reloader._selector.close()
+        assert [record.getMessage() for record in log] == [
+            "Files cannot be watched for now: Resource temporarily unavailable"
+        ]
+        assert reloader._watch_at >= tries[0] + 1
 
     def test_what_it_has_to_say_is_in_the_log(self) -> None:
         Path("src").mkdir()
