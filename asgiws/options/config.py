@@ -548,12 +548,12 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     if config.reload and importlib.util.find_spec("watchfiles") is None:
         message = "--reload: watchfiles is not installed (pip install 'asgiws[reload]')"
         yield ("reload",), message
-    if config.workers > 1:
-        if not isinstance(config.app, str):
-            message = 'each worker imports the application anew: give it as "module:attribute"'
-            yield ("workers",), f"--workers {config.workers}: {message}"
-        if os.name != "posix":
-            yield ("workers",), f"--workers {config.workers}: this system cannot hand over sockets"
+    if config.workers > 1 and not isinstance(config.app, str):
+        message = 'each worker imports the application anew: give it as "module:attribute"'
+        yield ("workers",), f"--workers {config.workers}: {message}"
+    if (config.reload or config.workers > 1) and os.name != "posix":
+        what = "--reload" if config.reload else f"--workers {config.workers}"
+        yield ("reload", "workers"), f"{what}: this system cannot hand over sockets"
     if config.loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
         yield ("loop",), "--loop uvloop: uvloop is not installed (pip install uvloop)"
     if config.ws_deflate_library not in LIBRARIES:

@@ -137,6 +137,8 @@ class Fleet:
             self._serve(child, now)
         elif kind == "failed":
             child.failure = message
+        elif kind == "over":
+            child.is_over = True
         elif kind == "retire":
             child.retires = str(message.get("reason"))
         return True

@@ -45,6 +45,7 @@ def main(fd: int) -> None:
         return
     try:
         Worker(spec, channel).run()
+        channel.send("over")
     except StartupError as error:
         channel.send(
             "failed",

@@ -6,11 +6,13 @@ import dataclasses
 import importlib.util
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from asgiws.errors import ConfigError
+from asgiws.options import config as config_module
 from asgiws.options.addresses import Descriptor, Inet, Unix
 from asgiws.options.config import OPTIONS, UVICORN_ONLY, Config
 from asgiws.options.sources import load
@@ -221,6 +223,15 @@ class TestMistakes:
         message = "--reload on the command line: --reload: watchfiles is not installed"
         assert f"{message} (pip install 'asgiws[reload]')" in refused(given, {})
         assert not load({**APP, "reload": False}, {"ASGIWS_RELOAD_DIR": "."}).reload
+
+    @pytest.mark.parametrize("option", ["--reload", "--workers 2"])
+    def test_where_sockets_cannot_be_handed_over_one_process_serves(
+        self, option: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(config_module, "os", SimpleNamespace(name="nt"))
+        given = {"reload": True} if option == "--reload" else {"workers": "2"}
+        wanted = f"{option}: this system cannot hand over sockets"
+        assert wanted in refused({**APP, **given}, {})
 
     def test_to_reload_an_application_its_import_string_is_needed(self) -> None:
         with pytest.raises(ConfigError, match="imports the application anew: give its import"):
