@@ -10,7 +10,7 @@ cdef class DefaultHeaders:
 
 
 cdef class Serving:
-    cdef public object app, loop, state, limits, websockets, hosts, origins, proxies
+    cdef public object app, ended, hosts, limits, loop, origins, proxies, state, websockets
     cdef public DefaultHeaders default_headers
     cdef public set connections, tasks
     cdef public bint draining
@@ -18,6 +18,7 @@ cdef class Serving:
     cdef list _heads
 
     cpdef bint full(self) except -1
+    cpdef forget(self, connection)
     cpdef start(self, scope, receive, send, context, done)
     cpdef cancel(self, task)
     cpdef flush_soon(self, exchange)

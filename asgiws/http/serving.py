@@ -88,6 +88,7 @@ class Serving:
         "connections",
         "default_headers",
         "draining",
+        "ended",
         "hosts",
         "limits",
         "loop",
