@@ -1,4 +1,6 @@
 # The header of serving.py.
+from asgiws.http.heads cimport Llhttp
+
 cdef object partial, time
 
 cdef class DefaultHeaders:
@@ -12,6 +14,7 @@ cdef class DefaultHeaders:
 cdef class Serving:
     cdef public object app, ended, hosts, limits, loop, origins, proxies, state, websockets
     cdef public DefaultHeaders default_headers
+    cdef public Llhttp heads
     cdef public set connections, tasks
     cdef public bint draining
     cdef set _cancelled

@@ -17,6 +17,7 @@ from ..wire.origin import Origins
 from .calling import call
 from .exchange import Exchange
 from .forwarded import Proxies
+from .heads import Llhttp
 
 
 class Limits(NamedTuple):
@@ -89,6 +90,7 @@ class Serving:
         "default_headers",
         "draining",
         "ended",
+        "heads",
         "hosts",
         "limits",
         "loop",
@@ -110,10 +112,12 @@ class Serving:
         origins: Origins,
         proxies: Proxies | None,
         default_headers: DefaultHeaders,
+        heads: Llhttp | None = None,
     ) -> None:
         """``state`` is the lifespan's.
 
         ``hosts`` is None if every host is allowed, ``proxies`` is None if none is believed.
+        ``heads`` reads the heads of requests before h11 does.
         """
         self.app = app
         self.loop = loop
@@ -124,6 +128,7 @@ class Serving:
         self.origins = origins
         self.proxies = proxies
         self.default_headers = default_headers
+        self.heads = heads
         self.connections: set[Any] = set()
         #: called when a connection has ended, if there is somebody who counts them
         self.ended: Callable[[], object] | None = None

@@ -20,6 +20,7 @@ from .._build import build
 from ..errors import ConfigError, StartupError
 from ..http.connection import HTTPProtocol
 from ..http.forwarded import Proxies
+from ..http.heads import parser, reader
 from ..http.serving import DefaultHeaders, Limits, Serving
 from ..log import configure, error_log
 from ..options.config import Config
@@ -149,7 +150,8 @@ class Server:
     def _announce(self) -> None:
         """Connections are accepted: tell it."""
         for url in self.urls:
-            error_log.info("Serving on %s with asgiws, %s (Ctrl-C to stop)", url, build())
+            runs = what_runs(self.config)
+            error_log.info("Serving on %s with asgiws, %s (Ctrl-C to stop)", url, runs)
 
     def _load_app(self) -> Any:
         config = self.config
@@ -229,6 +231,11 @@ class Server:
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is said
 
 
+def what_runs(config: Config) -> str:
+    """The build and the parser of requests, in words."""
+    return f"{build()}, {parser(config.http)}"
+
+
 def urls_of(addresses: list[Any], secure: bool) -> list[str]:
     """The addresses of sockets as URLs."""
     scheme = "https" if secure else "http"
@@ -285,6 +292,7 @@ def _serving(
         Origins(config.ws_origins.split(",")),
         Proxies(config.forwarded_allow_ips) if config.proxy_headers else None,
         DefaultHeaders(config.headers, config.date_header, config.server_header),
+        reader(config.http),
     )
 
 

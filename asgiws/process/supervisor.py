@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from .._build import build
 from ..errors import BindError, StartupError
 from ..log import configure, error_log
 from ..options.config import Config
@@ -24,7 +23,7 @@ from .descriptors import fill_standard_descriptors
 from .dispatch import Dispatcher
 from .drain import INTERRUPTED, TERMINATED, Terms, terms
 from .fleet import Fleet
-from .server import urls_of
+from .server import urls_of, what_runs
 from .sockets import Bound
 
 TICK_SECONDS = 0.1
@@ -141,7 +140,7 @@ class Supervisor:
             error_log.info(
                 "Serving on %s with asgiws, %s, %d %s (Ctrl-C to stop)",
                 url,
-                build(),
+                what_runs(self.config),
                 workers,
                 "worker" if workers == 1 else "workers",
             )
