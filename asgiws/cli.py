@@ -22,8 +22,7 @@ import click
 
 from . import __version__, build
 from .errors import StartupError
-from .http.heads import parser
-from .options.config import OPTIONS, UVICORN_ONLY, uvicorn_only
+from .options.config import OPTIONS, UVICORN_ONLY, parser, uvicorn_only
 from .options.kinds import SWITCH_WORDS, Option, asks_for_nothing
 from .options.sources import load
 from .process import program

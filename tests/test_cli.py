@@ -272,7 +272,7 @@ class TestHelp:
         for flag in ("--config", "--version", "--help"):
             assert f"  {flag} " in sections["Other"]
         assert text.count("Other:\n") == 1
-        assert "--limit-max-requests" not in text
+        assert "--interface" not in text
         assert all(len(line) <= 100 for line in text.splitlines())
 
     def test_the_version_says_what_runs(self) -> None:

@@ -22,6 +22,7 @@ import asgiws
 from asgiws._build import COMPILED_MODULES
 from asgiws.options.config import OPTIONS, UVICORN_ONLY
 
+from .toolkit.raw_http import Client
 from .toolkit.running import running
 
 ROOT = Path(__file__).parent.parent
@@ -63,7 +64,13 @@ def readme_command(name: str) -> str:
 
 class TestSnippets:
     def test_each_of_them_has_a_test_below(self) -> None:
-        assert sorted(snippets()) == ["asgi", "embedding", "fastapi"]
+        assert sorted(snippets()) == [
+            "asgi",
+            "embedding",
+            "fastapi",
+            "fastapi-readiness",
+            "starlette-readiness",
+        ]
         marks = sum(page.read_text("utf-8").count("<!-- snippet:") for page in PAGES)
         assert marks == len(snippets()), "a mark has no Python behind it"
 
@@ -76,6 +83,28 @@ class TestSnippets:
                     websocket.send(text)
                     assert websocket.recv(5) == text
             server.wait_until(lambda: not server.server.serving.tasks)
+
+    @pytest.mark.parametrize("name", ["fastapi-readiness", "starlette-readiness"])
+    def test_readiness_turns_when_the_server_is_about_to_end(
+        self, name: str, package: ModuleType
+    ) -> None:
+        with running(application(name), package=package) as server, Client(server) as client:
+            assert client.get("/ready").status == 200
+            server.server.shutdown(window=60.0, delay=60.0)
+            server.wait_until(lambda: server.server.serving.notice.begun)
+            assert client.get("/ready").status == 503
+            server.shutdown()
+
+    def test_a_websocket_says_good_bye(self, package: ModuleType) -> None:
+        with (
+            running(application("starlette-readiness"), package=package) as server,
+            connect(f"ws://127.0.0.1:{server.port}/echo") as websocket,
+        ):
+            websocket.send("hello")
+            assert websocket.recv(5) == "hello"
+            server.server.shutdown(window=60.0, delay=60.0)
+            assert re.fullmatch(r"this server ends within 1[12]\d s", str(websocket.recv(5)))
+            server.shutdown()
 
     def test_the_plain_application_answers_in_capitals(self, package: ModuleType) -> None:
         with (

@@ -5,7 +5,9 @@ from asgiws.http.scope cimport Peer, http_scope
 from asgiws.http.serving cimport Serving
 
 # The module's constants in C: a name of Python's costs a look-up whenever it is read.
-cdef int HEAD, BODY, RESPONSE, OPENING, CLOSING, HANDED_OVER
+cdef int RETIRING, DRAINING, STOPPING
+cdef int LETS_GO, PENDING, BUSY, RESTING
+cdef int HEAD, BODY, RESPONSE, WAITING, OPENING, CLOSING, HANDED_OVER
 cdef int NOTHING, HEAD_DUE, REQUEST_DUE, BODY_DUE, REST_DUE, DEPARTURE, STREAM_DUE, TOLD_DUE
 cdef int READING_DUE, END_DUE
 cdef int BACKLOG, DRAIN
@@ -29,6 +31,10 @@ cdef class HTTPProtocol:
     cdef _read_head(self)
     cdef _begin(self, Request request)
     cdef _open(self, Request request)
+    cdef _call(self, scope, opening, agreed)
+    cdef _refuse_for_now(self, admission, Request request)
+    cdef _stop_waiting(self)
+    cdef _refuse_opening(self, Py_ssize_t code, str reason)
     cdef _read_body(self)
     cdef _await_response(self)
     cdef _next(self)

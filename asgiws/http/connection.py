@@ -20,6 +20,7 @@ import os
 import socket
 import struct
 from contextvars import copy_context
+from functools import partial
 from typing import Any, Final
 
 try:
@@ -27,13 +28,16 @@ try:
 except ImportError:
     from ..wire import _nocython as cython
 
+from ..asgi import Scope
 from ..errors import RequestRefused
 from ..transport.ending import Ending
 from ..transport.progress import waiting
 from ..websocket.session import Session
+from ..websocket.states import BUSY, LETS_GO, PENDING, RESTING
 from ..wire import deflate, handshake
 from ..wire.errors import HandshakeRefused
 from .access import CLIENT_CLOSED_REQUEST, log_malformed, log_request
+from .admission import Admission, Turn
 from .bodies import SizedBody
 from .exchange import Exchange
 from .heads import head_size
@@ -41,15 +45,16 @@ from .opening import Opening
 from .request import Request, parse
 from .response import Response, error_response
 from .scope import http_scope, peer_of, websocket_scope
-from .serving import Serving
+from .serving import DRAINING, RETIRING, STOPPING, Serving
 
 # What the next bytes are.
 HEAD: Final = 0  # the head of a request; nothing is in progress
 BODY: Final = 1  # its body
 RESPONSE: Final = 2  # the next request; they wait for the response to be complete
-OPENING: Final = 3  # frames; they wait for the handshake to be decided
-CLOSING: Final = 4  # nobody's: they are dropped
-HANDED_OVER: Final = 5  # those of the WebSocket, which has the transport now
+WAITING: Final = 3  # frames; the handshake is in the queue of --limit-handshakes
+OPENING: Final = 4  # frames; they wait for the handshake to be decided
+CLOSING: Final = 5  # nobody's: they are dropped
+HANDED_OVER: Final = 6  # those of the WebSocket, which has the transport now
 
 # What the deadline is for.
 NOTHING: Final = 0
@@ -149,8 +154,8 @@ class HTTPProtocol:
             self._peer.secure = True
         self._context = copy_context()
         self.serving.connections.add(self)
-        if self.serving.draining:
-            self.shutdown()
+        if self.serving.phase >= DRAINING:
+            self._settle()
         else:
             self._expect(HEAD_DUE, self.serving.limits.request_head)
 
@@ -214,12 +219,38 @@ class HTTPProtocol:
 
     # What the server calls.
 
-    def shutdown(self) -> None:
-        """The server stops: serve what has come, and end."""
+    @property
+    def standing(self) -> int:
+        """What a drain sees of it: LETS_GO, PENDING, or BUSY and RESTING if it is an event stream.
+
+        Where idle connections end late every other one is good to wait for: the response
+        may have said that another request may come.
+        """
         exchange = self._exchange
-        if self._state == OPENING:
-            assert self._websocket is not None
-            self._websocket.shutdown()
+        if self._state >= CLOSING:
+            return LETS_GO
+        if exchange is not None and exchange.response.is_endless:
+            return BUSY if self._transport.get_write_buffer_size() else RESTING
+        if self._state in (WAITING, OPENING) or self.serving.phase == RETIRING:
+            return PENDING
+        return LETS_GO
+
+    def shutdown(self, code: cython.Py_ssize_t, reason: str) -> None:
+        """The server drains or stops, as its phase says: serve what has come, and end.
+
+        An event stream ends in either, if its client takes what is written to it.
+        """
+        exchange = self._exchange
+        phase: cython.int = self.serving.phase
+        if phase < STOPPING and self.standing >= BUSY:
+            if not self.write_paused:
+                self._wrote = False
+                self._expect(STREAM_DUE, 0.0)
+        elif phase == RETIRING:
+            pass  # its own deadline runs, and its next response says that it closes
+        elif self._state == WAITING or self._state == OPENING:
+            if phase == STOPPING:
+                self._refuse_opening(code, reason)
         elif self._state == HEAD:
             self._settle()
         elif exchange is None:
@@ -258,7 +289,7 @@ class HTTPProtocol:
                 self.close()
             else:
                 if buffer:
-                    if not self._searched and not self.serving.draining:
+                    if not self._searched and self.serving.phase < DRAINING:
                         self._expect(HEAD_DUE, limits.request_head)
                     self._searched = max(1, len(buffer) - 3)
                 return
@@ -274,7 +305,9 @@ class HTTPProtocol:
         ):
             self._open(request)
         else:
-            scope = http_scope(request, self._peer, serving.limits.root_path, serving.state)
+            scope = http_scope(
+                request, self._peer, serving.limits.root_path, serving.state, serving.notice
+            )
             response = Response(
                 request.method, request.http_version, request.keep_alive, serving.default_headers
             )
@@ -300,7 +333,7 @@ class HTTPProtocol:
         """Give a request to open a WebSocket to the application (RFC 6455 section 4.2)."""
         serving = self.serving
         pulse = serving.websockets
-        if serving.draining:
+        if serving.phase == STOPPING:
             self._refuse(request, 503)
             return
         try:
@@ -311,18 +344,68 @@ class HTTPProtocol:
             return
         agreed, extensions = answer or (None, None)
         scope = websocket_scope(
-            request, self._peer, serving.limits.root_path, serving.state, checked.subprotocols
+            request,
+            self._peer,
+            serving.limits.root_path,
+            serving.state,
+            serving.notice,
+            checked.subprotocols,
         )
         if not serving.origins.allow(request.headers, scope["scheme"] == "wss"):
             self._respond(request.method, 403, "pages of this Origin may not open WebSockets here")
             log_request(scope["client"], request, 403)
             return
         opening = Opening(self, serving, request, checked, extensions, scope["client"])
-        self._websocket = websocket = Session(pulse, opening, agreed)
+        admission = serving.admission
+        if admission is None or admission.take():
+            self._call(scope, opening, agreed)
+        elif admission.wait(self, partial(self._admit, admission, request, scope, opening, agreed)):
+            self._state = WAITING
+        else:
+            self._refuse_for_now(admission, request)
+
+    def _admit(
+        self,
+        admission: Admission,
+        request: Request,
+        scope: Scope,
+        opening: Opening,
+        agreed: Any,
+        admitted: bool,
+    ) -> None:
+        """A handshake has waited for its turn."""
+        if self._state != WAITING:
+            return  # the client has left
+        if admitted and self.serving.phase < STOPPING:
+            self._call(scope, opening, agreed)
+        else:
+            self._refuse_for_now(admission, request)
+
+    def _refuse_for_now(self, admission: Admission, request: Request) -> None:
+        """More handshakes come than --limit-handshakes lets begin."""
+        seconds = admission.retry_after()
+        self._refuse(request, 503, headers=[(b"retry-after", b"%d" % seconds)])
+
+    def _call(self, scope: Scope, opening: Opening, agreed: Any) -> None:
+        """Call the application for a WebSocket; its deadlines begin."""
+        serving = self.serving
+        self._websocket = websocket = Session(serving.websockets, opening, agreed)
         self._state = OPENING
         serving.start(
             scope, websocket.receive, websocket.send, self._context.copy(), websocket.app_done
         )
+
+    def _refuse_opening(self, code: cython.Py_ssize_t, reason: str) -> None:
+        """The server stops: refuse a handshake that is undecided."""
+        if self._websocket is not None:
+            self._websocket.shutdown(code, reason)
+        elif turn := self._stop_waiting():
+            turn(False)
+
+    def _stop_waiting(self) -> Turn | None:
+        """Leave the queue of handshakes."""
+        admission = self.serving.admission
+        return None if admission is None else admission.leave(self)
 
     def _read_body(self) -> None:
         exchange = self._exchange
@@ -434,10 +517,11 @@ class HTTPProtocol:
         assert exchange is not None
         body = exchange.request.body
         response = exchange.response
-        if self.serving.draining or exchange.waits_for_body:
+        phase: cython.int = self.serving.phase
+        if phase or exchange.waits_for_body:
             # A client that saw no 100 Continue may send its body or not.
             response.keep_alive = False
-            if self.serving.draining and not final:
+            if phase == STOPPING and not final:
                 self._expect(STREAM_DUE, STREAM_SECONDS)
         elif final and isinstance(body, SizedBody) and body.left > DRAIN:
             response.keep_alive = False
@@ -507,7 +591,7 @@ class HTTPProtocol:
         self._leave()
         self._state = CLOSING
         self._buffer.clear()
-        soon = self.serving.draining and not speaking
+        soon = self.serving.phase >= DRAINING and not speaking
         self._ending = Ending(
             self._transport,
             self.loop.time(),
@@ -555,6 +639,8 @@ class HTTPProtocol:
 
     def _leave(self) -> None:
         """The client has left, or must be treated so: tell whoever is concerned."""
+        if self._state == WAITING:
+            self._stop_waiting()
         if self._exchange is not None:
             self._exchange.leave()
         if self._websocket is not None:
@@ -597,7 +683,7 @@ class HTTPProtocol:
             return  # whether the client reads is what matters
         self._due = NOTHING
         if state == HEAD:
-            if serving.draining:
+            if serving.phase >= DRAINING:
                 fresh = self._fresh or self._searched
                 self._expect(REQUEST_DUE, FIRST_REQUEST_SECONDS if fresh else ARRIVED_SECONDS)
             else:
@@ -606,7 +692,7 @@ class HTTPProtocol:
             pass  # a handshake, whose deadline is the WebSocket's
         elif exchange.response.complete:
             self._expect(REST_DUE, serving.limits.keep_alive)
-        elif serving.draining and exchange.response.is_stream:
+        elif serving.phase == STOPPING and exchange.response.is_stream:
             self._wrote = False
             self._expect(STREAM_DUE, 0.0 if exchange.response.is_event_stream else STREAM_SECONDS)
         elif state == RESPONSE:

@@ -9,7 +9,6 @@ disagree: a head has one meaning, whatever is installed.
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Callable
 from typing import Any, Final
@@ -60,16 +59,9 @@ def head_size(buffer: bytearray, searched: int, limit: int) -> int:
     return 0
 
 
-def parser(name: str) -> str:
-    """The parser that ``auto``, or one of the names itself, stands for."""
-    if name != "auto":
-        return name
-    return "h11" if importlib.util.find_spec("httptools") is None else "httptools"
-
-
 def reader(name: str) -> Llhttp | None:
-    """What ``read_head`` is to try first, by the name of a parser."""
-    if parser(name) == "h11":
+    """What ``read_head`` is to try first, by the name of a parser: h11 or httptools."""
+    if name == "h11":
         return None
     import httptools
 

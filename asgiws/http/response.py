@@ -226,6 +226,11 @@ class Response:
         return parts
 
     @property
+    def is_endless(self) -> bool:
+        """Whether it is an event stream that has begun and goes on."""
+        return self.is_event_stream and self.begun and not self.complete
+
+    @property
     def is_stream(self) -> bool:
         """Whether it has begun and may end at any time: no length was declared."""
         return self.begun and (self._framing == CHUNKED or self._framing == CLOSE)

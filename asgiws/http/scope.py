@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from ..asgi import Scope
 from .forwarded import Address, Proxies, forwarded
+from .notice import EXTENSION, DrainNotice
 from .request import Request
 
 Server = tuple[str, int | None]
@@ -63,7 +64,9 @@ def shown(client: Address | None) -> str:
     return f"{client[0]}:{client[1]}" if client else "-"
 
 
-def http_scope(request: Request, peer: Peer, root_path: str, state: dict[str, Any]) -> Scope:
+def http_scope(
+    request: Request, peer: Peer, root_path: str, state: dict[str, Any], notice: DrainNotice
+) -> Scope:
     """The scope of an HTTP request; ``state`` is copied."""
     raw_path, _, query_string = request.target.partition(b"?")
     path = raw_path.decode("ascii")
@@ -90,19 +93,24 @@ def http_scope(request: Request, peer: Peer, root_path: str, state: dict[str, An
         "query_string": query_string,
         "headers": request.headers,
         "state": state.copy(),
-        "extensions": {},
+        "extensions": {EXTENSION: notice},
     }
 
 
 def websocket_scope(
-    request: Request, peer: Peer, root_path: str, state: dict[str, Any], subprotocols: list[str]
+    request: Request,
+    peer: Peer,
+    root_path: str,
+    state: dict[str, Any],
+    notice: DrainNotice,
+    subprotocols: list[str],
 ) -> Scope:
     """The scope of a WebSocket; ``state`` is copied."""
-    scope = http_scope(request, peer, root_path, state)
+    scope = http_scope(request, peer, root_path, state, notice)
     del scope["method"]
     scope["type"] = "websocket"
     scope["asgi"] = {"version": "3.0", "spec_version": WEBSOCKET_SPEC}
     scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
     scope["subprotocols"] = subprotocols
-    scope["extensions"] = {"websocket.http.response": {}}
+    scope["extensions"]["websocket.http.response"] = {}
     return scope

@@ -12,16 +12,18 @@ cdef class DefaultHeaders:
 
 
 cdef class Serving:
-    cdef public object app, ended, hosts, limits, loop, origins, proxies, state, websockets
+    cdef public object admission, app, ended, hosts, limits, loop, notice, origins, proxies
+    cdef public object state, websockets
     cdef public DefaultHeaders default_headers
     cdef public Llhttp heads
     cdef public set connections, tasks
-    cdef public bint draining
+    cdef public int phase
     cdef set _cancelled
     cdef list _heads
 
     cpdef bint full(self) except -1
     cpdef forget(self, connection)
     cpdef start(self, scope, receive, send, context, done)
+    cpdef forget(self, connection)
     cpdef cancel(self, task)
     cpdef flush_soon(self, exchange)

@@ -8,16 +8,24 @@ from contextvars import Context
 from email.utils import formatdate
 from functools import partial
 from time import time
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ..asgi import ASGIApp, Receive, Scope, Send
 from ..websocket.pulse import Pulse
 from ..wire.host import Hosts
 from ..wire.origin import Origins
+from .admission import Admission
 from .calling import call
 from .exchange import Exchange
 from .forwarded import Proxies
 from .heads import Llhttp
+from .notice import DrainNotice
+
+# Whether the server is about to end, in this order.
+SERVING: Final = 0
+RETIRING: Final = 1  # responses say that the connection closes; idle ones end late
+DRAINING: Final = 2  # idle connections end; handshakes are still decided, streams go on
+STOPPING: Final = 3  # no handshake is begun, streams end
 
 
 class Limits(NamedTuple):
@@ -77,24 +85,27 @@ class Serving:
     """One application on one event loop, and everything that is alive in it.
 
     ``connections`` holds every open connection, HTTP and WebSocket alike (anything
-    with a ``shutdown()`` and an ``abort()``), ``tasks`` every running call of the
-    application. An object leaves its set when it ends, never earlier: when both are
-    empty the server is drained. ``draining``: the shutdown has begun.
+    with a ``shutdown(code, reason)``, an ``abort()`` and a ``standing``, one of
+    websocket.states), ``tasks`` every running call of the application. An object leaves
+    its set when it ends, never earlier: when both are empty the server is drained.
+    ``phase`` is one of SERVING, RETIRING, DRAINING and STOPPING.
     """
 
     __slots__ = (
         "_cancelled",
         "_heads",
+        "admission",
         "app",
         "connections",
         "default_headers",
-        "draining",
         "ended",
         "heads",
         "hosts",
         "limits",
         "loop",
+        "notice",
         "origins",
+        "phase",
         "proxies",
         "state",
         "tasks",
@@ -112,12 +123,15 @@ class Serving:
         origins: Origins,
         proxies: Proxies | None,
         default_headers: DefaultHeaders,
+        notice: DrainNotice,
+        admission: Admission | None = None,
         heads: Llhttp | None = None,
     ) -> None:
-        """``state`` is the lifespan's.
+        """``state`` is the lifespan's, ``notice`` what all scopes tell of the drain.
 
-        ``hosts`` is None if every host is allowed, ``proxies`` is None if none is believed.
-        ``heads`` reads the heads of requests before h11 does.
+        ``hosts`` is None if every host is allowed, ``proxies`` is None if none is believed,
+        ``admission`` is None if handshakes begin as they come. ``heads`` reads the heads of
+        requests before h11 does.
         """
         self.app = app
         self.loop = loop
@@ -128,12 +142,14 @@ class Serving:
         self.origins = origins
         self.proxies = proxies
         self.default_headers = default_headers
+        self.notice = notice
+        self.admission = admission
         self.heads = heads
         self.connections: set[Any] = set()
         #: called when a connection has ended, if there is somebody who counts them
         self.ended: Callable[[], object] | None = None
         self.tasks: set[asyncio.Task[None]] = set()
-        self.draining = False
+        self.phase = SERVING
         self._cancelled: set[asyncio.Task[None]] = set()
         self._heads: list[Exchange] = []
 
@@ -188,3 +204,21 @@ class Serving:
         self._heads = []
         for exchange in heads:
             exchange.flush_head()
+
+
+class Counting(Serving):
+    """The same, with every call of the application counted."""
+
+    count: Callable[[], object]
+
+    def start(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        context: Context,
+        done: Callable[[Any], object],
+    ) -> asyncio.Task[None]:
+        """Call ``count`` and then the application."""
+        self.count()
+        return super().start(scope, receive, send, context, done)

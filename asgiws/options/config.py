@@ -30,6 +30,8 @@ from .kinds import (
     asks_for_nothing,
     bind_addresses,
     choice,
+    close_code,
+    close_reason,
     convert,
     directory,
     file,
@@ -375,12 +377,59 @@ class Config:
         whole(1, none=True),
         "Most connections or running requests; beyond it the answer is 503.",
     )
+    limit_handshakes: int | None = option(
+        None,
+        LIMITS,
+        whole(1, none=True),
+        "Most WebSocket handshakes that begin in a second, all workers together; as many wait, "
+        "and beyond it the answer is 503 with Retry-After.",
+    )
+    limit_max_requests: int | None = option(
+        None,
+        LIMITS,
+        whole(1, none=True),
+        "Requests and WebSockets after which the server drains and ends, or a worker is replaced.",
+    )
+    limit_max_requests_jitter: int = option(
+        0,
+        LIMITS,
+        whole(0),
+        "How many more requests it may be, by chance, so that workers do not end together.",
+    )
+    limit_max_age: float | None = option(
+        None,
+        LIMITS,
+        seconds(none=True),
+        "Age at which the server drains and ends, or a worker is replaced, and by chance up to "
+        "a tenth more.",
+    )
     timeout_graceful_shutdown: float = option(
         10.0,
         LIMITS,
         seconds(zero=True),
-        "How long a shutdown waits for what still runs before cancelling it.",
+        "How long a shutdown waits for what still runs before cancelling it, counted from the "
+        "end of --drain-window.",
         nothing=(None,),
+    )
+    drain_delay: float = option(
+        0.0,
+        LIMITS,
+        seconds(zero=True),
+        "How long SIGTERM lets connections be accepted while the application can already tell "
+        "that it drains (scope['extensions']['asgiws.drain']).",
+    )
+    drain_window: float | None = option(
+        None,
+        LIMITS,
+        seconds(zero=True),
+        "Time over which WebSockets and event streams are closed evenly when the server drains.",
+        shown="3 on SIGTERM, 10 where a worker is replaced",
+    )
+    drain_code: int = option(
+        1012, LIMITS, close_code(), "Close code of WebSockets when the server drains."
+    )
+    drain_reason: str = option(
+        "", LIMITS, close_reason(), "Reason that goes with it, 123 bytes of UTF-8 at most."
     )
 
     proxy_headers: bool = option(
@@ -530,6 +579,13 @@ _BY_KEY = {declared.key.replace("-", "_"): declared for declared in OPTIONS}
 _BY_KEY |= BY_NAME
 
 
+def parser(name: str) -> str:
+    """What ``--http`` stands for: h11 or httptools."""
+    if name != "auto":
+        return name
+    return "h11" if importlib.util.find_spec("httptools") is None else "httptools"
+
+
 class Foreign(NamedTuple):
     """An option of uvicorn's that asgiws has not.
 
@@ -542,8 +598,6 @@ class Foreign(NamedTuple):
 
 
 UVICORN_ONLY = {
-    "limit-max-requests": Foreign(),
-    "limit-max-requests-jitter": Foreign(nothing=(0,)),
     "http2": Foreign("it speaks HTTP/1.1", (False,)),
     "ws": Foreign("it has a WebSocket implementation of its own and needs no choice", ("auto",)),
     "interface": Foreign("it serves ASGI 3 applications", ("auto", "asgi3")),

@@ -17,6 +17,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..text import clip, printable
+from ..wire.errors import MAX_REASON_BYTES, may_be_sent
 from ..wire.grammar import holds_controls, is_token
 from ..wire.handshake import OWN_HEADERS
 from ..wire.host import Hosts
@@ -93,6 +94,30 @@ def seconds(*, zero: bool = False, none: bool = False) -> Kind:
     expects = f"a number of seconds{', 0 or more' if zero else ' above 0'}"
     expects += ", or none" if none else ""
     return Kind(expects, "SECONDS", check, float, none=none)
+
+
+def close_code() -> Kind:
+    """A close code that may be sent (RFC 6455 section 7.4)."""
+
+    def check(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not may_be_sent(value):
+            raise ValueError
+        return int(value)
+
+    expects = "a close code: 1000 to 1003, 1007 to 1014 or 3000 to 4999"
+    return Kind(expects, "CODE", check, int)
+
+
+def close_reason() -> Kind:
+    """Text that fits into a close frame beside its code (RFC 6455 section 5.5)."""
+
+    def check(value: object) -> str:
+        reason = text().check(value)
+        if len(reason.encode()) > MAX_REASON_BYTES:
+            raise Unfit(f"must be at most {MAX_REASON_BYTES} bytes long in UTF-8")
+        return str(reason)
+
+    return Kind("text", "TEXT", check)
 
 
 def text(expects: str = "text", metavar: str = "TEXT", pattern: str = ".*") -> Kind:

@@ -6,11 +6,12 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
 from ..options.config import Config
-from . import channel, inbox
-from .board import DEBUGGED, Board
+from . import inbox
+from .board import DEBUGGED, Board, Seat
+from .channel import Channel, pair
 from .dispatch import Receiver
 from .drain import Terms
 from .spawning import PROBE, Spec, spawn
@@ -36,20 +37,24 @@ class Child:
 
     def __init__(
         self,
-        config: Config,
-        addresses: list[Any],
-        board: Board,
         place: int,
         number: int,
+        pid: int,
+        seat: Seat,
+        receiver: Receiver,
+        channel: Channel,
         generation: int,
         now: float,
-        replaces: Child | None = None,
     ) -> None:
-        """Start it; ``place`` is that of its seat. Raises ConfigError and OSError."""
+        """``place`` is that of its ``seat``; it is starting."""
         self.place = place
         self.number = number
+        self.pid = pid
+        self.seat = seat
+        self.receiver = receiver
+        self.channel = channel
         self.generation = generation
-        self.replaces = replaces
+        self.replaces: Child | None = None
         self.retires = ""
         self.state = STARTING
         self.since = now  # when it came into its state
@@ -59,14 +64,27 @@ class Child:
         self.failure: dict[str, Any] = {}  # why it could not start, in its own words
         self._beat = 0
         self._probed = False
-        self.seat = board.seat(place)
-        self.seat.clear()
+
+    @classmethod
+    def start(
+        cls,
+        config: Config,
+        addresses: list[Any],
+        board: Board,
+        place: int,
+        number: int,
+        generation: int,
+        now: float,
+    ) -> Self:
+        """Start one. Raises ConfigError and OSError."""
+        seat = board.seat(place)
+        seat.clear()
         near, far = inbox.pair()
-        self.receiver = Receiver(self.seat, near, far)
-        self.channel, theirs = channel.pair()
+        receiver = Receiver(seat, near, far)
+        ours, theirs = pair()
         try:
             with theirs:
-                self.pid = spawn(
+                pid = spawn(
                     Spec(
                         number,
                         place,
@@ -80,8 +98,55 @@ class Child:
                     )
                 )
         except BaseException:
-            self.close()
+            receiver.close()
+            ours.close()
             raise
+        return cls(place, number, pid, seat, receiver, ours, generation, now)
+
+    @classmethod
+    def taken_over(cls, state: dict[str, Any], board: Board, now: float) -> Self:
+        """One that the program before this one has started; ``state`` is its ``handed_over``."""
+        seat = board.seat(state["place"])
+        receiver = Receiver(seat, inbox.adopt(state["near"]), inbox.adopt(state["far"]))
+        child = cls(
+            state["place"],
+            state["number"],
+            state["pid"],
+            seat,
+            receiver,
+            Channel.adopt(state["channel"]),
+            state["generation"],
+            now,
+        )
+        child.enter(state["state"], now)
+        if state["kill_in"] is not None:
+            child.kill_at = now + state["kill_in"]
+        for fd in child.descriptors:
+            os.set_inheritable(fd, False)
+        return child
+
+    def handed_over(self, now: float) -> dict[str, Any]:
+        """What the next program must know of it. All of it can be JSON."""
+        return {
+            "place": self.place,
+            "number": self.number,
+            "pid": self.pid,
+            "generation": self.generation,
+            "state": self.state,
+            "kill_in": None if self.kill_at == NEVER else self.kill_at - now,
+            "near": self.receiver.near.fileno(),
+            "far": self.receiver.far.fileno(),
+            "channel": self.channel.fileno(),
+        }
+
+    @property
+    def descriptors(self) -> list[int]:
+        """Those that the next program must inherit."""
+        return [
+            self.receiver.near.fileno(),
+            self.receiver.far.fileno(),
+            self.channel.fileno(),
+        ]
 
     def __str__(self) -> str:
         return f"Worker {self.number} (pid {self.pid})"
@@ -111,6 +176,9 @@ class Child:
 
     def drain(self, now: float, terms: Terms) -> None:
         """Let it end by these terms; a second call only ever makes the end sooner."""
+        if self.state == STARTING:
+            # While it imports the application it hears nothing; this ends it there.
+            self.signal(signal.SIGTERM)
         self.enter(DRAINING, now)
         self.kill_at = min(self.kill_at, now + terms.most_seconds + BLOCKED_SECONDS)
         self.channel.send("drain", terms=terms._asdict())

@@ -1,23 +1,54 @@
-"""The terms by which connections end."""
+"""The end of all connections of one event loop: paced, asked for, waited for, cut.
+
+In this order: accepting goes on for a while if that is asked for, and the application
+can know already; accepting stops; over the window WebSockets and event streams are
+closed evenly, in small steps; after the window whatever is left is asked to end, and has
+as long as the patience lasts; then it is cancelled and cut, and abandoned if it goes on.
+
+A step waits for nobody: what it tells to end has its own deadlines, those of every end.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
+from ..http.serving import DRAINING, RETIRING, STOPPING, Serving
+from ..log import error_log
 from ..options.config import Config
+from ..websocket.states import BUSY, LETS_GO, RESTING
+from ..wire.errors import SERVICE_RESTART
+from .arrivals import Arrivals
 
-TERMINATED = "terminated"
-INTERRUPTED = "interrupted"
-REPLACED = "replaced"
-RELOADED = "reloaded"
+STEP_SECONDS = 0.1  # between two steps of a window, half as much more or less
+LEAST = 20  # so many a step closes of a window that nobody asked for
+CANCEL_SECONDS = 1.0  # for what was cancelled when the patience had ended
+POLL_SECONDS = 0.02
+
+# Why it ends.
+TERMINATED = "terminated"  # SIGTERM: the whole program
+INTERRUPTED = "interrupted"  # Ctrl-C: somebody waits for it
+REPLACED = "replaced"  # another worker takes its place
+RELOADED = "reloaded"  # the same, for the sake of new code
+
+DEFAULT_WINDOWS = {TERMINATED: 3.0, INTERRUPTED: 0.0, REPLACED: 10.0, RELOADED: 0.0}
 
 
 class Terms(NamedTuple):
-    """How an end goes; all times in seconds."""
+    """How an end goes; all times in seconds.
+
+    ``window``: over which WebSockets and event streams are closed, with ``code`` and
+    ``reason``. ``patience``: how long what is left may take after the window. ``delay``:
+    how long accepting goes on first. ``late``: idle HTTP connections stay until their own
+    timeout or the end of the window. ``drawn_out``: the window is as long as it is,
+    however few there are to close. ``final``: none takes the place of this server.
+    """
 
     window: float
     patience: float
-    code: int = 1012
+    code: int = SERVICE_RESTART
     reason: str = ""
     delay: float = 0.0
     late: bool = False
@@ -26,8 +57,189 @@ class Terms(NamedTuple):
 
     @property
     def most_seconds(self) -> float:
-        return self.delay + self.window + 2 * self.patience + 1.0
+        """How long such an end, and lifespan.shutdown, take if the event loop is not blocked."""
+        return self.delay + self.window + 2 * self.patience + CANCEL_SECONDS
 
 
 def terms(config: Config, why: str) -> Terms:
-    return Terms(window=0.0, patience=config.timeout_graceful_shutdown)
+    """The terms of an end that comes by ``why``: TERMINATED, INTERRUPTED, REPLACED, RELOADED."""
+    replaced = why == REPLACED
+    asked = config.drain_window if why in (TERMINATED, REPLACED) else None
+    return Terms(
+        window=DEFAULT_WINDOWS[why] if asked is None else asked,
+        patience=config.timeout_graceful_shutdown,
+        code=config.drain_code,
+        reason=config.drain_reason,
+        delay=config.drain_delay if why == TERMINATED else 0.0,
+        late=replaced,
+        drawn_out=asked is not None,
+        final=why in (TERMINATED, INTERRUPTED),
+    )
+
+
+class Drain:
+    """Ends what is alive in ``serving``, and what is among the ``arrivals``.
+
+    ``asked`` is set when it is to begin.
+    """
+
+    def __init__(self, serving: Serving, arrivals: Arrivals) -> None:
+        self._serving = serving
+        self._arrivals = arrivals
+        self._loop = serving.loop
+        self.asked = asyncio.Event()
+        self._terms = Terms(0.0, 0.0)
+        self._stops_at = self._window_ends_at = 0.0
+
+    def ask(self, terms: Terms) -> None:
+        """Begin; once more it can only end sooner. To be called in the event loop."""
+        stops_at = self._loop.time() + terms.delay
+        window_ends_at = stops_at + terms.window
+        before = self._terms
+        if self.asked.is_set():
+            stops_at = min(stops_at, self._stops_at)
+            window_ends_at = min(window_ends_at, self._window_ends_at)
+            terms = before._replace(
+                patience=min(terms.patience, before.patience),
+                drawn_out=terms.drawn_out and before.drawn_out,
+                late=terms.late and before.late,
+                final=terms.final or before.final,
+            )
+        self._terms = terms
+        self._stops_at = stops_at
+        self._window_ends_at = window_ends_at
+        self._serving.notice.begin(window_ends_at - self._loop.time(), terms.final)
+        self.asked.set()
+
+    @property
+    def patience(self) -> float:
+        """That of the terms; 0 before it is asked."""
+        return self._terms.patience
+
+    async def delay(self) -> None:
+        """Wait until accepting is to stop: that is the caller's to do, before ``run``."""
+        if self._stops_at > self._loop.time():
+            error_log.info("Draining: connections are still accepted")
+            await self._until(lambda: self._stops_at, lambda: False)
+
+    async def run(self) -> None:
+        """End the connections, all at once and without patience if nobody has asked."""
+        if not self.asked.is_set():
+            self.ask(self._terms)
+        await self._window()
+        await self._stop()
+
+    async def _window(self) -> None:
+        """Close WebSockets and event streams evenly."""
+        serving = self._serving
+        if self._loop.time() >= self._window_ends_at or self._is_over():
+            return
+        if self._terms.drawn_out or self._alive() > LEAST:
+            error_log.info("Closing %d connections over %g s", self._alive(), self._terms.window)
+        next_step = 0.0
+        late = None
+        while (now := self._loop.time()) < self._window_ends_at:
+            if self._terms.late is not late:
+                late = self._terms.late
+                serving.phase = RETIRING if late else DRAINING
+                self._tell(c for c in tuple(serving.connections) if c.standing < BUSY)
+            if now >= next_step:
+                next_step = now + STEP_SECONDS * random.uniform(0.5, 1.5)
+                self._step(next_step - now, self._window_ends_at - now)
+            if self._is_over() or not (self._terms.drawn_out or self._holds()):
+                return
+            await asyncio.sleep(min(POLL_SECONDS, self._window_ends_at - now))
+
+    def _step(self, seconds: float, left: float) -> None:
+        """Close the share of those that are left which falls to the next ``seconds``."""
+        resting = []
+        busy = []
+        for connection in self._serving.connections:
+            standing = connection.standing
+            if standing == RESTING:
+                resting.append(connection)
+            elif standing == BUSY:
+                busy.append(connection)
+        paced = len(resting) + len(busy)
+        number = int(paced * min(1.0, seconds / left) + random.random())
+        if not self._terms.drawn_out:
+            number = max(number, LEAST)
+        for those in (resting, busy):
+            # Which of them is left to chance: those that came together do not come back so.
+            told = random.sample(those, min(number, len(those)))
+            number -= len(told)
+            self._tell(told)
+
+    async def _stop(self) -> None:
+        """Let go of what is left: ask, wait, cancel, abandon."""
+        serving = self._serving
+        serving.phase = STOPPING
+        if self._is_over():
+            return
+        error_log.info(
+            "Waiting for %d connections and %d calls of the application to end",
+            self._alive(),
+            len(serving.tasks),
+        )
+        self._tell(tuple(serving.connections))
+        ended_at = self._loop.time()
+        if await self._until(lambda: ended_at + self._terms.patience, self._is_over):
+            return
+        left = tuple(serving.tasks)
+        if left:
+            error_log.warning(
+                "Cancelling %d calls of the application after %g s",
+                len(left),
+                self._terms.patience,
+            )
+        for task in left:
+            serving.cancel(task)
+        for connection in tuple(serving.connections):
+            _abort(connection)
+        self._arrivals.abort()
+        cut_at = self._loop.time()
+        over = await self._until(lambda: cut_at + CANCEL_SECONDS, self._is_over)
+        if not over and serving.tasks:
+            error_log.error("Abandoning %d calls of the application that go on", len(serving.tasks))
+            for task in serving.tasks:
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is said
+
+    # What it sees.
+
+    def _alive(self) -> int:
+        return len(self._serving.connections) + len(self._arrivals)
+
+    def _is_over(self) -> bool:
+        return not self._serving.tasks and not self._alive()
+
+    def _holds(self) -> bool:
+        """Whether anybody gains by a window that goes on."""
+        return len(self._arrivals) > 0 or any(
+            connection.standing != LETS_GO for connection in self._serving.connections
+        )
+
+    def _tell(self, connections: Iterable[Any]) -> None:
+        for connection in connections:
+            try:
+                connection.shutdown(self._terms.code, self._terms.reason)
+            except Exception:
+                # The others are told all the same.
+                error_log.exception("A connection does not end as it should: cutting it off")
+                _abort(connection)
+
+    async def _until(self, deadline: Callable[[], float], over: Callable[[], bool]) -> bool:
+        """Wait until it is ``over``, or the ``deadline`` has come; whether it is over."""
+        while not over():
+            left = deadline() - self._loop.time()
+            # Without patience, too, who is told may react.
+            await asyncio.sleep(min(POLL_SECONDS, left) if left > 0 else POLL_SECONDS)
+            if self._loop.time() >= deadline():
+                return over()
+        return True
+
+
+def _abort(connection: Any) -> None:
+    try:
+        connection.abort()
+    except Exception:
+        error_log.exception("A connection cannot be cut off")

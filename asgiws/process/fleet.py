@@ -28,11 +28,18 @@ class Fleet:
     supervisor itself does, so that no delay of ours is held against a worker.
     """
 
-    def __init__(self, config: Config, addresses: list[Any], dispatcher: Dispatcher) -> None:
+    def __init__(
+        self,
+        config: Config,
+        addresses: list[Any],
+        dispatcher: Dispatcher,
+        board: Board | None = None,
+    ) -> None:
+        """``board`` is that of the program before this one, if there was one."""
         self.config = config
         self.addresses = addresses
         self.wanted = config.workers
-        self.board = Board()
+        self.board = Board() if board is None else board
         self.children: list[Child] = []
         self.dispatcher = dispatcher
         self.ending = False
@@ -51,6 +58,11 @@ class Fleet:
     def count(self, *states: str) -> int:
         """How many workers are in one of the states."""
         return sum(child.state in states for child in self.children)
+
+    @property
+    def is_replacing(self) -> bool:
+        """Whether ``replace_all`` is in progress."""
+        return self._before is not None
 
     # Orders.
 
@@ -73,6 +85,33 @@ class Fleet:
         self.ending = True
         for child in self.children:
             child.warn(ends)
+
+    def take_over(self, state: dict[str, Any], now: float) -> None:
+        """Go on with the workers of the program before, and replace them."""
+        for each in state["children"]:
+            child = Child.taken_over(each, self.board, now)
+            self.children.append(child)
+            self.on_start(child)
+            if child.state == SERVING:
+                self._has_served = True
+                self.dispatcher.receivers.append(child.receiver)
+        self._numbers = state["numbers"]
+        self._generation = state["generation"]
+        self.replace_all(self.config)
+
+    def handed_over(self, now: float) -> dict[str, Any]:
+        """What the next program must know of the workers. All of it can be JSON."""
+        return {
+            "board": self.board.fd,
+            "children": [child.handed_over(now) for child in self.children],
+            "numbers": self._numbers,
+            "generation": self._generation,
+        }
+
+    @property
+    def descriptors(self) -> list[int]:
+        """Those that the next program must inherit."""
+        return [self.board.fd, *(fd for child in self.children for fd in child.descriptors)]
 
     def drain_all(self, now: float, ends: Terms) -> None:
         """The program ends: every worker drains."""
@@ -139,11 +178,10 @@ class Fleet:
         for other in self.children:
             if other.replaces is child:
                 other.replaces = None
-        if self.ending:
-            if status and was != KILLED:
-                error_log.warning("%s has ended: %s", child, told(status))
-        elif was == DRAINING:
-            level = error_log.warning if status else error_log.debug
+        if self.ending or was == DRAINING:
+            # One that had not started yet has nothing to end.
+            expected = not status or was == KILLED or child.served is None
+            level = error_log.debug if expected else error_log.warning
             level("%s has ended: %s", child, told(status))
         elif child.served is not None:
             self._died(child, status, now)
@@ -267,7 +305,7 @@ class Fleet:
         place = next(place for place in range(SEATS) if place not in taken)
         self._numbers += 1
         try:
-            child = Child(
+            child = Child.start(
                 self.config,
                 self.addresses,
                 self.board,
@@ -275,12 +313,12 @@ class Fleet:
                 self._numbers,
                 self._generation,
                 now,
-                replaces,
             )
         except OSError as error:
             self._early += 1
             self._next_start = now + max(1.0, self._backoff(now))
             error_log.error("Cannot start a worker for now: %s", error.strerror)
         else:
+            child.replaces = replaces
             self.children.append(child)
             self.on_start(child)

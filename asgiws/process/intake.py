@@ -44,6 +44,9 @@ class Intake:
         self._ended = 0
         self._state = TAKING
         self._timer: asyncio.TimerHandle | None = None
+        admission = serving.admission
+        self._rate = None if admission is None else admission.rate  # the whole fleet's
+        self._shares = 0
 
     def start(self) -> None:
         """Take from now on."""
@@ -98,8 +101,16 @@ class Intake:
         self._seat.takes = False
         self._loop.remove_reader(self._box.fileno())
 
+    def _divide(self) -> None:
+        """Admit our share of what the whole fleet admits."""
+        admission = self._serving.admission
+        if admission is not None and self._rate is not None and self._shares != self._seat.shares:
+            self._shares = self._seat.shares
+            admission.rate = self._rate / max(1, self._shares)
+
     def _on_beat(self) -> None:
         self._seat.beat = time.monotonic_ns()
+        self._divide()
         if not len(self._arrivals):
             # Should one have ended without a word, it is forgotten here.
             self._ended = self._taken - len(self._serving.connections)

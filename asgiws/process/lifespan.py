@@ -7,6 +7,7 @@ from typing import Any
 
 from ..asgi import ASGIApp, Event
 from ..errors import ASGIError, LifespanError
+from ..http.notice import EXTENSION, DrainNotice
 from ..log import error_log
 from .importer import trimmed_traceback
 
@@ -19,13 +20,15 @@ class Lifespan:
     ``mode`` is that of ``--lifespan``: with ``auto`` an application that raises an
     ``Exception`` before it has answered lifespan.startup is taken to have none. One
     that wants to exit (SystemExit) has failed to start. ``state`` is the
-    application's, to be copied into every scope.
+    application's, to be copied into every scope; ``notice`` is what its scope, too, tells
+    of the drain.
     """
 
-    def __init__(self, app: ASGIApp, mode: str) -> None:
+    def __init__(self, app: ASGIApp, mode: str, notice: DrainNotice) -> None:
         self.state: dict[str, Any] = {}
         self._app = app
         self._mode = mode
+        self._notice = notice
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
         self._answer: asyncio.Future[Event] | None = None
@@ -40,6 +43,7 @@ class Lifespan:
             "type": "lifespan",
             "asgi": {"version": "3.0", "spec_version": "2.0"},
             "state": self.state,
+            "extensions": {EXTENSION: self._notice},
         }
         loop = asyncio.get_running_loop()
         # Before the call: with an eager task factory it begins here.

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..options.config import Config
+from . import upgrade
 from .importer import is_loading
 from .server import Server
 
@@ -31,7 +32,11 @@ def serve(config: Config, reread: Callable[[], Config] | None = None) -> None:
             "asgiws.run was called while the application was being imported: put the call "
             'behind if __name__ == "__main__":'
         )
-    if config.workers == 1:
+    if upgrade.is_check():
+        upgrade.check(config)
+        # What stands behind the call is for the end of a program that has served.
+        raise SystemExit(0)
+    if config.workers == 1 and not upgrade.has_taken_over():
         Server(config).run()
     else:
         # Only here: one process pays nothing for what it does not use.

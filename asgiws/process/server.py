@@ -1,15 +1,15 @@
 """One worker process: event loop, listening sockets, signals, start and end.
 
 The order of a start: load the application, bind, lifespan.startup, listen. The
-order of an end: accept what waits in the backlog and stop listening; tell every
-WebSocket (1012) and let HTTP requests finish; after the graceful timeout cancel what
-is left, and abandon what will not be cancelled; lifespan.shutdown; the process ends,
-whatever threads remain.
+order of an end: accept what waits in the backlog and stop listening; drain the
+connections (``drain``); lifespan.shutdown; the process ends, whatever threads remain.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -18,30 +18,38 @@ from typing import Any, Protocol
 
 from .._build import build
 from ..errors import ConfigError, StartupError
+from ..http.admission import Admission
 from ..http.connection import HTTPProtocol
 from ..http.forwarded import Proxies
-from ..http.heads import parser, reader
-from ..http.serving import DefaultHeaders, Limits, Serving
+from ..http.heads import reader
+from ..http.notice import DrainNotice
+from ..http.serving import STOPPING, Counting, DefaultHeaders, Limits, Serving
 from ..log import configure, error_log
-from ..options.config import Config
+from ..options.addresses import Address
+from ..options.config import Config, parser
 from ..options.tls import ssl_context
 from ..websocket.limits import Limits as WebSocketLimits
 from ..websocket.pulse import Pulse
 from ..wire.deflate import Settings
 from ..wire.host import ANY, Hosts
 from ..wire.origin import Origins
+from .activation import take_passed, where_to_listen
 from .arrivals import Arrivals
 from .descriptors import fill_standard_descriptors
+from .drain import CANCEL_SECONDS, INTERRUPTED, REPLACED, TERMINATED, Drain, Terms, terms
 from .importer import load_app
 from .lifespan import Lifespan
 from .listener import Listeners
 from .memory import keep_for_the_next
+from .notify import Notifier
+from .recycling import Recycling
 from .signals import Signals, let_threads_go
-from .sockets import Bound
+from .sockets import Bound, url_of
 
-CANCEL_SECONDS = 1.0  # for what was cancelled at the graceful timeout
 WATCHDOG_SECONDS = 5.0  # for an event loop that is blocked, beyond all other deadlines
-POLL_SECONDS = 0.02
+
+
+REASONS: dict[int, str] = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 
 class Entrance(Protocol):
@@ -66,11 +74,14 @@ class Server:
         if config.workers > 1:
             raise ConfigError("workers: a Server is one process; asgiws.run starts several")
         self.config = config
+        self._wanted: tuple[Address, ...] = config.addresses
         self._addresses: list[Any] = []
         self._started = asyncio.Event()
-        self._stop = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._drain: Drain | None = None
         self._stop_requested = False
+        self._notifier = Notifier({})
+        self._beat_timer: asyncio.TimerHandle | None = None
         self.serving: Serving | None = None
 
     @property
@@ -90,16 +101,41 @@ class Server:
     @property
     def urls(self) -> list[str]:
         """The addresses as URLs; ``unix:PATH`` for a Unix socket."""
-        return urls_of(self._addresses, self.config.ssl_certfile is not None)
+        return [url_of(address, bool(self.config.ssl_certfile)) for address in self.addresses]
 
-    def shutdown(self) -> None:
-        """Begin the shutdown; from any thread or signal handler, more than once."""
+    def shutdown(self, window: float = 0.0, delay: float = 0.0) -> None:
+        """Begin the shutdown; from any thread or signal handler, more than once.
+
+        Connections are accepted for ``delay`` seconds more, and then WebSockets and event
+        streams closed evenly over ``window`` seconds. Another call can only make it end
+        sooner.
+        """
+        self.drain(
+            terms(self.config, INTERRUPTED)._replace(
+                window=window, delay=delay, drawn_out=window > 0
+            )
+        )
+
+    def _on_signal(self, number: int) -> None:
+        self.drain(terms(self.config, REASONS[number]))
+
+    def drain(self, how: Terms) -> None:
+        """The same on any terms."""
         self._stop_requested = True
         if self._loop is not None:
             try:
-                self._loop.call_soon_threadsafe(self._stop.set)
+                self._loop.call_soon_threadsafe(self._ask, how)
             except RuntimeError:
                 pass  # the loop is closed: it is over
+
+    def retire(self, reason: str) -> None:
+        """It has served long enough: end, as nothing hurries."""
+        error_log.info("Ending: %s", reason)
+        self.drain(terms(self.config, REPLACED)._replace(final=True))
+
+    def _ask(self, how: Terms) -> None:
+        if self._drain is not None:
+            self._drain.ask(how)
 
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM; raises StartupError."""
@@ -110,11 +146,11 @@ class Server:
             config = self.config
             configure(config.log_level, config.log_config, config.access_log, config.use_colors)
             keep_for_the_next()
+            self._ask_the_manager()
             app = self._load_app()
             loop = _new_event_loop(config.loop)
             asyncio.set_event_loop(loop)
-            patience = 2 * config.timeout_graceful_shutdown + CANCEL_SECONDS + WATCHDOG_SECONDS
-            with self._signals(patience) as signals:
+            with self._signals() as signals:
                 try:
                     _run(loop, self._serve(app), signals.follow)
                 finally:
@@ -128,14 +164,29 @@ class Server:
     async def serve(self) -> None:
         """Serve until ``shutdown()``, in the running loop; raises StartupError.
 
-        Installs no signal handlers and no logging settings. A cancelled call shuts
-        down without waiting for requests in progress.
+        Installs no signal handlers and no logging settings, takes no sockets from
+        systemd and tells it nothing. A cancelled call shuts down without waiting for
+        requests in progress.
         """
         await self._serve(self._load_app())
 
-    def _signals(self, patience: float) -> Signals:
-        """What listens to signals while the loop runs; the end may take ``patience`` seconds."""
-        return Signals(self.shutdown, patience)
+    def _ask_the_manager(self) -> None:
+        """Take the sockets that a service manager has for this process, and tell it from now on."""
+        config = self.config
+        passed = take_passed(os.environ)
+        self._wanted = where_to_listen(config.addresses, config.listens_by_default, passed)
+        self._notifier = Notifier(os.environ)
+
+    def _signals(self) -> Signals:
+        """What listens to signals while the loop runs."""
+        patience = {
+            number: terms(self.config, why).most_seconds + WATCHDOG_SECONDS
+            for number, why in REASONS.items()
+        }
+        return Signals(self._on_signal, patience, self._stops)
+
+    def _stops(self) -> bool:
+        return self.serving is not None and self.serving.phase == STOPPING
 
     @contextmanager
     def _entrance(
@@ -143,15 +194,20 @@ class Server:
     ) -> Iterator[Entrance]:
         """Where connections come in, not open yet."""
         config = self.config
-        with Bound(config.addresses, config.uds_permissions) as bound:
-            self._addresses = [sock.getsockname() for sock in bound.sockets]
+        with Bound(self._wanted, config.uds_permissions) as bound:
+            self._addresses = bound.names
             yield Listeners(loop, bound.sockets, arrivals, config.backlog)
 
     def _announce(self) -> None:
         """Connections are accepted: tell it."""
         for url in self.urls:
-            runs = what_runs(self.config)
-            error_log.info("Serving on %s with asgiws, %s (Ctrl-C to stop)", url, runs)
+            error_log.info(
+                "Serving on %s with asgiws, %s, %s (Ctrl-C to stop)",
+                url,
+                build(),
+                parser(self.config.http),
+            )
+        self._notifier.ready(f"Serving on {', '.join(self.urls)}")
 
     def _load_app(self) -> Any:
         config = self.config
@@ -162,95 +218,63 @@ class Server:
     async def _serve(self, app: Any) -> None:
         config = self.config
         loop = self._loop = asyncio.get_running_loop()
-        stop = self._stop
         if self._stop_requested:
             return
         tls = ssl_context(config)
-        lifespan = Lifespan(app, config.lifespan)
-        serving = self.serving = _serving(config, app, loop, lifespan.state)
+        notice = DrainNotice()
+        lifespan = Lifespan(app, config.lifespan, notice)
+        recycling = Recycling(
+            config.limit_max_requests,
+            config.limit_max_requests_jitter,
+            config.limit_max_age,
+            self.retire,
+        )
+        serving = self.serving = _serving(config, app, loop, lifespan.state, notice, recycling)
         arrivals = Arrivals(loop, partial(HTTPProtocol, serving), tls, config.timeout_request_head)
-        patience = 0.0
+        drain = self._drain = Drain(serving, arrivals)
         try:
             with self._entrance(loop, serving, arrivals) as entrance:
-                if not await _unless(stop, lifespan.startup()):
+                if not await _unless(drain.asked, lifespan.startup()):
                     lifespan.cancel()
                     return
                 try:
                     entrance.start()
                     self._started.set()
+                    recycling.start(loop)
                     self._announce()
-                    await stop.wait()
-                    patience = config.timeout_graceful_shutdown
+                    self._beat()
+                    await drain.asked.wait()
+                    self._notifier.stopping()
+                    self._beat()
+                    recycling.stop()
+                    await drain.delay()
                 finally:
                     entrance.stop()
         finally:
-            await self._drain(serving, arrivals, patience)
-            await lifespan.shutdown(max(patience, CANCEL_SECONDS))
+            await drain.run()
+            await lifespan.shutdown(max(drain.patience, CANCEL_SECONDS))
+            self._notifier.close()
             if self.started:
                 error_log.info("Stopped")
 
-    async def _drain(self, serving: Serving, arrivals: Arrivals, patience: float) -> None:
-        """Let go of what is alive: ask, wait, cancel, abandon."""
-        serving.draining = True
-
-        def alive() -> int:
-            return len(serving.connections) + len(arrivals)
-
-        def over() -> bool:
-            return not serving.tasks and not alive()
-
-        if over():
-            return
-        error_log.info(
-            "Waiting for %d connections and %d calls of the application to end",
-            alive(),
-            len(serving.tasks),
-        )
-        for connection in tuple(serving.connections):
-            try:
-                connection.shutdown()
-            except Exception:
-                # The others are told all the same.
-                error_log.exception("A connection does not end as it should: cutting it off")
-                _abort(connection)
-        if await _within(patience, over):
-            return
-        left = tuple(serving.tasks)
-        if left:
-            error_log.warning(
-                "Cancelling %d calls of the application after %g s", len(left), patience
-            )
-        for task in left:
-            serving.cancel(task)
-        for connection in tuple(serving.connections):
-            _abort(connection)
-        arrivals.abort()
-        if not await _within(CANCEL_SECONDS, over) and serving.tasks:
-            error_log.error("Abandoning %d calls of the application that go on", len(serving.tasks))
-            for task in serving.tasks:
-                task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is said
-
-
-def what_runs(config: Config) -> str:
-    """The build and the parser of requests, in words."""
-    return f"{build()}, {parser(config.http)}"
-
-
-def urls_of(addresses: list[Any], secure: bool) -> list[str]:
-    """The addresses of sockets as URLs."""
-    scheme = "https" if secure else "http"
-    urls = []
-    for address in addresses:
-        if isinstance(address, tuple):
-            host = f"[{address[0]}]" if ":" in address[0] else address[0]
-            urls.append(f"{scheme}://{host}:{address[1]}")
-        else:
-            urls.append(f"unix:{address}")
-    return urls
+    def _beat(self) -> None:
+        """Let the service manager see that the loop runs, now and whenever it wants to."""
+        if self._beat_timer is not None:
+            self._beat_timer.cancel()
+            self._beat_timer = None
+        delay = self._notifier.beat()
+        if delay is not None:
+            assert self._loop is not None
+            self._beat_timer = self._loop.call_later(delay, self._beat)
 
 
 def _serving(
-    config: Config, app: Any, loop: asyncio.AbstractEventLoop, state: dict[str, Any]
+    config: Config,
+    app: Any,
+    loop: asyncio.AbstractEventLoop,
+    state: dict[str, Any],
+    notice: DrainNotice,
+    recycling: Recycling,
 ) -> Serving:
     """What all connections of one loop share, as ``config`` says."""
     limits = WebSocketLimits(
@@ -274,7 +298,8 @@ def _serving(
         else None,
     )
     hosts = config.allowed_hosts.split(",")
-    return Serving(
+    rate = config.limit_handshakes
+    serving = (Counting if recycling.counts else Serving)(
         app,
         loop,
         state,
@@ -292,8 +317,13 @@ def _serving(
         Origins(config.ws_origins.split(",")),
         Proxies(config.forwarded_allow_ips) if config.proxy_headers else None,
         DefaultHeaders(config.headers, config.date_header, config.server_header),
-        reader(config.http),
+        notice,
+        None if rate is None else Admission(loop, rate),
+        reader(parser(config.http)),
     )
+    if isinstance(serving, Counting):
+        serving.count = recycling.count
+    return serving
 
 
 def _new_event_loop(name: str) -> asyncio.AbstractEventLoop:
@@ -321,25 +351,6 @@ async def _unless(stop: asyncio.Event, call: Any) -> bool:
     finally:
         task.cancel()
         stopped.cancel()
-
-
-def _abort(connection: Any) -> None:
-    try:
-        connection.abort()
-    except Exception:
-        error_log.exception("A connection cannot be cut off")
-
-
-async def _within(patience: float, over: Callable[[], bool]) -> bool:
-    """Wait until it is ``over``, ``patience`` seconds at most; whether it is."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + patience
-    while not over():
-        # Without patience, too, who is told may react.
-        await asyncio.sleep(POLL_SECONDS)
-        if loop.time() >= deadline:
-            return over()
-    return True
 
 
 def _run(

@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -35,13 +35,22 @@ class Signals:
 
     A context manager. ``signal.signal`` and not the loop's handlers: those wait for a
     loop that the application may be blocking. Outside of the main thread it does
-    nothing. ``patience`` is how long the end may take before the process is ended.
+    nothing. ``shutdown`` is called with the signal's number, perhaps twice, in any thread;
+    ``patience`` says by number how long the end may take before the process is ended,
+    ``stops`` whether its last part has begun, when nothing is let run on.
     """
 
-    def __init__(self, shutdown: Callable[[], object], patience: float) -> None:
+    def __init__(
+        self,
+        shutdown: Callable[[int], object],
+        patience: Mapping[int, float],
+        stops: Callable[[], bool],
+    ) -> None:
         self._shutdown = shutdown
+        self._stops = stops
         self._patience = patience
         self._begun_at: float | None = None
+        self._ends_at = 0.0
         self._over = False
         # Whoever is first to count two: either may miss one, and none counts one twice.
         self._handled = 0
@@ -52,8 +61,8 @@ class Signals:
 
     @property
     def should_exit(self) -> bool:
-        """Whether the shutdown was asked for; sse-starlette looks for it behind the handler."""
-        return self._begun_at is not None
+        """Whether streams are to end; sse-starlette looks for it behind the handler."""
+        return self._begun_at is not None and self._stops()
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is not threading.main_thread():
@@ -98,7 +107,7 @@ class Signals:
         self._handled += 1
         if self._handled > 1:
             leave(128 + number)
-        self._begin()
+        self._begin(number)
         self._look()
 
     def give_back(self) -> None:
@@ -118,10 +127,12 @@ class Signals:
         with contextlib.suppress(OSError):
             self._write.send(LOOK)
 
-    def _begin(self) -> None:
+    def _begin(self, number: int) -> None:
         if self._begun_at is None:
-            self._begun_at = time.monotonic()
-        self._shutdown()
+            now = time.monotonic()
+            self._ends_at = now + self._patience[number]
+            self._begun_at = now
+        self._shutdown(number)
 
     def _watch(self) -> None:
         """The thread that does what the main thread may be unable to do."""
@@ -131,7 +142,7 @@ class Signals:
             wait = None
             if self._begun_at is not None:
                 hint_in = self._begun_at + HINT_SECONDS - now
-                end_in = self._begun_at + self._patience - now
+                end_in = self._ends_at - now
                 if end_in <= 0:
                     self._end_it()
                 elif hint_in <= 0 and not hinted:
@@ -159,7 +170,7 @@ class Signals:
                 self._seen += 1
                 if self._seen > 1:
                     leave(128 + number)
-                self._begin()
+                self._begin(number)
         if self._forward != -1 and (rest := received.replace(LOOK, b"")):
             with contextlib.suppress(OSError):  # full, or its loop has ended
                 os.write(self._forward, rest)

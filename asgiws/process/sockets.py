@@ -84,6 +84,15 @@ class Bound:
         """All of them."""
         return [sock for held in self._held.values() for sock in held.sockets]
 
+    @property
+    def names(self) -> list[Any]:
+        """What each is bound to: ``(host, port, ...)``, or the path of a Unix socket.
+
+        A path that begins with NUL stands for no file (unix(7), "abstract").
+        """
+        names = [sock.getsockname() for sock in self.sockets]
+        return [os.fsdecode(name) if isinstance(name, bytes) else name for name in names]
+
     def change(self, addresses: Iterable[Address], uds_permissions: int = PERMISSIONS) -> None:
         """Hold ``addresses`` instead: what was held before stays as it is, with its clients.
 
@@ -201,6 +210,13 @@ class _Held:
         if isinstance(self.address, Unix) and self.lock is not None:
             _remove(self.address.path, self.file)
             _unlock(self.address.path, self.lock)
+
+
+def url_of(name: Any, tls: bool) -> str:
+    """One of the ``names`` of Bound as a URL; ``unix:PATH`` for a Unix socket."""
+    if isinstance(name, tuple):
+        return f"{'https' if tls else 'http'}://{Inet(*name[:2])}"
+    return f"unix:{name.replace(chr(0), '@')}"
 
 
 def _adopt(address: Descriptor) -> StreamSocket:

@@ -12,25 +12,33 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
+from typing import Any
 
+from .._build import build
 from ..errors import BindError, StartupError
 from ..log import configure, error_log
-from ..options.config import Config
-from .child import Child
+from ..options.config import Config, parser
+from . import upgrade
+from .activation import Passed, take_passed, where_to_listen
+from .board import Board
+from .child import Child, told
 from .descriptors import fill_standard_descriptors
 from .dispatch import Dispatcher
 from .drain import INTERRUPTED, TERMINATED, Terms, terms
 from .fleet import Fleet
-from .server import urls_of, what_runs
-from .sockets import Bound
+from .notify import Notifier
+from .sockets import Bound, StreamSocket, url_of
 
 TICK_SECONDS = 0.1
 ACCEPTS_AT_ONCE = 64
 WAITING_MOST = 256  # accepted connections that wait for a worker; more wait in the kernel
 PAUSE_SECONDS = 0.25  # before accepting is tried again, if there were no descriptors
 HANDING_SECONDS = 1.0  # for accepted connections to find a worker, when the program ends
+REAP_SECONDS = 1.0  # between looks for processes that have ended without a word of the system
+CHECK_SECONDS = 300.0  # for the import of the application, before an upgrade
 TOGETHER_SECONDS = 2.0  # how long the first workers wait for the others before they serve
 
 # The phases of the program.
@@ -46,6 +54,7 @@ SIGNALS = (
     signal.SIGCHLD,
     signal.SIGTTIN,
     signal.SIGTTOU,
+    signal.SIGUSR2,
 )
 
 
@@ -62,16 +71,22 @@ class Supervisor:
         self._dispatcher = Dispatcher()
         self._fleet: Fleet
         self._bound: Bound
+        self._notifier: Notifier
+        self._passed: Passed
         self._phase = OPENING
         self._now = 0.0  # the fair clock: it stands still while we do
         self._looked_at = time.monotonic()
         self._first_ready = 0.0
         self._paused_until = 0.0
         self._is_listening = False
+        self._is_restarting = False
         self._accepting = False
         self._exhausted = False
         self._leave_at = 0.0
         self._terms: Terms
+        self._check: int | None = None  # the process that looks whether we can be upgraded
+        self._check_until = 0.0
+        self._reap_at = 0.0
         self._stops = 0  # how often we were told to end
 
     def run(self) -> None:
@@ -79,18 +94,29 @@ class Supervisor:
         fill_standard_descriptors()
         config = self.config
         configure(config.log_level, config.log_config, config.access_log, config.use_colors)
-        with Bound(config.addresses, config.uds_permissions) as self._bound, self._signals():
-            addresses = [sock.getsockname() for sock in self._bound.sockets]
-            fleet = self._fleet = Fleet(config, addresses, self._dispatcher)
+        passed = self._passed = take_passed(os.environ)
+        wanted = where_to_listen(config.addresses, config.listens_by_default, passed)
+        self._notifier = Notifier(os.environ)
+        before = upgrade.taken_over()
+        held = before["bound"] if before else ()
+        with Bound(wanted, config.uds_permissions, held) as self._bound, self._signals():
+            board = Board(before["board"]) if before else None
+            fleet = Fleet(config, self._bound.names, self._dispatcher, board)
+            self._fleet = fleet
             fleet.on_start = self._follow
             fleet.on_end = self._forget
+            if before:
+                self._take_over(before)
             try:
                 while not self._is_over():
                     self._look()
-                    for key, _ in self._selector.select(TICK_SECONDS):
+                    beat = self._notifier.beat()
+                    seconds = TICK_SECONDS if beat is None else min(TICK_SECONDS, beat)
+                    for key, _ in self._selector.select(seconds):
                         key.data()
             finally:
                 fleet.kill_all()
+                self._end_check()
                 self._reap()
         if fleet.failed is not None:
             raise fleet.failed
@@ -108,12 +134,21 @@ class Supervisor:
         self._looked_at = now
         fleet = self._fleet
         fleet.look(self._now)
+        if self._now > self._check_until:
+            self._end_check()
+        if self._now >= self._reap_at:
+            self._reap_at = self._now + REAP_SECONDS
+            self._reap()
         if fleet.failed is not None and self._phase in (OPENING, SERVING):
             self._end(terms(self.config, INTERRUPTED))
         if self._phase == OPENING:
             self._open_when_ready(now)
         elif self._phase == LEAVING and now >= self._leave_at:
             self._leave(now)
+        if self._is_restarting and not fleet.is_replacing:
+            self._is_restarting = False
+            self._settle_config()
+            self._notifier.ready(self._status())
         self._dispatcher.recover()
         self._dispatcher.flush()
         self._regulate(now)
@@ -127,23 +162,39 @@ class Supervisor:
             self._first_ready = now
         if ready < self._fleet.wanted and now < self._first_ready + TOGETHER_SECONDS:
             return
-        for sock in self._bound.sockets:
-            sock.setblocking(False)
-            try:
-                sock.listen(self.config.backlog)
-            except OSError as exc:
-                raise BindError(f"cannot listen on {sock.getsockname()}: {exc.strerror}") from None
+        self._open()
+
+    def _open(self) -> None:
+        """Accept from now on, and say so."""
+        self._listen(self.config.backlog)
         self._is_listening = True
         self._phase = SERVING
         workers = self._fleet.wanted
-        for url in urls_of(self._fleet.addresses, self.config.ssl_certfile is not None):
+        for url in self._urls():
             error_log.info(
-                "Serving on %s with asgiws, %s, %d %s (Ctrl-C to stop)",
+                "Serving on %s with asgiws, %s, %s, %d %s (Ctrl-C to stop)",
                 url,
-                what_runs(self.config),
+                build(),
+                parser(self.config.http),
                 workers,
                 "worker" if workers == 1 else "workers",
             )
+        self._notifier.ready(self._status())
+
+    def _listen(self, backlog: int) -> None:
+        for sock in self._bound.sockets:
+            sock.setblocking(False)
+            try:
+                sock.listen(backlog)
+            except OSError as exc:
+                raise BindError(f"cannot listen on {sock.getsockname()}: {exc.strerror}") from None
+
+    def _urls(self) -> list[str]:
+        return [url_of(name, bool(self.config.ssl_certfile)) for name in self._bound.names]
+
+    def _status(self) -> str:
+        """What a service manager shows of us."""
+        return f"Serving on {', '.join(self._urls())} with {self._fleet.wanted} workers"
 
     def _regulate(self, now: float) -> None:
         """Accept, unless too many wait for a worker or there were no descriptors."""
@@ -153,17 +204,19 @@ class Supervisor:
             and now >= self._paused_until
             and len(self._dispatcher.waiting) < WAITING_MOST
         )
-        if accepting == self._accepting:
-            return
-        self._accepting = accepting
-        for sock in self._bound.sockets:
-            if accepting:
-                self._selector.register(
-                    sock,
-                    selectors.EVENT_READ,
-                    lambda sock=sock: self._accept(sock, ACCEPTS_AT_ONCE),
-                )
-            else:
+        if not accepting:
+            self._accept_no_more()
+        elif not self._accepting:
+            self._accepting = True
+            for sock in self._bound.sockets:
+                call = partial(self._accept, sock, ACCEPTS_AT_ONCE)
+                self._selector.register(sock, selectors.EVENT_READ, call)
+
+    def _accept_no_more(self) -> None:
+        """Leave what comes in the backlogs, until it is regulated anew."""
+        if self._accepting:
+            self._accepting = False
+            for sock in self._bound.sockets:
                 self._selector.unregister(sock)
 
     def _accept(self, listening: socket.socket, most: int) -> None:
@@ -207,27 +260,27 @@ class Supervisor:
     def _reap(self) -> None:
         """Meet the ends of processes; as process 1 we also have strangers to bury."""
         if os.getpid() == 1:
-            self._reap_all()
+            with suppress(ChildProcessError):
+                while (found := os.waitpid(-1, os.WNOHANG))[0]:
+                    self._ended(*found)
             return
-        for child in tuple(self._fleet.children):
+        own = [child.pid for child in self._fleet.children]
+        for pid in own if self._check is None else [*own, self._check]:
             try:
-                pid, status = os.waitpid(child.pid, os.WNOHANG)
+                found = os.waitpid(pid, os.WNOHANG)
             except ChildProcessError:
-                pid, status = child.pid, 0  # somebody else of this program was faster
-            if pid:
-                self._fleet.ended(child, status, self._now)
+                found = pid, 0  # somebody else of this program was faster
+            if found[0]:
+                self._ended(*found)
 
-    def _reap_all(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if not pid:
-                return
-            for child in tuple(self._fleet.children):
-                if child.pid == pid:
-                    self._fleet.ended(child, status, self._now)
+    def _ended(self, pid: int, status: int) -> None:
+        """A process has ended; it may be none of ours."""
+        if pid == self._check:
+            self._check = None
+            self._upgrade_if(status)
+        for child in tuple(self._fleet.children):
+            if child.pid == pid:
+                self._fleet.ended(child, status, self._now)
 
     # Orders.
 
@@ -240,6 +293,8 @@ class Supervisor:
         previous = {number: signal.signal(number, _ignored) for number in SIGNALS}
         wakeup = signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
         self._selector.register(read, selectors.EVENT_READ, lambda: self._on_signals(read))
+        # The program before this one has let them wait.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         try:
             yield
         finally:
@@ -257,6 +312,8 @@ class Supervisor:
                 self._stop(number)
             elif number == signal.SIGHUP:
                 self._restart()
+            elif number == signal.SIGUSR2:
+                self._check_upgrade()
             elif number == signal.SIGTTIN:
                 self._fleet.resize(self._fleet.wanted + 1)
             elif number == signal.SIGTTOU:
@@ -275,12 +332,13 @@ class Supervisor:
     def _end(self, ends: Terms) -> None:
         """Begin the end: accepting goes on for the delay, then every worker drains."""
         now = time.monotonic()
+        self._notifier.stopping()
         self._terms = ends
         self._leave_at = now
         if self._phase == SERVING and ends.delay:
             self._leave_at += ends.delay
             # With more delay than there will be: it ends by our second word.
-            self._fleet.warn_all(ends._replace(delay=ends.delay + HANDING_SECONDS + 5.0))
+            self._fleet.warn_all(ends._replace(delay=ends.delay + HANDING_SECONDS))
         self._fleet.ending = True
         self._phase = LEAVING
 
@@ -299,16 +357,80 @@ class Supervisor:
         """Read the options anew, and replace every worker."""
         if self._phase != SERVING:
             return
-        config = self.config
-        if self._reread is not None:
-            try:
-                config = self._reread()
-            except StartupError as error:
-                error_log.error("%s: nothing is restarted", error)
-                return
+        self._notifier.reloading()
+        try:
+            config = self.config if self._reread is None else self._reread()
+            self._listen_anew(config)
+        except StartupError as error:
+            error_log.error("%s: nothing is restarted", error)
+            self._notifier.ready(self._status())
+            return
         error_log.info("Replacing all workers, one after the other")
         self.config = config
         self._fleet.replace_all(config)
+        self._is_restarting = True
+
+    def _settle_config(self) -> None:
+        """All workers are replaced; or they are not, and the options are what they were."""
+        if self._fleet.config is not self.config:
+            self.config = self._fleet.config
+            try:
+                self._listen_anew(self.config)
+            except StartupError as error:
+                error_log.error("%s", error)
+
+    def _listen_anew(self, config: Config) -> None:
+        """Listen where ``config`` says; sockets that stay keep who waits. Raises BindError."""
+        wanted = where_to_listen(config.addresses, config.listens_by_default, self._passed)
+        self._accept_no_more()
+        self._bound.change(wanted, config.uds_permissions)
+        self._fleet.addresses = self._bound.names
+        self._listen(config.backlog)
+
+    def _check_upgrade(self) -> None:
+        """Have a child look whether the program would start anew."""
+        if self._phase == SERVING and self._check is None:
+            error_log.info("Checking whether the program can be executed anew")
+            try:
+                self._check = upgrade.begin_check()
+            except OSError as error:
+                error_log.error("It cannot: %s", error.strerror)
+            self._check_until = self._now + CHECK_SECONDS
+
+    def _end_check(self) -> None:
+        """It has taken too long, or nobody waits for it any more."""
+        if self._check is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._check, signal.SIGKILL)
+
+    def _upgrade_if(self, status: int) -> None:
+        """The child has ended; execute the program anew if it found no mistake."""
+        if status:
+            error_log.error("The program would not start (%s): nothing is changed", told(status))
+        if status or self._phase != SERVING:
+            return
+        error_log.info("Executing the program anew, as the same process")
+        fleet = self._fleet
+        waiting = [sock.fileno() for sock in self._dispatcher.waiting]
+        with self._bound.handed_over() as bound:
+            state = {"bound": bound, "waiting": waiting, **fleet.handed_over(self._now)}
+            try:
+                with upgrade.inheritable([*fleet.descriptors, *waiting]):
+                    upgrade.execute(state, {**os.environ, **self._passed.variables}, SIGNALS)
+            except OSError as error:
+                error_log.error("It cannot be executed: %s; nothing is changed", error.strerror)
+
+    def _take_over(self, state: dict[str, Any]) -> None:
+        """Go on where the program before this one has stopped, with new workers."""
+        self._fleet.take_over(state, self._now)
+        for fd in state["waiting"]:
+            sock = StreamSocket(fileno=fd)
+            os.set_inheritable(fd, False)
+            self._dispatcher.waiting.append(sock)
+        os.set_inheritable(state["board"], False)
+        self._is_restarting = True
+        self._open()
+        self._reap()  # who ended meanwhile
 
 
 def _ignored(_number: int, _frame: FrameType | None) -> None:

@@ -1,16 +1,17 @@
 """The program that watches files: ``python -m asgiws.process.watcher``.
 
 It is a process of its own, so that neither its library nor its threads are in the
-supervisor. What to watch comes as its argument, what it has to say goes to stdout,
-one JSON object a line: ``{"changed": [...], "count": 3}`` or ``{"problem": "..."}``.
+supervisor. What to watch comes as its argument, what it has to say goes out as one
+JSON object a line: ``{"changed": [...], "count": 3}`` or ``{"problem": "..."}``.
 Changes that come close together are one line. It ends when nobody reads any more.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
+import itertools
 import json
+import math
 import os
 import select
 import signal
@@ -35,17 +36,13 @@ NOT_INSIDE = (".*", "__pycache__", "node_modules", "site-packages")
 NOT_NAMED = ("*~", "#*#", "*___jb_???___", "*.sw?", "4913", "*.py[cod]")
 
 
-def installed() -> bool:
-    """Whether the library is there that this program needs."""
-    return importlib.util.find_spec("watchfiles") is not None
-
-
 @dataclass(frozen=True)
 class Watched:
     """What to watch, as the supervisor says it to the program.
 
     ``directories`` are absolute, and watched with all below them for files that
     ``includes`` name and ``excludes`` do not. ``files`` are watched wherever they are.
+    What has changed after ``since`` (a time of the system) is told, too.
     """
 
     directories: tuple[str, ...]
@@ -53,6 +50,7 @@ class Watched:
     excludes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     delay: float = 0.0
+    since: float = math.inf
 
     @classmethod
     def of(
@@ -84,9 +82,10 @@ class Watched:
 
     @classmethod
     def from_json(cls, text: str) -> Watched:
-        fields = json.loads(text)
-        lists = {name: tuple(value) for name, value in fields.items() if name != "delay"}
-        return cls(**lists, delay=fields["delay"])
+        fields: dict[str, Any] = json.loads(text)
+        for name, value in fields.items():
+            fields[name] = tuple(value) if isinstance(value, list) else value
+        return cls(**fields)
 
 
 # --- Which files -----------------------------------------------------------------------
@@ -218,6 +217,7 @@ class Eyes:
         watch: Callable[..., Iterator[Iterable[tuple[int, str]]]],
     ) -> None:
         self._roots = watched.directories
+        self._since = watched.since
         self._chosen = Chosen(watched)
         self._stamps = {path: _stamp(path) for path in watched.files}
         self._over = over
@@ -238,7 +238,7 @@ class Eyes:
             there = [root for root in self._roots if known[root]]
             try:
                 for changes in self._looks(there):
-                    yield again | self._counting(changes)
+                    yield again | self._counting(changes) | self._missed()
                     again = set()
                     now = {root: _identity(root) for root in self._roots}
                     if now != known:
@@ -284,6 +284,18 @@ class Eyes:
                 self._stamps[path] = stamp
                 found.add(path)
         return found
+
+    def _missed(self) -> set[str]:
+        """The files that have changed before they were watched, as the clock tells."""
+        since, self._since = self._since, math.inf
+        if since == math.inf:
+            return set()
+        files = itertools.chain(self._stamps, *map(_files_in, self._roots))
+        return {
+            file
+            for file in filter(self._chosen, files)
+            if (stamp := _stamp(file)) and since * 1e9 < stamp[0]
+        }
 
     def _moved(self, before: dict[str, Stamp], now: dict[str, Stamp]) -> set[str]:
         """Directories are gone, or are there again, or are others."""
@@ -347,19 +359,19 @@ class Reader:
             data = data[os.write(self._descriptor, data) :]
 
 
-def main(words: Sequence[str]) -> None:
-    """Watch what the one word says, until nobody reads any more."""
+def main(what: str, descriptor: int) -> None:
+    """Watch ``what`` (a ``Watched`` as JSON), until nobody reads any more from the other end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor's to decide
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # gone while it is told
     from watchfiles import watch
 
-    watched = Watched.from_json(words[0])
-    reader = Reader(sys.stdout.fileno())
+    watched = Watched.from_json(what)
+    reader = Reader(descriptor)
     eyes = Eyes(watched, reader.is_gone, lambda text: reader.write(problem=text), watch)
     for changed in joined(eyes.ticks(), watched.delay):
         reader.write(changed=sorted(changed)[:MOST_NAMED], count=len(changed))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1], sys.stdout.fileno())

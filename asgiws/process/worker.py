@@ -23,6 +23,7 @@ from . import inbox
 from .arrivals import Arrivals
 from .board import DEBUGGED, Board
 from .channel import LARGEST_TEXT, Channel
+from .drain import TERMINATED, Terms, terms
 from .intake import Intake
 from .server import Server
 from .signals import leave
@@ -67,7 +68,10 @@ class Worker(Server):
         self._seat = board.seat(spec.seat)
         board.close()
 
-    def _signals(self, patience: float) -> Any:
+    def _ask_the_manager(self) -> None:
+        """Nothing: the supervisor is who speaks with a service manager."""
+
+    def _signals(self) -> Any:
         return _Orders(self._channel)
 
     @contextmanager
@@ -77,6 +81,9 @@ class Worker(Server):
         loop.add_reader(self._channel.fileno(), self._on_order)
         signal.signal(PROBE, self._tell_of_debugger)
         yield Intake(loop, self._box, self._seat, serving, arrivals)
+
+    def retire(self, reason: str) -> None:
+        self._channel.send("retire", reason=reason)
 
     def _announce(self) -> None:
         self._channel.send("ready")
@@ -95,9 +102,9 @@ class Worker(Server):
             assert self._loop is not None
             self._loop.remove_reader(self._channel.fileno())
             error_log.error("The supervisor is gone: this worker drains and ends")
-            self.shutdown()
+            self.drain(terms(self.config, TERMINATED)._replace(delay=0.0))
         elif order is not None and order["kind"] == "drain":
-            self.shutdown()
+            self.drain(Terms(**order["terms"]))
 
 
 class _Orders:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from ..asgi import Event
 from ..errors import ASGIError, ClientDisconnected
 from ..log import error_log
-from ..wire.errors import NORMAL_CLOSURE, may_be_sent
-
-MAX_REASON_BYTES = 123  # RFC 6455 section 5.5: 125 less the code
+from ..wire.errors import MAX_REASON_BYTES, NORMAL_CLOSURE, may_be_sent
 
 
 def expected(what: str, event: Event) -> ASGIError:

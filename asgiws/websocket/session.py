@@ -54,6 +54,7 @@ from .pulse import Pulse
 from .states import (
     ACCEPTED,
     BROKE,
+    BUSY,
     CLOSE,
     CLOSED,
     CLOSING,
@@ -67,6 +68,7 @@ from .states import (
     FINISHED,
     KEPT,
     LEFT,
+    LETS_GO,
     LINKS,
     LOST,
     NOT_READ,
@@ -76,6 +78,7 @@ from .states import (
     OVER,
     PARSED,
     REFUSED,
+    RESTING,
     SENDS,
 )
 from .watch import IDLE, NOTHING, SILENT, Watch
@@ -361,15 +364,22 @@ class Session:
         """The client went away before the application had decided."""
         self._end(LOST, ABNORMAL_CLOSURE, "", "client")
 
-    def shutdown(self) -> None:
-        """The server stops: tell the application and the peer, 1012; or refuse, 503."""
+    def shutdown(self, code: cython.Py_ssize_t = SERVICE_RESTART, reason: str = "") -> None:
+        """The server stops: tell the application and the peer why; or refuse, 503."""
         if self.link >= CLOSING:
             return
         if self._app == ACCEPTED:
-            self._close(SERVICE_RESTART, "", "server")
+            self._close(code, reason, "server")
         elif self._app == CONNECTING:
-            self._end(REFUSED, SERVICE_RESTART, "", "server")
+            self._end(REFUSED, code, reason, "server")
             self._opening.refuse(503)
+
+    @property
+    def standing(self) -> int:
+        """What a drain sees of it, once it is open: LETS_GO, BUSY or RESTING."""
+        if self.link >= CLOSING:
+            return LETS_GO
+        return BUSY if self._is_at_work() or not self._out.is_empty() else RESTING
 
     def abort(self) -> None:
         """Cut the connection at once."""

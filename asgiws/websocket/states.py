@@ -1,6 +1,7 @@
 """The two tables of a session: what the application may send, and how the connection ends.
 
 They are consulted for rare events only; messages on an open connection pass them by.
+And what a drain sees of a connection, HTTP and WebSocket alike: its ``standing``.
 """
 
 from __future__ import annotations
@@ -79,6 +80,12 @@ LINKS: Final[dict[int, dict[int, int]]] = {
     LINGERING: {LOST: OVER},
     OVER: {},
 }
+
+# What becomes of a connection when the server drains.
+LETS_GO: Final = 0  # it ends by itself, or has been told to
+PENDING: Final = 1  # it is good to wait for: a handshake is undecided, or a request may come
+BUSY: Final = 2  # it ends when it is told to; a message is on its way, or being answered
+RESTING: Final = 3  # it ends when it is told to, and is between two messages
 
 # How much is read of what the peer sends.
 PARSED: Final = 0

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from asgiws.http.serving import STOPPING
+
 from ..toolkit.apps import Recorder, respond
 from ..toolkit.certificates import Certificates
 from ..toolkit.raw_http import CHUNKED, GET, Client, request, sized
@@ -164,7 +166,7 @@ def test_a_stream_that_moves_may_finish(
         assert moving.read_head().status == 200
         assert moving.read_chunk() == b"1"
         server.shutdown()
-        server.wait_until(lambda: server.server.serving.draining)
+        server.wait_until(lambda: server.server.serving.phase)
         recorder.go.set()
         body = b""
         while chunk := moving.read_chunk():
@@ -198,7 +200,7 @@ def test_an_answer_that_is_being_made_and_a_download_are_finished(
         second.send(request("Host: a", target="/slow"))
         assert [recorder.next(), recorder.next()] == ["begun", "begun"]
         server.shutdown()
-        server.wait_until(lambda: server.server.serving.draining)
+        server.wait_until(lambda: server.server.serving.phase)
         threading.Timer(0.7, recorder.go.set).start()
         assert first.read().body == b"hello"
         reply = second.read()
@@ -229,14 +231,14 @@ def test_a_request_that_has_come_or_is_on_its_way_is_answered(
             def busy() -> None:
                 fresh.send(GET)
                 kept.send(GET)
-                server.server.serving.draining = True
+                server.server.serving.phase = STOPPING
                 for connection in tuple(server.server.serving.connections):
-                    connection.shutdown()
+                    connection.shutdown(1012, "")
 
             server.call(busy)
         else:
             server.shutdown()
-            server.wait_until(lambda: server.server.serving.draining)
+            server.wait_until(lambda: server.server.serving.phase)
             fresh.send(GET)
         for client in (fresh, kept)[: 2 if when == "before" else 1]:
             reply = client.read()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from asgiws.http.forwarded import Proxies
+from asgiws.http.notice import DrainNotice
 from asgiws.http.request import Request, parse
 from asgiws.http.scope import Peer, http_scope, websocket_scope
 
@@ -14,9 +15,8 @@ from ..toolkit import raw_http
 from ..toolkit.raw_http import Client
 from ..toolkit.running import running
 
+NOTICE = DrainNotice()
 CLIENT = ("127.0.0.1", 5000)
-
-
 SERVER = ("127.0.0.1", 8000)
 
 
@@ -27,7 +27,7 @@ def request(target: str = "/", *headers: str) -> Request:
 def scope_of(*headers: str, allowed: str = "127.0.0.1", secure: bool = False) -> dict[str, Any]:
     proxies = Proxies(allowed)
     peer = Peer(CLIENT, SERVER, secure, proxies if proxies.trust(CLIENT[0]) else None)
-    return http_scope(request("/", *headers), peer, "", {})
+    return http_scope(request("/", *headers), peer, "", {}, NOTICE)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_the_scheme_is_the_one_the_proxy_was_asked_by(
     header = f"X-Forwarded-Proto: {said}"
     assert scope_of(header, secure=tls)["scheme"] == schemes[0]
     peer = Peer(CLIENT, SERVER, tls, Proxies("127.0.0.1"))
-    assert websocket_scope(request("/", header), peer, "", {}, [])["scheme"] == schemes[1]
+    assert websocket_scope(request("/", header), peer, "", {}, NOTICE, [])["scheme"] == schemes[1]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from types import ModuleType
 
@@ -135,12 +134,5 @@ def test_what_is_not_plain_is_left_to_h11(package: ModuleType, head: bytes) -> N
     assert reader.read(HEAD) == RAW
 
 
-def test_auto_is_httptools_where_it_is_installed(
-    package: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    heads = package.http.heads
-    assert [heads.parser(name) for name in ("auto", "h11")] == ["httptools", "h11"]
-    assert heads.reader("h11") is None
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert heads.parser("auto") == "h11"
-    assert heads.reader("auto") is None
+def test_nothing_is_read_before_h11_if_h11_is_asked_for(package: ModuleType) -> None:
+    assert package.http.heads.reader("h11") is None

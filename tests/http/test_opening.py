@@ -302,6 +302,7 @@ def test_the_scope_tells_what_was_asked_for(loop: str) -> None:
         client.read_head()
         (scope,) = app.scopes
         headers = scope.pop("headers")
+        notice = server.server.serving.notice
         assert scope == {
             "type": "websocket",
             "asgi": {"version": "3.0", "spec_version": "2.5"},
@@ -315,7 +316,7 @@ def test_the_scope_tells_what_was_asked_for(loop: str) -> None:
             "server": ("127.0.0.1", server.port),
             "subprotocols": ["one", "two", "three"],
             "state": {},
-            "extensions": {"websocket.http.response": {}},
+            "extensions": {"asgiws.drain": notice, "websocket.http.response": {}},
         }
         assert (b"origin", b"https://example.com") in headers
         assert (b"sec-websocket-key", KEY.encode()) in headers

@@ -68,7 +68,15 @@ TEXTS = {
     "ws_deflate_library": "zlib-ng",
     "timeout_write": "none",
     "limit_concurrency": "10",
+    "limit_handshakes": "200",
+    "limit_max_requests": "1000",
+    "limit_max_requests_jitter": "100",
+    "limit_max_age": "86400",
     "timeout_graceful_shutdown": "0",
+    "drain_delay": "5",
+    "drain_window": "30",
+    "drain_code": "4000",
+    "drain_reason": "a new version",
     "proxy_headers": "off",
     "forwarded_allow_ips": "10.0.0.0/8,::1",
     "ssl_certfile": "a.file",
@@ -263,5 +271,6 @@ def weak_value(option: Option) -> str:
         "ssl_cert_reqs": "1",
         "h11_max_incomplete_event_size": "2000",
         "ws_deflate_window_bits": "10",
+        "drain_code": "1001",
     }
     return special.get(option.name, "8")

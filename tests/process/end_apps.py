@@ -137,8 +137,12 @@ async def should_exit() -> bytes:
     owner = signal.getsignal(signal.SIGTERM).__self__  # type: ignore[union-attr]
     before = owner.should_exit
     os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.sleep(0)
-    return f"{before} {owner.should_exit}".encode()
+    # Not before streams are to end: sse-starlette would end those that are still paced.
+    at_once = owner.should_exit
+    async with asyncio.timeout(10):
+        while not owner.should_exit:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    return f"{before} {at_once} {owner.should_exit}".encode()
 
 
 PATHS = {

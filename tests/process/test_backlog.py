@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -47,10 +48,22 @@ class Reached:
         """Connected by the kernel, and asking where that needs no handshake."""
         sock = socket.socket(socket.AF_UNIX if self._path else socket.AF_INET)
         sock.settimeout(DEADLINE)
-        sock.connect(self._path or ("127.0.0.1", self.served.port))
+        try:
+            sock.connect(self._path or ("127.0.0.1", self.served.port))
+        except OSError:
+            sock.close()
+            raise
         if asking and self._tls is None:
             sock.sendall(CLOSE)
         return sock
+
+    def accepts(self) -> bool:
+        """Whether a connection can still be made."""
+        try:
+            self.connect(asking=False).close()
+        except (ConnectionRefusedError, ConnectionResetError):
+            return False
+        return True
 
     def ask(self, sock: socket.socket) -> bytes:
         """The answer to a request, to the end of the connection."""
@@ -135,6 +148,42 @@ def test_a_connection_that_says_nothing_while_it_is_accepted_does_not_keep_the_s
     assert "Traceback" not in output, output
     assert "app: lifespan.shutdown" in output
     assert "Abandoning" not in output
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("cut", [1, 100], ids=["one byte of it", "a hundred bytes of it"])
+def test_a_tls_handshake_that_has_begun_is_finished_and_its_request_answered(
+    loop: str, cut: int, certificates: Certificates
+) -> None:
+    with serving("tls", certificates, "--loop", loop) as server, server.connect() as sock:
+        received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = certificates.client().wrap_bio(received, sent, server_hostname="localhost")
+        with pytest.raises(ssl.SSLWantReadError):
+            client.do_handshake()
+        hello = sent.read()
+        sock.sendall(hello[:cut])
+        end = time.monotonic() + DEADLINE
+        # Whoever came before is accepted when this one is answered.
+        assert server.ask(server.connect()).startswith(b"HTTP/1.1 200")
+        server.served.process.send_signal(signal.SIGTERM)
+        while server.accepts():
+            assert time.monotonic() < end
+        sock.sendall(hello[cut:])
+        shaken, answer = False, b""
+        while not answer:
+            received.write(sock.recv(65536))
+            try:
+                if not shaken:
+                    client.do_handshake()
+                    client.write(CLOSE)
+                    shaken = True
+                answer = client.read()
+            except ssl.SSLWantReadError:
+                pass
+            sock.sendall(sent.read())
+        assert answer.startswith(b"HTTP/1.1 200")
+        sock.close()
+        assert server.served.wait_for_end() == 0
 
 
 def starting(path: str, **environment: str) -> subprocess.Popen[str]:

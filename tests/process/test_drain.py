@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from asgiws.errors import AppLoadError, LifespanError
+from asgiws.http.notice import DrainNotice
 from asgiws.process.importer import load_app
 from asgiws.process.lifespan import Lifespan
+from asgiws.websocket.states import LETS_GO
 
 from ..toolkit.apps import hello_and_wait
 from ..toolkit.raw_http import Client
@@ -26,8 +28,9 @@ class Broken:
     def __init__(self, *failing: str) -> None:
         self.failing = failing
         self.connections: set[Any] = set()
+        self.standing = LETS_GO
 
-    def shutdown(self) -> None:
+    def shutdown(self, code: int, reason: str) -> None:
         if "shutdown" in self.failing:
             raise RuntimeError("no shutdown")
         self.connections.discard(self)
@@ -90,7 +93,7 @@ def test_an_eager_task_factory_is_no_obstacle_to_a_lifespan(receives: bool) -> N
 
     async def session() -> None:
         asyncio.get_running_loop().set_task_factory(eagerly)  # type: ignore[arg-type]
-        lifespan = Lifespan(call, "on")
+        lifespan = Lifespan(call, "on", DrainNotice())
         await lifespan.startup()
         await lifespan.shutdown(1)
 
@@ -112,9 +115,9 @@ def test_an_exit_is_a_failure_of_the_lifespan_as_any_other(
 
     async def session() -> None:
         with pytest.raises(LifespanError) as caught:
-            await Lifespan(raises, "on").startup()
+            await Lifespan(raises, "on", DrainNotice()).startup()
         assert type(error).__name__ in caught.value.details
-        lifespan = Lifespan(raises_at_the_end, "on")
+        lifespan = Lifespan(raises_at_the_end, "on", DrainNotice())
         await lifespan.startup()
         await lifespan.shutdown(1)
 
@@ -132,7 +135,7 @@ def test_a_message_that_is_no_text_is_shown_as_it_is(caplog: pytest.LogCaptureFi
         await send({"type": "lifespan.shutdown.failed", "message": ValueError("busy")})
 
     async def session() -> None:
-        lifespan = Lifespan(call, "on")
+        lifespan = Lifespan(call, "on", DrainNotice())
         await lifespan.startup()
         await lifespan.shutdown(1)
 

@@ -16,6 +16,7 @@ import pytest
 from asgiws.errors import WorkerFailed
 from asgiws.options.config import Config
 from asgiws.process import fleet as module
+from asgiws.process.board import Board
 from asgiws.process.child import Child
 from asgiws.process.dispatch import Dispatcher
 from asgiws.process.fleet import EARLY_SECONDS, LONGEST_BACKOFF, Fleet
@@ -59,38 +60,28 @@ class Receiver:
 class Fake(Child):
     """A worker without a process."""
 
-    signals: list[tuple[int, int]]
+    config: Config
+    got: list[int]
 
-    def __init__(
-        self,
+    @classmethod
+    def start(
+        cls,
         config: Config,
-        addresses: Any,
-        board: Any,
+        addresses: list[Any],
+        board: Board,
         place: int,
         number: int,
         generation: int,
         now: float,
-        replaces: Child | None = None,
-    ) -> None:
-        self.config = config
-        self.place = place
-        self.number = number
-        self.pid = 1000 + number
-        self.generation = generation
-        self.replaces = replaces
-        self.retires = ""
-        self.state = "starting"
-        self.since = self.heard = now
-        self.served = None
-        self.kill_at = float("inf")
-        self.failure = {}
-        self._beat = 0
-        self._probed = False
-        self.seat = board.seat(place)
-        self.seat.clear()
-        self.receiver: Any = Receiver()
-        self.channel: Any = Channel()
-        self.got: list[int] = []
+    ) -> Any:
+        seat = board.seat(place)
+        seat.clear()
+        receiver: Any = Receiver()
+        channel: Any = Channel()
+        child = cls(place, number, 1000 + number, seat, receiver, channel, generation, now)
+        child.config = config
+        child.got = []
+        return child
 
     def signal(self, number: int) -> None:
         self.got.append(number)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from asgiws.http.admission import Admission
 from asgiws.process import inbox
 from asgiws.process.arrivals import Arrivals
 from asgiws.process.board import Board
@@ -38,12 +39,15 @@ class Protocol(asyncio.Protocol):
 class Worker:
     """What a worker has beside its application."""
 
-    def __init__(self) -> None:
+    def __init__(self, handshakes: float | None) -> None:
         loop = asyncio.get_running_loop()
+        admission = None if handshakes is None else Admission(loop, handshakes)
         self.board = Board()
         self.seat = self.board.seat(0)
         self.near, self.far = inbox.pair()
-        self.serving: Any = types.SimpleNamespace(connections=set(), ended=None)
+        self.serving: Any = types.SimpleNamespace(
+            connections=set(), ended=None, admission=admission
+        )
         arrivals = Arrivals(loop, lambda peer, own: Protocol(self.serving, peer), None, 5.0)
         self.intake = Intake(loop, self.far, self.seat, self.serving, arrivals)
 
@@ -64,9 +68,11 @@ class Worker:
             await asyncio.sleep(0.01)
 
 
-def run(loop: str, scenario: Callable[[Worker], Awaitable[None]]) -> None:
+def run(
+    loop: str, scenario: Callable[[Worker], Awaitable[None]], handshakes: float | None = None
+) -> None:
     async def call() -> None:
-        worker = Worker()
+        worker = Worker(handshakes)
         async with asyncio.timeout(10):
             await scenario(worker)
         worker.intake.close()
@@ -176,3 +182,16 @@ def test_a_connection_that_was_reset_on_its_way_counts_as_ended(loop: str) -> No
         assert worker.seat.load == 0
 
     run(loop, scenario)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_worker_admits_its_share_of_what_the_fleet_admits(loop: str) -> None:
+    async def scenario(worker: Worker) -> None:
+        admission = worker.serving.admission
+        assert admission.rate == 100
+        worker.intake.start()
+        for shares, rate in ((4, 25), (3, 100 / 3), (1, 100)):
+            worker.seat.shares = shares
+            await worker.until(lambda rate=rate: admission.rate == rate)
+
+    run(loop, scenario, handshakes=100)

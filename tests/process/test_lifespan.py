@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from asgiws.errors import LifespanError
+from asgiws.http.notice import DrainNotice
 from asgiws.options.config import Config
 from asgiws.process.lifespan import Lifespan
 from asgiws.process.server import Server
@@ -47,7 +48,7 @@ STOPPED = {"type": "lifespan.shutdown.complete"}
 
 
 async def start_and_stop(app: Any, mode: str = "on", patience: float = 1.0) -> Lifespan:
-    lifespan = Lifespan(app, mode)
+    lifespan = Lifespan(app, mode, DrainNotice())
     await lifespan.startup()
     await lifespan.shutdown(patience)
     return lifespan
@@ -113,7 +114,7 @@ async def test_an_application_that_exits_has_failed_to_start(
         raise exit_
 
     with pytest.raises(LifespanError, match="the application's lifespan raised"):
-        await Lifespan(app, mode).startup()
+        await Lifespan(app, mode, DrainNotice()).startup()
 
 
 async def test_what_a_lifespan_raises_is_shown_trimmed_to_the_application() -> None:
@@ -158,7 +159,7 @@ async def test_an_application_that_fails_to_start_and_waits_is_not_waited_for() 
         await asyncio.Event().wait()
 
     with pytest.raises(LifespanError):
-        await Lifespan(app, "on").startup()
+        await Lifespan(app, "on", DrainNotice()).startup()
 
 
 async def test_a_failed_shutdown_is_logged(caplog: pytest.LogCaptureFixture) -> None:

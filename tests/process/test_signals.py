@@ -199,9 +199,9 @@ def test_an_application_may_have_sigterm_for_itself() -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_the_handler_of_sigterm_tells_that_it_was_called(loop: str) -> None:
-    with serve("--loop", loop) as served:
-        assert get(served, "/should-exit") == b"False True"
+def test_the_handler_of_sigterm_tells_when_streams_are_to_end(loop: str) -> None:
+    with serve("--loop", loop, "--drain-window", "0.3") as served:
+        assert get(served, "/should-exit") == b"False False True"
         assert served.wait_for_end() == 0
 
 

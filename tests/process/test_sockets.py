@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -255,6 +256,17 @@ def test_a_unix_socket_that_was_handed_over_keeps_its_file() -> None:
         with running(tell_address, fd=os.dup(given.fileno())), Client(path) as client:
             assert client.get().status == 200
         assert os.path.exists(path)
+
+
+def test_an_abstract_unix_socket_is_served_and_shown_as_systemd_writes_it() -> None:
+    name = f"asgiws-{os.getpid()}-{time.monotonic_ns()}"
+    with socket.socket(socket.AF_UNIX) as given:
+        given.bind(f"\0{name}")
+        with running(tell_address, fd=os.dup(given.fileno())) as server:
+            assert server.server.addresses == [f"\0{name}"]
+            assert server.server.urls == [f"unix:@{name}"]
+            with Client(f"\0{name}") as client:
+                assert client.get().body == repr((f"\0{name}", None)).encode()
 
 
 def test_a_descriptor_that_is_no_stream_socket_is_an_error(tmp_path: Path) -> None:

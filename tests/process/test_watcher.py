@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -351,6 +352,17 @@ class TestProgram:
                 change(outside)
                 program.wait(lambda count=count: len(program.changed()) == count)
             assert program.changed() == [[str(outside)]] * 3
+
+    def test_what_has_changed_just_before_it_watches_is_told_too(self, project: Path) -> None:
+        old = save(project / "old.py")
+        new = save(project / "package" / "new.py")
+        os.utime(old, (1, 1))
+        outside = save(project.parent / "settings.env")
+        since = new.stat().st_mtime - 1
+        watched = Watched.of(["."], files=[str(outside)], delay=0.5)
+        with Program(dataclasses.replace(watched, since=since)) as program:
+            program.wait(program.changed)
+            assert program.changed() == [[str(new), str(outside)]]
 
     def test_a_directory_that_goes_is_told_and_watched_again_when_it_is_back(
         self, project: Path

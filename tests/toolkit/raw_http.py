@@ -11,6 +11,7 @@ import ssl
 from dataclasses import dataclass, field
 
 from .running import DEADLINE, Running
+from .served import Served
 
 
 def request(*lines: str, target: str = "/", method: str = "GET", version: str = "1.1") -> bytes:
@@ -47,7 +48,11 @@ class Client:
     """One connection to a server, raw; a context manager that closes it."""
 
     def __init__(
-        self, where: Running | str, *, tls: ssl.SSLContext | None = None, receive_buffer: int = 0
+        self,
+        where: Running | Served | str,
+        *,
+        tls: ssl.SSLContext | None = None,
+        receive_buffer: int = 0,
     ) -> None:
         if isinstance(where, str):
             self.sock = socket.socket(socket.AF_UNIX)

@@ -1,0 +1,28 @@
+"""A machine that has the systemd units of docs/deployment.md."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from . import chat_app
+from .machine import Machine
+from .pages import block
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    with Machine() as machine:
+        machine.write("/etc/systemd/user/chat.socket", block("ini", "[Socket]"))
+        machine.write("/etc/systemd/user/chat.service", block("ini", "[Service]"))
+        log = "[Service]\nStandardOutput=append:/run/chat.log\nStandardError=inherit\n"
+        machine.write("/etc/systemd/user/chat.service.d/log.conf", log)
+        machine.write("/srv/chat/main.py", Path(chat_app.__file__).read_text())
+        machine.write("/srv/chat/pyproject.toml", "[tool.asgiws]\nheader = ['x-read: yes']\n")
+        machine.run("ln", "-s", sys.prefix, "/srv/chat/.venv")
+        machine.run("chown", "-R", "chat", "/srv/chat")
+        yield machine
+        print(machine.log())  # shown where the test has failed
