@@ -64,6 +64,8 @@ class Supervisor:
     ``reread`` gives the options anew, for SIGHUP; it raises ConfigError.
     """
 
+    fleet_type = Fleet
+
     def __init__(self, config: Config, reread: Callable[[], Config] | None = None) -> None:
         self.config = config
         self._reread = reread
@@ -101,7 +103,7 @@ class Supervisor:
         held = before["bound"] if before else ()
         with Bound(wanted, config.uds_permissions, held) as self._bound, self._signals():
             board = Board(before["board"]) if before else None
-            fleet = Fleet(config, self._bound.names, self._dispatcher, board)
+            fleet = self.fleet_type(config, self._bound.names, self._dispatcher, board)
             self._fleet = fleet
             fleet.on_start = self._follow
             fleet.on_end = self._forget
