@@ -20,7 +20,7 @@ from typing import Any
 from .._build import build
 from ..errors import BindError, StartupError
 from ..log import configure, error_log
-from ..options.config import Config
+from ..options.config import Config, parser
 from . import upgrade
 from .activation import Passed, take_passed, where_to_listen
 from .board import Board
@@ -174,9 +174,10 @@ class Supervisor:
         workers = self._fleet.wanted
         for url in self._urls():
             error_log.info(
-                "Serving on %s with asgiws, %s, %d %s (Ctrl-C to stop)",
+                "Serving on %s with asgiws, %s, %s, %d %s (Ctrl-C to stop)",
                 url,
                 build(),
+                parser(self.config.http),
                 workers,
                 "worker" if workers == 1 else "workers",
             )

@@ -14,7 +14,7 @@ import pytest
 from asgiws.errors import ConfigError
 from asgiws.options import config as config_module
 from asgiws.options.addresses import Descriptor, Inet, Unix
-from asgiws.options.config import OPTIONS, UVICORN_ONLY, Config
+from asgiws.options.config import OPTIONS, UVICORN_ONLY, Config, parser
 from asgiws.options.sources import load
 from asgiws.wire.deflate import LIBRARIES
 
@@ -206,6 +206,16 @@ class TestMistakes:
     ) -> None:
         monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
         assert "--loop uvloop: uvloop is not installed" in refused({**APP, "loop": "uvloop"}, {})
+
+    def test_httptools_must_be_installed_to_be_asked_for(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        given = {**APP, "http": "httptools"}
+        assert parser(load(given, {}).http) == parser("auto") == "httptools"
+        monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+        message = "--http httptools: httptools is not installed (pip install 'asgiws[httptools]')"
+        assert message in refused(given, {})
+        assert parser(load(APP, {}).http) == parser("h11") == "h11"
 
     def test_zlib_ng_must_be_installed_to_be_asked_for(
         self, monkeypatch: pytest.MonkeyPatch
