@@ -30,6 +30,7 @@ from .dispatch import Dispatcher
 from .drain import INTERRUPTED, TERMINATED, Terms, terms
 from .fleet import Fleet
 from .notify import Notifier
+from .output import impatient_output
 from .sockets import Bound, StreamSocket, url_of
 
 TICK_SECONDS = 0.1
@@ -92,6 +93,10 @@ class Supervisor:
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM; raises StartupError."""
         fill_standard_descriptors()
+        with impatient_output():
+            self._run()
+
+    def _run(self) -> None:
         config = self.config
         configure(config.log_level, config.log_config, config.access_log, config.use_colors)
         passed = self._passed = take_passed(os.environ)
