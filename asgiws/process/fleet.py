@@ -323,9 +323,15 @@ class Fleet:
                 now,
             )
         except OSError as error:
+            problem = error.strerror or str(error)
+            if error.filename:
+                problem = f"{error.filename}: {problem}"
             self._early += 1
             self._next_start = now + max(1.0, self._backoff(now))
-            error_log.error("Cannot start a worker for now: %s", error.strerror)
+            if self._has_served:
+                error_log.error("Cannot start a worker for now: %s", problem)
+            elif self.failed is None:
+                self.failed = WorkerFailed(f"cannot start a worker: {problem}", "", 1)
         else:
             child.replaces = replaces
             self.children.append(child)

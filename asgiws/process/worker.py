@@ -56,6 +56,8 @@ def main(fd: int) -> None:
             status=error.exit_code,
         )
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)  # the application raised it: no Ctrl-C reaches us
 
 
 def _leave_to_the_supervisor(_number: int, _frame: FrameType | None) -> None:

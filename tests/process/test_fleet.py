@@ -252,6 +252,28 @@ def test_one_that_ends_at_its_start_without_a_word_ends_the_program_as_well(
     assert (str(failed), failed.exit_code) == (words, code)
 
 
+def test_where_the_system_starts_no_process_the_program_ends_or_tries_again_later(
+    monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "/usr/bin/python")
+
+    served = Scene()
+    served.ready()
+    served.after(EARLY_SECONDS + 1)
+    with monkeypatch.context() as broken:
+        broken.setattr(Fake, "start", fail)
+        first = Scene()
+        assert str(first.fleet.failed) == (
+            "cannot start a worker: /usr/bin/python: No such file or directory"
+        )
+        served.end(served.children[0], KILLED)
+        assert served.fleet.failed is None
+        assert "Cannot start a worker for now: /usr/bin/python: No such" in log.text
+    served.after(2)
+    assert served.states() == ["serving", "serving", "starting"]
+
+
 def test_a_replacement_of_a_dead_worker_that_cannot_start_is_tried_again_while_others_serve(
     log: pytest.LogCaptureFixture,
 ) -> None:
