@@ -30,6 +30,7 @@ from .dispatch import Dispatcher
 from .drain import INTERRUPTED, TERMINATED, Terms, terms
 from .fleet import Fleet
 from .notify import Notifier
+from .output import impatient_output
 from .sockets import Bound, StreamSocket, url_of
 
 TICK_SECONDS = 0.1
@@ -94,6 +95,10 @@ class Supervisor:
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM; raises StartupError."""
         fill_standard_descriptors()
+        with impatient_output():
+            self._run()
+
+    def _run(self) -> None:
         config = self.config
         configure(config.log_level, config.log_config, config.access_log, config.use_colors)
         passed = self._passed = take_passed(os.environ)
@@ -115,7 +120,7 @@ class Supervisor:
                     beat = self._notifier.beat()
                     seconds = TICK_SECONDS if beat is None else min(TICK_SECONDS, beat)
                     for key, _ in self._selector.select(seconds):
-                        key.data()
+                        self._meet(key)
             finally:
                 fleet.kill_all()
                 self._end_check()
@@ -128,6 +133,12 @@ class Supervisor:
         return self._phase == ENDING and not self._fleet.children
 
     # The loop.
+
+    def _meet(self, key: selectors.SelectorKey) -> None:
+        """Something can be read."""
+        # What came before may have closed it, and its number may be another's by now.
+        if self._selector.get_map().get(key.fd) is key:
+            key.data()
 
     def _look(self) -> None:
         """Do what is due."""
@@ -253,10 +264,10 @@ class Supervisor:
         self._fleet.hear(child, self._now)
         if child.channel.over:
             # That its process has ended, the system tells.
-            self._selector.unregister(child.channel)
+            self._forget(child)
 
     def _forget(self, child: Child) -> None:
-        if not child.channel.over:
+        if child.channel in self._selector.get_map():
             self._selector.unregister(child.channel)
 
     def _reap(self) -> None:

@@ -13,6 +13,13 @@ from typing import Any
 
 import pytest
 
+from asgiws.options.config import Config
+from asgiws.process import channel, inbox
+from asgiws.process.child import Child
+from asgiws.process.dispatch import Dispatcher, Receiver
+from asgiws.process.fleet import Fleet
+from asgiws.process.supervisor import Supervisor
+
 from ..toolkit.certificates import Certificates
 from ..toolkit.program import Program
 from ..toolkit.raw_http import Client
@@ -317,3 +324,33 @@ def test_it_ends_at_once_while_the_application_is_being_imported(how: signal.Sig
         assert program.stop(how) == 0
         assert not program.lines("WARNING|ERROR|Traceback")
     assert not program.processes()
+
+
+def test_the_end_of_a_worker_may_be_known_before_that_of_its_channel_is_seen() -> None:
+    config = Config("app:app", workers=2)
+    supervisor = Supervisor(config)
+    fleet = Fleet(config, [], Dispatcher())
+    supervisor._fleet = fleet
+    fleet.on_end = supervisor._forget
+
+    def start() -> int:
+        """A worker that ends at once; the descriptor of its channel."""
+        near, far = channel.pair()
+        seat = fleet.board.seat(0)
+        child = Child(0, 1, os.getpid(), seat, Receiver(seat, *inbox.pair()), near, 0, 0.0)
+        fleet.children.append(child)
+        supervisor._follow(child)
+        far.close()
+        return near.fileno()
+
+    first = start()
+    events = supervisor._selector.select(0)
+    fleet.ended(fleet.children[0], 0, 0.0)
+    # The descriptor has the same number as that of the next one.
+    assert start() == first
+    for key, _ in events:
+        supervisor._meet(key)
+    assert not fleet.children[0].channel.over
+    fleet.ended(fleet.children[0], 0, 0.0)
+    supervisor._selector.close()
+    fleet.board.close()
