@@ -24,7 +24,7 @@ from . import __version__, build
 from .errors import StartupError
 from .options.config import OPTIONS, UVICORN_ONLY, uvicorn_only
 from .options.kinds import SWITCH_WORDS, Option, asks_for_nothing
-from .options.sources import load
+from .options.sources import file_of_options, load
 from .process import program
 from .process.descriptors import fill_standard_descriptors
 from .process.importer import look_first_in
@@ -175,7 +175,7 @@ def serve(config: str | None, **typed: Any) -> None:
         configured = reread()
         # Already here: --log-config may name a formatter of the application's.
         look_first_in(configured.app_dir)
-        program.serve(configured, reread)
+        program.serve(configured, reread, file_of_options(os.environ, config))
     except StartupError as error:
         if error.details:
             click.echo(error.details.rstrip("\n"), err=True)

@@ -42,7 +42,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Config]:
     configs: list[Config] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
-    monkeypatch.setattr(program, "serve", lambda config, reread: configs.append(config))
+    monkeypatch.setattr(program, "serve", lambda config, *_: configs.append(config))
     for variable in os.environ:
         if variable.startswith("ASGIWS_") and variable != "ASGIWS_PURE":
             monkeypatch.delenv(variable)

@@ -21,6 +21,7 @@ BLOCKED_SECONDS = 5.0  # for an event loop that is blocked, beyond all other dea
 NEVER = float("inf")
 
 # What it does.
+HELD = "held"  # its interpreter is there, and waits for a word before it loads the application
 STARTING = "starting"
 SERVING = "serving"
 DRAINING = "draining"
@@ -75,8 +76,9 @@ class Child:
         number: int,
         generation: int,
         now: float,
+        held: bool = False,
     ) -> Self:
-        """Start one. Raises ConfigError and OSError."""
+        """Start one, or the interpreter of one (``held``). Raises ConfigError and OSError."""
         seat = board.seat(place)
         seat.clear()
         near, far = inbox.pair()
@@ -95,13 +97,17 @@ class Child:
                         addresses,
                         list(sys.path),
                         list(sys.argv),
+                        held,
                     )
                 )
         except BaseException:
             receiver.close()
             ours.close()
             raise
-        return cls(place, number, pid, seat, receiver, ours, generation, now)
+        child = cls(place, number, pid, seat, receiver, ours, generation, now)
+        if held:
+            child.enter(HELD, now)
+        return child
 
     @classmethod
     def taken_over(cls, state: dict[str, Any], board: Board, now: float) -> Self:
@@ -174,8 +180,17 @@ class Child:
             self.signal(PROBE)
         return silent > patience
 
+    def let_go(self, generation: int, now: float) -> None:
+        """Let it load the application, as a worker of that generation."""
+        self.generation = generation
+        self.enter(STARTING, now)
+        self.channel.send("go")
+
     def drain(self, now: float, terms: Terms) -> None:
         """Let it end by these terms; a second call only ever makes the end sooner."""
+        if self.state == STARTING:
+            # While it imports the application it hears nothing; this ends it there.
+            self.signal(signal.SIGTERM)
         self.enter(DRAINING, now)
         self.kill_at = min(self.kill_at, now + terms.most_seconds + BLOCKED_SECONDS)
         self.channel.send("drain", terms=terms._asdict())

@@ -69,9 +69,11 @@ class Server:
     """
 
     def __init__(self, config: Config) -> None:
-        """Raises ConfigError if ``config`` asks for several processes."""
+        """Raises ConfigError if ``config`` asks for several processes, or to reload."""
         if config.workers > 1:
             raise ConfigError("workers: a Server is one process; asgiws.run starts several")
+        if config.reload:
+            raise ConfigError("reload: a Server serves what it has; asgiws.run starts it anew")
         self.config = config
         self._wanted: tuple[Address, ...] = config.addresses
         self._addresses: list[Any] = []

@@ -37,6 +37,7 @@ ACCEPTS_AT_ONCE = 64
 WAITING_MOST = 256  # accepted connections that wait for a worker; more wait in the kernel
 PAUSE_SECONDS = 0.25  # before accepting is tried again, if there were no descriptors
 HANDING_SECONDS = 1.0  # for accepted connections to find a worker, when the program ends
+REAP_SECONDS = 1.0  # between looks for processes that have ended without a word of the system
 CHECK_SECONDS = 300.0  # for the import of the application, before an upgrade
 TOGETHER_SECONDS = 2.0  # how long the first workers wait for the others before they serve
 
@@ -63,6 +64,8 @@ class Supervisor:
     ``reread`` gives the options anew, for SIGHUP; it raises ConfigError.
     """
 
+    fleet_type = Fleet
+
     def __init__(self, config: Config, reread: Callable[[], Config] | None = None) -> None:
         self.config = config
         self._reread = reread
@@ -85,6 +88,7 @@ class Supervisor:
         self._terms: Terms
         self._check: int | None = None  # the process that looks whether we can be upgraded
         self._check_until = 0.0
+        self._reap_at = 0.0
         self._stops = 0  # how often we were told to end
 
     def run(self) -> None:
@@ -99,7 +103,7 @@ class Supervisor:
         held = before["bound"] if before else ()
         with Bound(wanted, config.uds_permissions, held) as self._bound, self._signals():
             board = Board(before["board"]) if before else None
-            fleet = Fleet(config, self._bound.names, self._dispatcher, board)
+            fleet = self.fleet_type(config, self._bound.names, self._dispatcher, board)
             self._fleet = fleet
             fleet.on_start = self._follow
             fleet.on_end = self._forget
@@ -114,6 +118,7 @@ class Supervisor:
                         key.data()
             finally:
                 fleet.kill_all()
+                self._end_check()
                 self._reap()
         if fleet.failed is not None:
             raise fleet.failed
@@ -131,8 +136,11 @@ class Supervisor:
         self._looked_at = now
         fleet = self._fleet
         fleet.look(self._now)
-        if self._check is not None and self._now > self._check_until:
-            os.kill(self._check, signal.SIGKILL)
+        if self._now > self._check_until:
+            self._end_check()
+        if self._now >= self._reap_at:
+            self._reap_at = self._now + REAP_SECONDS
+            self._reap()
         if fleet.failed is not None and self._phase in (OPENING, SERVING):
             self._end(terms(self.config, INTERRUPTED))
         if self._phase == OPENING:
@@ -389,6 +397,12 @@ class Supervisor:
             except OSError as error:
                 error_log.error("It cannot: %s", error.strerror)
             self._check_until = self._now + CHECK_SECONDS
+
+    def _end_check(self) -> None:
+        """It has taken too long, or nobody waits for it any more."""
+        if self._check is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._check, signal.SIGKILL)
 
     def _upgrade_if(self, status: int) -> None:
         """The child has ended; execute the program anew if it found no mistake."""

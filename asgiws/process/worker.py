@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import select
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -40,6 +41,8 @@ def main(fd: int) -> None:
     sys.path[:] = spec.path
     sys.argv[:] = spec.argv
     channel = Channel.adopt(spec.channel)
+    if spec.held and not _may_go(channel):
+        return
     try:
         Worker(spec, channel).run()
     except StartupError as error:
@@ -50,6 +53,15 @@ def main(fd: int) -> None:
             status=error.exit_code,
         )
         sys.exit(error.exit_code)
+
+
+def _may_go(channel: Channel) -> bool:
+    """Wait for the word to load the application; whether it came."""
+    with suppress(ImportError):
+        import uvloop  # noqa: F401  # while there is time
+    select.select([channel], [], [])
+    order = channel.receive()
+    return order is not None and order["kind"] == "go"
 
 
 def _leave_to_the_supervisor(_number: int, _frame: FrameType | None) -> None:

@@ -116,7 +116,7 @@ def test_the_same_from_the_other_sources(
         assert load(APP, {}) == Config("main:app")
     write_pyproject("")
     started: list[Config] = []
-    monkeypatch.setattr(program, "serve", lambda config, reread: started.append(config))
+    monkeypatch.setattr(program, "serve", lambda config, *_: started.append(config))
     for line in ([f"--{key}", word, "main:app"], ["main:app", f"--{key}={word}"]):
         result = CliRunner().invoke(cli.command, line)
         assert (result.exit_code, result.output) == (0, "")
