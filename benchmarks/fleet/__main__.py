@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import ssl
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -17,18 +16,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from .. import environment, measure
 from ..scenarios import SCENARIOS, Scenario
 from ..servers import Server
+from . import report
 from .clients import Load, WebSocket, join, opened_anew
-from .servers import ASGIWS, FLEETS, SHARING, Fleet
+from .servers import ACCEPTING, ASGIWS, FLEETS, Fleet
 
 WORKERS = (2, 4)
 RESTART_SECONDS = 120.0
 RESULT = environment.WORK / "results" / "fleet.json"
+PAGE = environment.CHECKOUT / "docs" / "benchmarks-fleet.md"
 
 Row = dict[str, Any]
 
@@ -42,6 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=1000, help="that are spread")
     parser.add_argument("--sockets", type=int, default=2000, help="that stay through a restart")
     parser.add_argument("--no-install", action="store_true", help="take the environment as it is")
+    parser.add_argument("--publish", action="store_true", help=f"write docs/{PAGE.name} as well")
     return parser.parse_args()
 
 
@@ -238,8 +241,10 @@ async def restarted(target: measure.Running, how: signal.Signals, sockets: int) 
     began = time.monotonic()
     os.kill(target.root, how)
     deadline = began + RESTART_SECONDS
-    while workers & set(measure.process_tree(target.root)) and time.monotonic() < deadline:
+    for _ in range(int(RESTART_SECONDS / 0.2)):
         await asyncio.sleep(0.2)
+        if not workers & set(measure.process_tree(target.root)):
+            break
     took = time.monotonic() - began
     await asyncio.sleep(2.0)
     await load.stop()
@@ -277,7 +282,7 @@ def restart(options: argparse.Namespace, fleets: list[Fleet]) -> list[Row]:
 
 
 PARTS: dict[str, Callable[[argparse.Namespace, list[Fleet]], list[Row]]] = {
-    "ways": lambda options, _: speed(options, [ASGIWS, SHARING], tls=True),
+    "ways": lambda options, _: speed(options, [ASGIWS, *ACCEPTING], tls=True),
     "speed": lambda options, fleets: speed(options, fleets, tls=False),
     "spread": spread,
     "restart": restart,
@@ -292,12 +297,17 @@ def main() -> None:
         environment.install_asgiws()
         environment.build_load()
     measure.raise_file_limit()
+    # What is not measured now is taken from the last run.
     found: Row = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    found["date"] = date.today().isoformat()
     found |= {"machine": environment.machine(), "versions": environment.versions()}
-    for name in options.only.split(","):
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    for name in options.only.split(",") if options.only else ():
         found[name] = PARTS[name](options, fleets)
-        RESULT.parent.mkdir(parents=True, exist_ok=True)
         RESULT.write_text(json.dumps(found, indent=1) + "\n")
+    print(text := report.page(found))
+    if options.publish:
+        PAGE.write_text(text)
 
 
 if __name__ == "__main__":

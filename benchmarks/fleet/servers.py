@@ -27,7 +27,9 @@ class Fleet:
     restart: signal.Signals | None = None
     tls: str = TLS
 
-    def server(self, workers: int, certificate: str = "", key: str = "", options: str = "") -> Server:
+    def server(
+        self, workers: int, certificate: str = "", key: str = "", options: str = ""
+    ) -> Server:
         """The server with so many workers; with TLS if there is a ``certificate``."""
         words = [self.command.replace("{workers}", str(workers)), options]
         if certificate:
@@ -42,11 +44,14 @@ ASGIWS = Fleet(
     f"asgiws {{app}} {{listen}} --workers {{workers}} {_QUIET}",
     restart=signal.SIGHUP,
 )
-#: the same workers without a supervisor: whoever wakes up first accepts
-SHARING = Fleet(
-    "asgiws, a shared socket",
-    f"python shared.py {{workers}} {{listen}} asgiws {{app}} {_QUIET}",
-    port="{address}",
+# The same workers without a supervisor.
+ACCEPTING = tuple(
+    Fleet(
+        name,
+        f"python shared.py {way} {{workers}} {{listen}} asgiws {{app}} {_QUIET}",
+        port="{address}",
+    )
+    for way, name in (("one", "one socket for all"), ("each", "a socket for each"))
 )
 PEERS = (
     Fleet(
