@@ -83,7 +83,7 @@ class Supervisor:
         self._paused_until = 0.0
         self._is_listening = False
         self._is_restarting = False
-        self._accepting = False
+        self._accepts: list[Callable[[], None]] = []  # what the selector calls, while we accept
         self._exhausted = False
         self._leave_at = 0.0
         self._terms: Terms
@@ -118,9 +118,7 @@ class Supervisor:
                 while not self._is_over():
                     self._look()
                     beat = self._notifier.beat()
-                    seconds = TICK_SECONDS if beat is None else min(TICK_SECONDS, beat)
-                    for key, _ in self._selector.select(seconds):
-                        self._meet(key)
+                    self._wait(TICK_SECONDS if beat is None else min(TICK_SECONDS, beat))
             finally:
                 fleet.kill_all()
                 self._end_check()
@@ -165,6 +163,16 @@ class Supervisor:
         self._dispatcher.recover()
         self._dispatcher.flush()
         self._regulate(now)
+
+    def _wait(self, seconds: float) -> None:
+        """Accept, until that time is over or something else has happened."""
+        until = time.monotonic() + seconds
+        while seconds > 0.0:
+            for key, _ in self._selector.select(seconds):
+                self._meet(key)
+                if key.data not in self._accepts:
+                    seconds = 0.0
+            seconds = min(seconds, until - time.monotonic())
 
     def _open_when_ready(self, now: float) -> None:
         """Begin to accept: with all workers, or without those that take longer."""
@@ -219,16 +227,16 @@ class Supervisor:
         )
         if not accepting:
             self._accept_no_more()
-        elif not self._accepting:
-            self._accepting = True
+        elif not self._accepts:
             for sock in self._bound.sockets:
                 call = partial(self._accept, sock, ACCEPTS_AT_ONCE)
+                self._accepts.append(call)
                 self._selector.register(sock, selectors.EVENT_READ, call)
 
     def _accept_no_more(self) -> None:
         """Leave what comes in the backlogs, until it is regulated anew."""
-        if self._accepting:
-            self._accepting = False
+        if self._accepts:
+            self._accepts.clear()
             for sock in self._bound.sockets:
                 self._selector.unregister(sock)
 
@@ -357,7 +365,7 @@ class Supervisor:
 
     def _leave(self, now: float) -> None:
         """Accept what waits in the backlogs, then nothing more, and let every worker drain."""
-        for sock in self._bound.sockets if self._accepting else ():
+        for sock in self._bound.sockets if self._accepts else ():
             self._accept(sock, self.config.backlog + 1)
         if self._dispatcher.waiting and now < self._leave_at + HANDING_SECONDS:
             return
