@@ -38,7 +38,7 @@ async def app(scope, receive, send):
         await receive()
         await send({{"type": "lifespan.startup.complete"}})
         await receive()
-        print("lifespan.shutdown of", VERSION)
+        os.write(1, b"lifespan.shutdown of " + VERSION.encode() + b"\\n")
         return await send({{"type": "lifespan.shutdown.complete"}})
     if scope["type"] == "websocket":
         await receive()
@@ -178,7 +178,9 @@ class TestNewCode:
             assert len(program.wait_for_count("is blocked: killing it", 1)) == 1
 
     def test_lifespan_shutdown_may_take_a_while(self) -> None:
-        takes = APP.replace("        print(", "        await asyncio.sleep(0.7)\n        print(")
+        takes = APP.replace(
+            "        os.write", "        await asyncio.sleep(0.7)\n        os.write"
+        )
         Path("main.py").write_text(takes.format(version=1))
         with serving() as program:
             save(2)
