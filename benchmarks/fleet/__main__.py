@@ -230,11 +230,9 @@ async def restarted(target: measure.Running, how: signal.Signals, sockets: int) 
     """Restart all workers under load; what it cost."""
     assert isinstance(target.address, int)
     load = Load(target.address)
-    await load.stay(sockets)
+    workers = await load.stay(sockets)
     load.start()
     await asyncio.sleep(2.0)
-    before = set(measure.process_tree(target.root)) - {target.root}
-    workers = {pid for pid in before if cpu([pid]) > 0.05}
     began = time.monotonic()
     os.kill(target.root, how)
     deadline = began + RESTART_SECONDS
