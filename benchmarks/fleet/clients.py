@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 ANSWER_SECONDS = 30.0
+END_SECONDS = 2.0  # for the server to end the connection of a WebSocket that is closed
 UPGRADE = (
     b"GET /whose HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -72,16 +73,20 @@ class WebSocket:
         while (frame := await self.read())[0] != CLOSE:
             pass
         self._write(CLOSE, frame[1][:2])
-        await self._reader.read()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS):
+                await self._reader.read()
         self.cut()
         return int.from_bytes(frame[1][:2], "big")
 
     async def close(self) -> None:
         """Close it as a client does."""
-        self._write(CLOSE, b"\x03\xe8")
-        while (await self.read())[0] != CLOSE:
-            pass
-        self.cut()
+        try:
+            self._write(CLOSE, b"\x03\xe8")
+            while (await self.read())[0] != CLOSE:
+                pass
+        finally:
+            self.cut()
 
     def cut(self) -> None:
         """End the connection without a word."""
@@ -144,10 +149,12 @@ class Load:
         for client in clients:
             self._tasks.append(asyncio.ensure_future(client(pause)))
 
-    async def stay(self, count: int) -> None:
-        """Open WebSockets that stay, and come back whenever they are closed."""
-        for websocket in await join(self.port, count, 64):
+    async def stay(self, count: int) -> set[int]:
+        """Open WebSockets that come back whenever they are closed; in which processes they are."""
+        sockets = await join(self.port, count, 64)
+        for websocket in sockets:
             self._tasks.append(asyncio.create_task(self._stay(websocket)))
+        return {websocket.pid for websocket in sockets}
 
     async def stop(self) -> None:
         """End all clients."""
@@ -190,6 +197,7 @@ class Load:
                 code = await websocket.until_closed()
             except (OSError, EOFError):
                 code = 1006
+            websocket.cut()
             self._open.discard(websocket)
             websocket = None
             if not self._stopped:

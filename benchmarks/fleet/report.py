@@ -32,10 +32,10 @@ def page(found: dict[str, Any]) -> str:
     if "speed" in found:
         parts += [
             "## Speed\n",
-            "The server's CPU time per unit, in all its processes. A handshake is an upgrade, one"
-            " echo and the close; an echo is one message of 125 B on one of 64 connections. The"
-            " ratio is uvicorn's time divided by the server's: higher is better. Only those even"
-            " in the [spread](#spread) do the same work in every worker.\n",
+            "The server's CPU time per unit, in all its processes, and units per second. A"
+            " handshake is an upgrade, one echo and the close; an echo is one message of 125 B on"
+            " one of 64 connections. The ratio is uvicorn's time divided by the server's: higher"
+            " is better. An uneven [spread](#spread) saves time here: few workers do much at once.\n",
             _speed(found["speed"], "uvicorn"),
         ]
     if "spread" in found:
@@ -84,7 +84,7 @@ def _speed(rows: list[Row], base: str) -> str:
         line = [server]
         for kind, workers in kinds:
             mine = [
-                (row["cpu_us"], of.get((base, kind, workers, row["round"]), {}).get("cpu_us"))
+                row
                 for row in rows
                 if (row["server"], row["kind"], row["workers"]) == (server, kind, workers)
                 and "cpu_us" in row
@@ -92,14 +92,18 @@ def _speed(rows: list[Row], base: str) -> str:
             if not mine:
                 line.append("refused")
                 continue
-            # Of the base itself, and of what is compared with it, the direction differs.
-            ratios = [
-                theirs / own if base != ASGIWS.name else own / theirs
-                for own, theirs in mine
-                if theirs
-            ]
+            ratios = []
+            for row in mine:
+                other = of.get((base, kind, workers, row["round"]), {}).get("cpu_us")
+                if other:
+                    # Peers are compared with uvicorn, the ways to accept with the supervisor.
+                    ratios.append(
+                        row["cpu_us"] / other if base == ASGIWS.name else other / row["cpu_us"]
+                    )
             ratio = f" ({median(ratios):.2f})" if ratios else ""
-            line.append(f"{median(own for own, _ in mine):.0f} µs{ratio}")
+            cost = median(row["cpu_us"] for row in mine)
+            rate = median(row["per_second"] for row in mine)
+            line.append(f"{cost:.0f} µs{ratio}, {rate:,.0f}/s")
         lines.append(line)
     return _table(["", *(f"{kind}, {workers} workers" for kind, workers in kinds)], lines)
 
