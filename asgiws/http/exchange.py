@@ -150,7 +150,7 @@ class Exchange:
             self._trail(event.get("headers", ()), event.get("more_trailers", False))
             return
         if kind != "http.response.body":
-            if kind != "http.response.pathsend" or response.begun:
+            if kind != "http.response.pathsend" or response.body_begun:
                 raise ASGIError(f"expected http.response.body, got {kind!r:.200}")
             await self._send_file(event.get("path"))
             return

@@ -5,7 +5,7 @@ from asgiws.wire.grammar cimport count, holds_controls, is_token, tokens
 cdef int UNDECIDED, NONE, LENGTH, CHUNKED, CLOSE
 
 cdef class Response:
-    cdef public bint begun, body_complete, complete, is_event_stream, keep_alive
+    cdef public bint begun, body_begun, body_complete, complete, is_event_stream, keep_alive
     cdef public Py_ssize_t status
     cdef public int trailers
     cdef public object left

@@ -122,6 +122,7 @@ class Response:
         "_modern",
         "_says_close",
         "begun",
+        "body_begun",
         "body_complete",
         "complete",
         "is_event_stream",
@@ -140,6 +141,7 @@ class Response:
         self.keep_alive = keep_alive
         self.status = 0  # once there is one, the response is started
         self.begun = False
+        self.body_begun = False
         self.body_complete = False
         self.complete = False
         self.trailers = TRAILERS_NONE
@@ -270,6 +272,7 @@ class Response:
                     f"got {size}"
                 )
             self.left -= size
+        self.body_begun = True
         if not more:
             self.body_complete = True
             self.complete = self.trailers == TRAILERS_NONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Callable
@@ -12,9 +13,12 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import FileResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from ..toolkit.certificates import NO_TLS, Certificates
 from ..toolkit.raw_http import Client, request
@@ -182,6 +186,44 @@ def test_starlette_s_file_response_with_a_client_and_ranges(loop: str, path: str
             assert (part.status_code, part.content) == (206, CONTENT[5:10])
             assert client.head(url).headers["content-length"] == str(len(CONTENT))
     assert "http.response.pathsend" in told[0]
+
+
+def test_files_pass_all_kinds_of_middleware(loop: str, path: str) -> None:
+    """Some hand events from task to task, so that the head leaves before the path comes."""
+
+    async def endpoint(request: Any) -> FileResponse:
+        return FileResponse(path)
+
+    async def passes(request: Any, call_next: Any) -> Any:
+        response = await call_next(request)
+        response.headers["X-Passed"] = "yes"
+        return response
+
+    middleware = [
+        Middleware(BaseHTTPMiddleware, dispatch=passes),
+        Middleware(CORSMiddleware, allow_origins=["*"]),
+        Middleware(GZipMiddleware, minimum_size=10),
+    ]
+    routes = [Route("/", endpoint), Mount("/static", StaticFiles(directory=Path(path).parent))]
+    app = Starlette(routes=routes, middleware=middleware)
+    with running(app, loop) as server, httpx.Client(trust_env=False, verify=NO_TLS) as client:
+        for target in ("/", "/static/a.bin"):
+            reply = client.get(f"http://127.0.0.1:{server.port}{target}")
+            assert reply.content == CONTENT
+            assert reply.headers["x-passed"] == "yes"
+
+
+def test_a_file_may_come_when_the_head_has_left(loop: str, path: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(3):  # turns of the event loop
+            await asyncio.sleep(0)
+        await send(pathsend(path))
+
+    with running(app, loop) as server, Client(server) as client:
+        reply = client.get()
+        assert reply.headers["transfer-encoding"] == "chunked"
+        assert reply.body == CONTENT
 
 
 # http.response.trailers
