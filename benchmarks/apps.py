@@ -6,6 +6,7 @@ What is streamed is built by ``pattern``, whose twin stands in load/payload.c.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -136,6 +137,15 @@ async def broadcast(receive: Receive, send: Send) -> None:
         members.pop(send, None)
 
 
+async def whose(receive: Receive, send: Send) -> None:
+    """Tell the process id, then be silent."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.send", "text": str(os.getpid())})
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
+
+
 WEBSOCKETS = {
     "/echo": echo,
     "/corrupt": corrupt,
@@ -144,6 +154,7 @@ WEBSOCKETS = {
     "/push": push,
     "/flood": flood,
     "/broadcast": broadcast,
+    "/whose": whose,
 }
 
 

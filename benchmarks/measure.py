@@ -186,13 +186,14 @@ def running(
     scenario: Scenario,
     server: Server,
     app: str,
-    core: int,
+    cores: int | str,
     wrapper: list[str] | None = None,
     patience: float = 20.0,
 ) -> Iterator[Running]:
-    """Start a server pinned to ``core`` for a scenario; at the end its whole session is stopped.
+    """Start a server pinned to ``cores`` for a scenario; at the end its whole session is stopped.
 
-    ``wrapper`` is a command that runs the server's command (a profiler).
+    ``cores`` is one, or several with commas between them; ``wrapper`` is a command that runs
+    the server's command (a profiler).
     """
     directory = tempfile.mkdtemp()  # its path is short: that of a Unix socket must be
     address = f"{directory}/socket" if scenario.uds else free_port()
@@ -207,7 +208,7 @@ def running(
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            ["taskset", "-c", str(core), *(wrapper or []), *words],
+            ["taskset", "-c", str(cores), *(wrapper or []), *words],
             cwd=WORK,
             env=environment,
             stdin=subprocess.DEVNULL,

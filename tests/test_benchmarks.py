@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
@@ -20,6 +21,8 @@ import pytest
 from benchmarks import environment, measure, report
 from benchmarks.__main__ import description
 from benchmarks.environment import build_floor, build_load
+from benchmarks.fleet import report as fleet_report
+from benchmarks.fleet.clients import Load
 from benchmarks.measure import Sample
 from benchmarks.report import summarise
 from benchmarks.scenarios import SCENARIOS
@@ -320,3 +323,53 @@ def test_a_ratio_compares_one_round_and_one_placement_only() -> None:
     assert cells["uvicorn"].ratio == 1.0
     assert cells["granian"].ratio is None
     assert cells["granian"].refused == ["answers lost"]
+
+
+def test_the_clients_of_a_fleet_count_answers_and_losses() -> None:
+    directory = str(ROOT / "benchmarks")
+    with Served("asgiws", "apps:raw", "--app-dir", directory, "--port", "0") as server:
+
+        async def clients() -> Load:
+            load = Load(server.port)
+            assert await load.stay(5) == {server.process.pid}
+            load.start(pause=0.001)
+            await asyncio.to_thread(
+                server.wait_until,
+                lambda: load.requests.done > 20 and load.handshakes.done > 5,
+                "the answers",
+            )
+            assert not load.requests.lost + load.handshakes.lost + load.reconnects.lost
+            server.process.kill()
+            await asyncio.to_thread(
+                server.wait_until,
+                lambda: load.requests.lost and load.handshakes.lost and load.reconnects.lost,
+                "the losses",
+            )
+            await load.stop()
+            return load
+
+        load = asyncio.run(asyncio.wait_for(clients(), server.deadline))
+    assert load.codes == {1006: 5}
+    assert load.fullest_second == 5
+
+
+def test_the_page_of_the_fleet_compares_within_a_round() -> None:
+    def rows(server: str, times: list[float]) -> list[dict[str, Any]]:
+        shared = {"kind": "handshake", "server": server, "workers": 2, "per_second": 100.0}
+        return [{**shared, "round": round, "cpu_us": time} for round, time in enumerate(times)]
+
+    found = {
+        "date": "2026-11-27",
+        "machine": {"cores": "2", "kernel": "Linux", "python": "3.11", "commit": "abc"},
+        "versions": {"uvicorn": "0.54.0"},
+        "speed": [*rows("asgiws", [100.0, 200.0, 100.0]), *rows("uvicorn", [200.0, 400.0, 800.0])],
+        "ways": [*rows("asgiws", [100.0, 200.0]), *rows("a socket for each", [90.0, 180.0])],
+        "spread": [{"server": "asgiws", "one by one": [2, 1], "after a kill": "the program ends"}],
+        "restart": [{"server": "hypercorn", "refused": "has no such thing"}],
+    }
+    page = fleet_report.page(found)
+    assert "| asgiws | 100 µs (2.00), 100/s |" in page
+    assert "| uvicorn | 400 µs (1.00), 100/s |" in page
+    assert "| a socket for each | 135 µs (0.90), 100/s |" in page
+    assert "| asgiws | 2 / 1 |  |  | the program ends |" in page
+    assert "| hypercorn | has no such thing |" in page

@@ -42,7 +42,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Config]:
     configs: list[Config] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
-    monkeypatch.setattr(program, "serve", lambda config, reread: configs.append(config))
+    monkeypatch.setattr(program, "serve", lambda config, *_: configs.append(config))
     for variable in os.environ:
         if variable.startswith("ASGIWS_") and variable != "ASGIWS_PURE":
             monkeypatch.delenv(variable)
@@ -279,7 +279,8 @@ class TestHelp:
         line = invoke("--version").stdout
         assert re.fullmatch(
             rf"asgiws {re.escape(asgiws.__version__)} \((compiled|pure Python)\), "
-            rf"\w+ 3\.\d+\.\d+\S*, h11 {re.escape(version('h11'))}, "
+            rf"\w+ 3\.\d+\.\d+\S*, httptools {re.escape(version('httptools'))}, "
+            rf"h11 {re.escape(version('h11'))}, "
             rf"uvloop {re.escape(version('uvloop'))}\n",
             line,
         )

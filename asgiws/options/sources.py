@@ -22,6 +22,7 @@ from .kinds import PREFIX, Option, convert
 
 # Variables that are no options: which file to read, and which build to run.
 CONFIG_VARIABLE = PREFIX + "CONFIG"
+DEFAULT_FILE = "pyproject.toml"
 OTHER_VARIABLES = (CONFIG_VARIABLE, PREFIX + "PURE")
 
 
@@ -102,6 +103,11 @@ def load(
     return config
 
 
+def file_of_options(environ: Mapping[str, str], config_file: str | None = None) -> str:
+    """The file that ``load`` reads: pyproject.toml, which need not exist, or one that was named."""
+    return config_file or environ.get(CONFIG_VARIABLE) or DEFAULT_FILE
+
+
 def _read_word(
     declared: Option, word: str, where: str, values: dict[str, Any], origins: dict[str, str]
 ) -> None:
@@ -136,7 +142,7 @@ def _table(config_file: str | None) -> tuple[dict[str, Any], str]:
     directory, if there is one. In a file given by name it is [tool.asgiws] too, or
     the whole file where it has no such table and is no pyproject.toml.
     """
-    path = Path(config_file or "pyproject.toml")
+    path = Path(config_file or DEFAULT_FILE)
     try:
         content = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -152,7 +158,7 @@ def _table(config_file: str | None) -> tuple[dict[str, Any], str]:
         if not isinstance(table, dict):
             raise ConfigError(f"{path}: tool.asgiws must be a table, [tool.asgiws]")
         return table, f"{path} [tool.asgiws]"
-    if path.name == "pyproject.toml":
+    if path.name == DEFAULT_FILE:
         if config_file is not None:
             raise ConfigError(f"--config {clip(config_file)}: the file has no [tool.asgiws]")
         return {}, ""

@@ -21,6 +21,7 @@ BLOCKED_SECONDS = 5.0  # for an event loop that is blocked, beyond all other dea
 NEVER = float("inf")
 
 # What it does.
+HELD = "held"  # its interpreter is there, and waits for a word before it loads the application
 STARTING = "starting"
 SERVING = "serving"
 DRAINING = "draining"
@@ -60,6 +61,7 @@ class Child:
         self.since = now  # when it came into its state
         self.served: float | None = None  # since when it has served, or did
         self.heard = now  # when its beat last changed
+        self.is_over = False  # its event loop is closed, and what is left is the process
         self.kill_at = NEVER
         self.failure: dict[str, Any] = {}  # why it could not start, in its own words
         self._beat = 0
@@ -75,8 +77,9 @@ class Child:
         number: int,
         generation: int,
         now: float,
+        held: bool = False,
     ) -> Self:
-        """Start one. Raises ConfigError and OSError."""
+        """Start one, or the interpreter of one (``held``). Raises ConfigError and OSError."""
         seat = board.seat(place)
         seat.clear()
         near, far = inbox.pair()
@@ -95,13 +98,17 @@ class Child:
                         addresses,
                         list(sys.path),
                         list(sys.argv),
+                        held,
                     )
                 )
         except BaseException:
             receiver.close()
             ours.close()
             raise
-        return cls(place, number, pid, seat, receiver, ours, generation, now)
+        child = cls(place, number, pid, seat, receiver, ours, generation, now)
+        if held:
+            child.enter(HELD, now)
+        return child
 
     @classmethod
     def taken_over(cls, state: dict[str, Any], board: Board, now: float) -> Self:
@@ -173,6 +180,12 @@ class Child:
             self._probed = True
             self.signal(PROBE)
         return silent > patience
+
+    def let_go(self, generation: int, now: float) -> None:
+        """Let it load the application, as a worker of that generation."""
+        self.generation = generation
+        self.enter(STARTING, now)
+        self.channel.send("go")
 
     def drain(self, now: float, terms: Terms) -> None:
         """Let it end by these terms; a second call only ever makes the end sooner."""

@@ -37,7 +37,9 @@ class Receiver:
 
     def takes(self, now: int) -> bool:
         """Whether it can be given more."""
-        return self.open and self._full_until <= now and self.seat.takes and self.runs(now)
+        return (
+            self.open and self._full_until <= now and self.seat.takes_since(now - STALE_NANOSECONDS)
+        )
 
     def put(self, sockets: list[socket.socket], now: int) -> bool:
         """Put them into its inbox, all or none; whether there was room."""
@@ -82,8 +84,9 @@ class Dispatcher:
         shares: list[list[socket.socket]] = [[] for _ in takers]
         while self.waiting:
             # Among equals it goes round: otherwise one of them would serve all that is short.
-            start = self._last + 1
-            turn = min(range(len(takers)), key=lambda k: (loads[k], (k - start) % len(takers)))
+            start = (self._last + 1) % len(takers)
+            around = (*range(start, len(takers)), *range(start))
+            turn = min(around, key=loads.__getitem__)
             self._last = turn
             loads[turn] += 1
             shares[turn].append(self.waiting.popleft())
@@ -101,7 +104,7 @@ class Dispatcher:
         """Take back what lies in the inboxes of those whose event loop hangs."""
         now = time.monotonic_ns()
         for receiver in self.receivers:
-            if not (receiver.runs(now) and receiver.seat.takes):
+            if not receiver.seat.takes_since(now - STALE_NANOSECONDS):
                 self.take_back(receiver)
 
     def take_back(self, receiver: Receiver) -> None:

@@ -139,6 +139,8 @@ class Fleet:
             self._serve(child, now)
         elif kind == "failed":
             child.failure = message
+        elif kind == "over":
+            child.is_over = True
         elif kind == "retire":
             child.retires = str(message.get("reason"))
         return True
@@ -238,14 +240,13 @@ class Fleet:
 
     def _failed(self, child: Child, status: int, now: float) -> None:
         """A worker could not start."""
-        message = child.failure.get("message") or f"a worker ended as it started: {told(status)}"
+        message = why_not_started(child, status)
         details = child.failure.get("details", "")
         code = int(child.failure.get("status") or exit_code(status))
         if not self._has_served or not self.count(SERVING, STARTING):
             self.failed = WorkerFailed(message, details, code)
             return
-        for line in details.rstrip("\n").split("\n") if details else ():
-            error_log.error("%s", line)
+        tell_details(child)
         if self._before is not None and child.generation == self._generation:
             # The others go on as they are.
             self.config, self._before = self._before, None
@@ -308,7 +309,7 @@ class Fleet:
             if self._early > 1:
                 return  # one at a time, while they die
 
-    def _start(self, now: float, replaces: Child | None = None) -> None:
+    def _start(self, now: float, replaces: Child | None = None, held: bool = False) -> None:
         taken = {child.place for child in self.children}
         place = next(place for place in range(SEATS) if place not in taken)
         self._numbers += 1
@@ -321,6 +322,7 @@ class Fleet:
                 self._numbers,
                 self._generation,
                 now,
+                held,
             )
         except OSError as error:
             problem = error.strerror or str(error)
@@ -336,3 +338,15 @@ class Fleet:
             child.replaces = replaces
             self.children.append(child)
             self.on_start(child)
+
+
+def why_not_started(child: Child, status: int) -> str:
+    """What to say of a worker that ended with that status before it was ready."""
+    return child.failure.get("message") or f"a worker ended as it started: {told(status)}"
+
+
+def tell_details(child: Child) -> None:
+    """Log the traceback of a worker that could not start."""
+    details = child.failure.get("details", "")
+    for line in details.rstrip("\n").split("\n") if details else ():
+        error_log.error("%s", line)

@@ -16,16 +16,19 @@ def run(app: Any, **options: Any) -> None:
     """Serve ``app``, an ASGI application or its import string, until SIGINT or SIGTERM.
 
     ``options`` are the fields of Config. Raises ConfigError and the other kinds of
-    StartupError; returns after a clean shutdown. With several ``workers``, ``app`` must be
-    an import string, and the call stand behind ``if __name__ == "__main__"``.
+    StartupError; returns after a clean shutdown. With several ``workers``, or ``reload``,
+    ``app`` must be an import string, and the call stand behind ``if __name__ == "__main__"``.
     """
     serve(Config(app, **options))
 
 
-def serve(config: Config, reread: Callable[[], Config] | None = None) -> None:
+def serve(
+    config: Config, reread: Callable[[], Config] | None = None, options_file: str = ""
+) -> None:
     """Serve as ``config`` says, until SIGINT or SIGTERM; raises StartupError.
 
-    ``reread`` gives the options anew when the workers are replaced (SIGHUP).
+    ``reread`` gives the options anew when the workers are replaced (SIGHUP, --reload);
+    ``options_file`` is the file in which some of them may stand.
     """
     if is_loading():
         raise ConfigError(
@@ -36,10 +39,14 @@ def serve(config: Config, reread: Callable[[], Config] | None = None) -> None:
         upgrade.check(config)
         # What stands behind the call is for the end of a program that has served.
         raise SystemExit(0)
-    if config.workers == 1 and not upgrade.has_taken_over():
+    # Below: one process pays nothing for what it does not use.
+    if config.reload:
+        from .reload import Reloader
+
+        Reloader(config, reread, options_file).run()
+    elif config.workers == 1 and not upgrade.has_taken_over():
         Server(config).run()
     else:
-        # Only here: one process pays nothing for what it does not use.
         from .supervisor import Supervisor
 
         Supervisor(config, reread).run()

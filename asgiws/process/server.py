@@ -21,11 +21,12 @@ from ..errors import ConfigError, StartupError
 from ..http.admission import Admission
 from ..http.connection import HTTPProtocol
 from ..http.forwarded import Proxies
+from ..http.heads import reader
 from ..http.notice import DrainNotice
 from ..http.serving import STOPPING, Counting, DefaultHeaders, Limits, Serving
 from ..log import configure, error_log
 from ..options.addresses import Address
-from ..options.config import Config
+from ..options.config import Config, parser
 from ..options.tls import ssl_context
 from ..websocket.limits import Limits as WebSocketLimits
 from ..websocket.pulse import Pulse
@@ -69,9 +70,11 @@ class Server:
     """
 
     def __init__(self, config: Config) -> None:
-        """Raises ConfigError if ``config`` asks for several processes."""
+        """Raises ConfigError if ``config`` asks for several processes, or to reload."""
         if config.workers > 1:
             raise ConfigError("workers: a Server is one process; asgiws.run starts several")
+        if config.reload:
+            raise ConfigError("reload: a Server serves what it has; asgiws.run starts it anew")
         self.config = config
         self._wanted: tuple[Address, ...] = config.addresses
         self._addresses: list[Any] = []
@@ -200,7 +203,12 @@ class Server:
     def _announce(self) -> None:
         """Connections are accepted: tell it."""
         for url in self.urls:
-            error_log.info("Serving on %s with asgiws, %s (Ctrl-C to stop)", url, build())
+            error_log.info(
+                "Serving on %s with asgiws, %s, %s (Ctrl-C to stop)",
+                url,
+                build(),
+                parser(self.config.http),
+            )
         self._notifier.ready(f"Serving on {', '.join(self.urls)}")
 
     def _load_app(self) -> Any:
@@ -313,6 +321,7 @@ def _serving(
         DefaultHeaders(config.headers, config.date_header, config.server_header),
         notice,
         None if rate is None else Admission(loop, rate),
+        reader(parser(config.http)),
     )
     if isinstance(serving, Counting):
         serving.count = recycling.count

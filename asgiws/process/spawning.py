@@ -32,6 +32,7 @@ class Spec(NamedTuple):
     addresses: list[Any]
     path: list[str]
     argv: list[str]
+    held: bool = False  # it waits for a word before it loads the application
 
 
 def spawn(spec: Spec) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 from .._build import build
 from ..errors import BindError, StartupError
 from ..log import configure, error_log
-from ..options.config import Config
+from ..options.config import Config, parser
 from . import upgrade
 from .activation import Passed, take_passed, where_to_listen
 from .board import Board
@@ -65,6 +65,8 @@ class Supervisor:
     ``reread`` gives the options anew, for SIGHUP; it raises ConfigError.
     """
 
+    fleet_type = Fleet
+
     def __init__(self, config: Config, reread: Callable[[], Config] | None = None) -> None:
         self.config = config
         self._reread = reread
@@ -81,7 +83,7 @@ class Supervisor:
         self._paused_until = 0.0
         self._is_listening = False
         self._is_restarting = False
-        self._accepting = False
+        self._accepts: list[Callable[[], None]] = []  # what the selector calls, while we accept
         self._exhausted = False
         self._leave_at = 0.0
         self._terms: Terms
@@ -106,7 +108,7 @@ class Supervisor:
         held = before["bound"] if before else ()
         with Bound(wanted, config.uds_permissions, held) as self._bound, self._signals():
             board = Board(before["board"]) if before else None
-            fleet = Fleet(config, self._bound.names, self._dispatcher, board)
+            fleet = self.fleet_type(config, self._bound.names, self._dispatcher, board)
             self._fleet = fleet
             fleet.on_start = self._follow
             fleet.on_end = self._forget
@@ -116,9 +118,7 @@ class Supervisor:
                 while not self._is_over():
                     self._look()
                     beat = self._notifier.beat()
-                    seconds = TICK_SECONDS if beat is None else min(TICK_SECONDS, beat)
-                    for key, _ in self._selector.select(seconds):
-                        self._meet(key)
+                    self._wait(TICK_SECONDS if beat is None else min(TICK_SECONDS, beat))
             finally:
                 fleet.kill_all()
                 self._end_check()
@@ -164,6 +164,16 @@ class Supervisor:
         self._dispatcher.flush()
         self._regulate(now)
 
+    def _wait(self, seconds: float) -> None:
+        """Accept, until that time is over or something else has happened."""
+        until = time.monotonic() + seconds
+        while seconds > 0.0:
+            for key, _ in self._selector.select(seconds):
+                self._meet(key)
+                if key.data not in self._accepts:
+                    seconds = 0.0
+            seconds = min(seconds, until - time.monotonic())
+
     def _open_when_ready(self, now: float) -> None:
         """Begin to accept: with all workers, or without those that take longer."""
         ready = self._fleet.count("serving")
@@ -183,9 +193,10 @@ class Supervisor:
         workers = self._fleet.wanted
         for url in self._urls():
             error_log.info(
-                "Serving on %s with asgiws, %s, %d %s (Ctrl-C to stop)",
+                "Serving on %s with asgiws, %s, %s, %d %s (Ctrl-C to stop)",
                 url,
                 build(),
+                parser(self.config.http),
                 workers,
                 "worker" if workers == 1 else "workers",
             )
@@ -216,16 +227,16 @@ class Supervisor:
         )
         if not accepting:
             self._accept_no_more()
-        elif not self._accepting:
-            self._accepting = True
+        elif not self._accepts:
             for sock in self._bound.sockets:
                 call = partial(self._accept, sock, ACCEPTS_AT_ONCE)
+                self._accepts.append(call)
                 self._selector.register(sock, selectors.EVENT_READ, call)
 
     def _accept_no_more(self) -> None:
         """Leave what comes in the backlogs, until it is regulated anew."""
-        if self._accepting:
-            self._accepting = False
+        if self._accepts:
+            self._accepts.clear()
             for sock in self._bound.sockets:
                 self._selector.unregister(sock)
 
@@ -354,7 +365,7 @@ class Supervisor:
 
     def _leave(self, now: float) -> None:
         """Accept what waits in the backlogs, then nothing more, and let every worker drain."""
-        for sock in self._bound.sockets if self._accepting else ():
+        for sock in self._bound.sockets if self._accepts else ():
             self._accept(sock, self.config.backlog + 1)
         if self._dispatcher.waiting and now < self._leave_at + HANDING_SECONDS:
             return

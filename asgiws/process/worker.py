@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -43,11 +43,14 @@ def main(fd: int) -> None:
     sys.path[:] = spec.path
     sys.argv[:] = spec.argv
     channel = Channel.adopt(spec.channel)
+    if spec.held and not _may_go(channel):
+        return
     try:
         worker = Worker(spec, channel)
         # Before the application is imported: that may take long, or never end.
         threading.Thread(target=worker.guard, name="asgiws-guard", daemon=True).start()
         worker.run()
+        channel.send("over")
     except StartupError as error:
         channel.send(
             "failed",
@@ -58,6 +61,15 @@ def main(fd: int) -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)  # the application raised it: no Ctrl-C reaches us
+
+
+def _may_go(channel: Channel) -> bool:
+    """Wait for the word to load the application; whether it came."""
+    with suppress(ImportError):
+        import uvloop  # noqa: F401  # while there is time
+    select.select([channel], [], [])
+    order = channel.receive()
+    return order is not None and order["kind"] == "go"
 
 
 def _leave_to_the_supervisor(_number: int, _frame: FrameType | None) -> None:

@@ -46,7 +46,7 @@ def test_the_default_of_uvicorn_asks_for_nothing(name: str) -> None:
         ({"workers": None}, {}),
         ({"reload": False, "reload_dirs": [], "reload_includes": None}, {}),
         ({"reload_includes": "*.html"}, {"reload_includes": ["*.html"]}),
-        ({"ws": "auto", "http": "h11", "interface": "asgi3"}, {}),
+        ({"ws": "auto", "http": "auto", "interface": "asgi3"}, {}),
         ({"loop": "none"}, {"loop": "asyncio"}),
         ({"log_level": "INFO"}, {"log_level": "info"}),
         ({"log_level": logging.INFO}, {"log_level": "info"}),
@@ -73,7 +73,7 @@ def test_what_asks_for_nothing_in_python_is_taken(
         {"reload_dirs": ["nowhere"]},
         {"ws": "websockets"},
         {"ws": "none"},
-        {"http": "httptools"},
+        {"http": "zttp"},
         {"interface": "wsgi"},
         {"http2": True},
         {"ssl_version": ssl.PROTOCOL_TLS_CLIENT},
@@ -116,7 +116,7 @@ def test_the_same_from_the_other_sources(
         assert load(APP, {}) == Config("main:app")
     write_pyproject("")
     started: list[Config] = []
-    monkeypatch.setattr(program, "serve", lambda config, reread: started.append(config))
+    monkeypatch.setattr(program, "serve", lambda config, *_: started.append(config))
     for line in ([f"--{key}", word, "main:app"], ["main:app", f"--{key}={word}"]):
         result = CliRunner().invoke(cli.command, line)
         assert (result.exit_code, result.output) == (0, "")

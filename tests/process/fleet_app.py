@@ -57,6 +57,8 @@ async def _http(scope: Any, receive: Any, send: Any) -> None:
             os.kill(os.getpid(), signal.SIGSEGV)
         case "/slow":
             await asyncio.sleep(0.5)
+        case "/modules":
+            body = " ".join(sys.modules)
         case "/argv":
             body = repr((sys.argv, sys.path[0]))
     headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]

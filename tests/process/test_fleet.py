@@ -73,6 +73,7 @@ class Fake(Child):
         number: int,
         generation: int,
         now: float,
+        held: bool = False,
     ) -> Any:
         seat = board.seat(place)
         seat.clear()
@@ -81,6 +82,8 @@ class Fake(Child):
         child = cls(place, number, 1000 + number, seat, receiver, channel, generation, now)
         child.config = config
         child.got = []
+        if held:
+            child.enter("held", now)
         return child
 
     def signal(self, number: int) -> None:

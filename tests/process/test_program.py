@@ -11,8 +11,11 @@ import asgiws
 from asgiws.errors import ConfigError
 
 from ..toolkit.program import Program
+from ..toolkit.raw_http import Client
+from ..toolkit.served import Served
 
 HERE = Path(__file__).parent
+FLEET = "board channel child dispatch fleet inbox intake reload spawning supervisor watcher worker"
 APP = (HERE / "fleet_app.py").read_text("utf-8")
 
 
@@ -33,6 +36,15 @@ def test_an_application_object_cannot_be_served_by_several_processes() -> None:
 def test_a_server_is_one_process() -> None:
     with pytest.raises(ConfigError, match=r"asgiws\.run starts several"):
         asgiws.Server(asgiws.Config("app:app", workers=2))
+
+
+def test_one_process_imports_nothing_of_the_fleet() -> None:
+    with Served("asgiws", "tests.process.fleet_app:app", "--port", "0") as served:
+        with Client(served) as client:
+            loaded = client.get("/modules").body.decode().split()
+        ours = {name.removeprefix("asgiws.process.") for name in loaded}
+        assert "server" in ours
+        assert not ours.intersection(FLEET.split())
 
 
 @pytest.mark.parametrize("workers", [1, 2])

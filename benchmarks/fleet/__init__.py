@@ -1,0 +1,1 @@
+"""Several workers: speed, spread, and what a restart costs."""
