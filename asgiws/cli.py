@@ -22,7 +22,7 @@ import click
 
 from . import __version__, build
 from .errors import StartupError
-from .options.config import OPTIONS, UVICORN_ONLY, uvicorn_only
+from .options.config import OPTIONS, UVICORN_ONLY, parser, uvicorn_only
 from .options.kinds import SWITCH_WORDS, Option, asks_for_nothing
 from .options.sources import file_of_options, load
 from .process import program
@@ -33,13 +33,14 @@ INTERRUPTED = 130  # as shells report the end by SIGINT
 
 
 def version_line() -> str:
-    """What runs: asgiws and its build, Python, h11, the event loop of ``--loop auto``."""
+    """What runs: asgiws and its build, Python, the parsers, the event loop of ``--loop auto``."""
     try:
         loop = f"uvloop {version('uvloop')}"
     except PackageNotFoundError:
         loop = "asyncio"
     python = f"{python_implementation()} {python_version()}"
-    return f"asgiws {__version__} ({build()}), {python}, h11 {version('h11')}, {loop}"
+    parsers = [f"{name} {version(name)}" for name in dict.fromkeys((parser("auto"), "h11"))]
+    return ", ".join([f"asgiws {__version__} ({build()})", python, *parsers, loop])
 
 
 def _print_version(context: click.Context, _param: click.Parameter, wanted: bool) -> None:
@@ -136,7 +137,7 @@ def _parameters() -> Iterator[click.Parameter]:
         is_eager=True,
         expose_value=False,
         callback=_print_version,
-        help="Show the versions of asgiws, Python, h11 and the event loop, and exit.",
+        help="Show the versions of asgiws, Python, the parsers and the event loop, and exit.",
     )
     for key in UVICORN_ONLY:
         # An optional value, for all of them alike.

@@ -5,15 +5,20 @@ A module of its own, so that measuring the raw application imports no framework.
 
 from __future__ import annotations
 
-from apps import HELLO
+import tempfile
+
+from apps import DOWNLOAD, HELLO
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import FileResponse, PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 members: dict[WebSocket, None] = {}
+file = tempfile.NamedTemporaryFile()  # noqa: SIM115  # it lives as long as the server
+file.write(b"".join(DOWNLOAD))
+file.flush()
 
 
 async def echo(websocket: WebSocket) -> None:
@@ -43,6 +48,10 @@ async def starlette_hello(request: Request) -> PlainTextResponse:
     return PlainTextResponse(HELLO)
 
 
+async def starlette_file(request: Request) -> FileResponse:
+    return FileResponse(file.name)
+
+
 async def fastapi_hello() -> PlainTextResponse:
     return PlainTextResponse(HELLO)
 
@@ -52,6 +61,7 @@ starlette = Starlette(
         WebSocketRoute("/echo", echo),
         WebSocketRoute("/broadcast", broadcast),
         Route("/hello", starlette_hello),
+        Route("/file", starlette_file),
     ]
 )
 

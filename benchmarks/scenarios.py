@@ -184,6 +184,12 @@ _ALL = [
         uds=True,
     ),
     Scenario(
+        "post-1k",
+        "HTTP POST, echo of 1 KiB",
+        "post --path /post --connections 64 --size 1024",
+        unit="request",
+    ),
+    Scenario(
         "post-10k",
         "HTTP POST, echo of 10 KiB",
         "post --path /post --connections 64 --size 10240",
@@ -194,6 +200,13 @@ _ALL = [
         "HTTP download of 1 MiB, streamed in 64 chunks",
         "download --path /download --connections 8",
         unit="request",
+    ),
+    Scenario(
+        "file-1m",
+        "a file of 1 MiB, Starlette's FileResponse",
+        "download --path /file --connections 8",
+        unit="request",
+        apps=("starlette",),
     ),
     *(
         Scenario(

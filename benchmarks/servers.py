@@ -41,6 +41,7 @@ _ASGIWS = "asgiws {app} {listen} --log-level critical --no-access-log"
 _UVICORN = "uvicorn {app} {listen} --log-level critical --no-access-log"
 _UDS = "--uds {address}"
 _LOOPS = ("echo-125-64", "hello")
+_HTTP = ("handshake", "hello", "post", "download", "file")
 
 _ALL = [
     Server("asgiws", _ASGIWS, "compiled, uvloop", uds=_UDS, deflate=True),
@@ -65,7 +66,7 @@ _ALL = [
         "uvicorn-h11",
         _UVICORN + " --http h11",
         "HTTP by h11",
-        only=("handshake", "hello", "post", "download"),
+        only=_HTTP,
     ),
     Server(
         "hypercorn",
@@ -107,6 +108,7 @@ _ALL = [
         deflate=True,
         only=("deflate",),
     ),
+    Server("asgiws-h11", _ASGIWS + " --http h11", "HTTP by h11", uds=_UDS, only=_HTTP),
     Server("asgiws-asyncio", _ASGIWS + " --loop asyncio", "on asyncio's own loop", only=_LOOPS),
     Server("uvicorn-asyncio", _UVICORN + " --loop asyncio", "on asyncio's own loop", only=_LOOPS),
     Server(

@@ -274,7 +274,8 @@ class HTTPProtocol:
             buffer = self._buffer
             try:
                 size = head_size(buffer, self._searched, limits.max_head)
-                request = parse(bytes(memoryview(buffer)[:size])) if size else None
+                head = bytes(memoryview(buffer)[:size])
+                request = parse(head, self.serving.heads) if size else None
             except RequestRefused as exc:
                 self._refuse_head(exc.status, exc.reason)
                 return

@@ -1,9 +1,11 @@
 # The header of exchange.py.
 from asgiws.http.request cimport Request
 from asgiws.http.response cimport Response
+from asgiws.wire.grammar cimport lists
 
 # The module's constants in C: a name of Python's costs a look-up whenever it is read.
 cdef int BODY_MARK, BUDGET_BYTES, BUDGET_EVENTS
+cdef int TRAILERS_DROPPED, TRAILERS_NONE, TRAILERS_SENT
 
 cdef class Exchange:
     cdef public object client, task
@@ -20,5 +22,7 @@ cdef class Exchange:
     cpdef leave(self)
     cdef bint _ready(self) except -1
     cdef bint _received(self) except -1
+    cdef int _trailers(self) except -1
+    cdef _trail(self, headers, more)
     cdef _write_head(self)
     cdef _wake(self)

@@ -9,10 +9,12 @@ from typing import Any, Final
 from ..asgi import Event
 from ..errors import ASGIError
 from ..log import error_log
+from ..wire.grammar import lists
 from .access import log_request
+from .files import PIECE, File
 from .forwarded import Address
 from .request import Request
-from .response import Response
+from .response import TRAILERS_DROPPED, TRAILERS_NONE, TRAILERS_SENT, Response
 from .stream import Stream
 
 BODY_MARK: Final = 65_536  # bytes of a body that wait for the application
@@ -128,16 +130,30 @@ class Exchange:
         if response.complete:
             raise ASGIError(f"expected nothing more, got {kind!r:.200}: the response is complete")
         if not response.status:
+            if kind == "http.response.early_hint":
+                hint = response.early_hint(event.get("links", ()))
+                if hint:
+                    stream.write([hint])
+                return
             if kind != "http.response.start":
                 raise ASGIError(f"expected http.response.start, got {kind!r:.200}")
-            response.start(event.get("status"), event.get("headers", ()))
+            trailers = self._trailers() if event.get("trailers", False) else TRAILERS_NONE
+            response.start(event.get("status"), event.get("headers", ()), trailers)
             if response.is_event_stream:
                 self._write_head()
             else:
                 self._flush_soon(self)
             return
+        if response.body_complete:
+            if kind != "http.response.trailers":
+                raise ASGIError(f"expected http.response.trailers, got {kind!r:.200}")
+            self._trail(event.get("headers", ()), event.get("more_trailers", False))
+            return
         if kind != "http.response.body":
-            raise ASGIError(f"expected http.response.body, got {kind!r:.200}")
+            if kind != "http.response.pathsend" or response.body_begun:
+                raise ASGIError(f"expected http.response.body, got {kind!r:.200}")
+            await self._send_file(event.get("path"))
+            return
         data = event.get("body", b"")
         more = bool(event.get("more_body", False))
         begun = response.begun
@@ -145,7 +161,7 @@ class Exchange:
             stream.announce(not more)
         stream.write(response.body(data, more))
         left = response.left
-        if not more:
+        if response.complete:
             self._wake()
             stream.response_done()
         # All is settled when the log is called: whatever it does, the connection goes on.
@@ -165,6 +181,42 @@ class Exchange:
                 self._budget = BUDGET_EVENTS
                 self._budget_bytes = BUDGET_BYTES
                 await asyncio.sleep(0)
+
+    async def _send_file(self, path: Any) -> None:
+        """Send a file as the body (http.response.pathsend); raises OSError where it cannot be read.
+
+        Before its first byte is read nothing has left: the answer may still be another one.
+        """
+        if not isinstance(path, str):
+            raise ASGIError(f"expected path to be a str, got {path!r:.200}")
+        file = File(path)
+        try:
+            left = self.response.declare(file.size)
+            while True:
+                data = await file.read(min(left, PIECE)) if left else b""
+                left = left - len(data) if data else 0
+                more = left > 0
+                await self.send({"type": "http.response.body", "body": data, "more_body": more})
+                if not more or self._stream.lost:
+                    return
+        finally:
+            file.close()
+
+    def _trailers(self) -> int:
+        """Whether trailers are sent: only to a client that asks for them (RFC 9110, 6.5.1)."""
+        for name, value in self.request.headers:
+            if name == b"te" and lists(value, b"trailers"):
+                return TRAILERS_SENT
+        return TRAILERS_DROPPED
+
+    def _trail(self, headers: Any, more: Any) -> None:
+        """Send trailers, which end the response."""
+        parts = self.response.trail(headers, more)
+        if parts:
+            self._stream.write(parts)
+        if self.response.complete:
+            self._wake()
+            self._stream.response_done()
 
     def _write_head(self) -> None:
         """Let the head leave without a piece of the body."""

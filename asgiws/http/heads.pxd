@@ -1,4 +1,16 @@
 # The header of heads.py.
-from asgiws.wire.grammar cimport count, tokens
+from asgiws.wire.grammar cimport count, is_token, tokens
 
-cpdef tuple read_head(bytes head)
+cdef tuple _FRAMING_SIZES, _VERSIONS
+cdef int _MOST_DIGITS
+
+cdef class Llhttp:
+    cdef object _errors, _make, _parser
+    cdef bytes _target
+    cdef list _headers
+    cdef bint _framing, _persists
+
+    cpdef tuple read(self, bytes head)
+
+cdef bint _frames_plainly(list headers) except -1
+cpdef tuple read_head(bytes head, Llhttp first=*)

@@ -1,18 +1,22 @@
-"""Bytes to the raw head of a request: the only room that knows h11.
+"""Bytes to the raw head of a request: the only room that knows the parsers.
 
-Every head is parsed by ``h11.Connection``, and refused where h11 refuses it. Splitting
-the lines here would be faster, and a second parser beside it: heads are h11's.
+``h11.Connection`` is the reference: what it refuses is refused, and in its words. With
+httptools, which is faster, most heads never come to it: what httptools has read is written
+out again in the one plain form that leaves nothing to a parser, and taken if these are the
+very bytes that came. All else, and all that is to be refused, h11 reads. So the two cannot
+disagree: a head has one meaning, whatever is installed.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import h11
 
 from ..errors import RequestRefused
-from ..wire.grammar import CONTROLS, count, tokens
+from ..wire.grammar import CONTROLS, count, is_token, table, tokens
 
 Headers = list[tuple[bytes, bytes]]
 # The method, the target, the version as "1.1", and the headers with lower-cased names.
@@ -23,6 +27,11 @@ MAX_HEADERS: Final = 100
 
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*")
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
+# What h11 takes for a Content-Length at most.
+_MOST_DIGITS: Final = 20
+_FRAMING_SIZES: Final = (len("content-length"), len("transfer-encoding"))
+_VERSIONS: Final = (b"1.1", b"1.0")
+_VISIBLE: Final = table(bytes(range(0x21, 0x7F)))  # what a target may hold
 _CODINGS: Final = re.compile(rb"(?im)^transfer-encoding:([^\r\n]*)")
 _LENGTHS: Final = re.compile(rb"(?im)^content-length:")
 
@@ -50,10 +59,108 @@ def head_size(buffer: bytearray, searched: int, limit: int) -> int:
     return 0
 
 
-def read_head(head: bytes) -> RawHead:
+def reader(name: str) -> Llhttp | None:
+    """What ``read_head`` is to try first, by the name of a parser: h11 or httptools."""
+    if name == "h11":
+        return None
+    import httptools
+
+    errors = (httptools.HttpParserError, httptools.HttpParserUpgrade)
+    return Llhttp(httptools.HttpRequestParser, errors)
+
+
+class Llhttp:
+    """Heads by httptools, which is llhttp, the parser of Node; one at a time.
+
+    ``make`` makes its parser, which may raise ``errors``. It need not be strict.
+    """
+
+    __slots__ = ("_errors", "_framing", "_headers", "_make", "_parser", "_persists", "_target")
+
+    def __init__(self, make: Callable[[Any], Any], errors: tuple[type[Exception], ...]) -> None:
+        self._make = make
+        self._errors = errors
+        self._parser: Any = None
+        self._target = b""
+        self._headers: Headers = []
+        self._framing = False  # one of the headers says something about the message's length
+        self._persists = False  # the parser is at the start of a message again
+
+    def read(self, head: bytes) -> RawHead | None:
+        """Take a head apart; None where it is not plain: whether it is good, another must say."""
+        if not self._persists:
+            self._parser = self._make(self)
+        self._persists = False
+        self._target = b""
+        self._framing = False
+        headers: Headers = []
+        self._headers = headers
+        try:
+            self._parser.feed_data(head)
+        except self._errors:
+            pass  # an upgrade is one of them; a head that is refused is never whole
+        target = self._target
+        method: bytes = self._parser.get_method()
+        at = len(method) + len(target) + 7
+        version = head[at : at + 3]
+        if not is_token(method) or version not in _VERSIONS:
+            return None
+        if not target or count(target, _VISIBLE) != len(target):
+            return None
+        parts = [method, b" ", target, b" HTTP/", version, b"\r\n"]
+        hosts = 0
+        for index, (name, value) in enumerate(headers):
+            if not is_token(name):
+                return None
+            parts += (name, b": ", value, b"\r\n")
+            name = name.lower()
+            if name == b"host":
+                hosts += 1
+            headers[index] = (name, value)
+        parts.append(b"\r\n")
+        if b"".join(parts) != head or hosts != 1:
+            return None
+        if self._framing and not _frames_plainly(headers):
+            return None
+        return method, target, version, headers
+
+    # What httptools calls.
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the target."""
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, as it was spelt."""
+        if len(name) in _FRAMING_SIZES:
+            self._framing = True
+        self._headers.append((name, value.strip(b" \t")))
+
+    def on_message_complete(self) -> None:
+        """The head is whole, and no body follows."""
+        self._persists = self._parser.should_keep_alive() and not self._parser.should_upgrade()
+
+
+def _frames_plainly(headers: Headers) -> bool:
+    """Whether at most one header tells the length of the body, as all agree on."""
+    found = 0
+    for name, value in headers:
+        if name == b"content-length":
+            found += 1
+            if not value.isdigit() or len(value) > _MOST_DIGITS:
+                return False
+        elif name == b"transfer-encoding":
+            found += 1
+            if value != b"chunked":
+                return False
+    return found <= 1
+
+
+def read_head(head: bytes, first: Llhttp | None = None) -> RawHead:
     """Take a request's head apart, from its first byte to the empty line that ends it.
 
-    Raises RequestRefused where it is not a head by RFC 9112 sections 2 to 5, or by h11.
+    ``first`` is tried first, if there is one. Raises RequestRefused where it is not a head
+    by RFC 9112 sections 2 to 5, or by h11.
     """
     lines = head.count(b"\r\n")
     if count(head, CONTROLS) != 2 * lines:
@@ -62,6 +169,10 @@ def read_head(head: bytes) -> RawHead:
         raise RequestRefused(400, "there is a control character in it")  # RFC 9110 section 5.5
     if lines - 2 > MAX_HEADERS:
         raise RequestRefused(431, f"there are more than {MAX_HEADERS} headers")
+    if first is not None:
+        raw = first.read(head)
+        if raw is not None:
+            return raw
     connection = h11.Connection(h11.SERVER)
     connection.receive_data(head)
     try:

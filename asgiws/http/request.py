@@ -13,7 +13,7 @@ from ..errors import RequestRefused
 from ..wire.grammar import lists
 from ..wire.host import is_host
 from .bodies import ChunkedBody, SizedBody
-from .heads import Headers, read_head
+from .heads import Headers, Llhttp, read_head
 
 # The headers that say something to the server; to look one up costs less than to compare.
 HOST: Final = 1
@@ -75,12 +75,13 @@ class Request:
         self.upgrade = upgrade
 
 
-def parse(head: bytes) -> Request:
+def parse(head: bytes, first: Llhttp | None = None) -> Request:
     """Parse a request's head, from its first byte to the empty line that ends it.
 
-    Raises RequestRefused with the status that RFC 9110 and RFC 9112 ask for.
+    ``first`` is the parser to try first. Raises RequestRefused with the status that
+    RFC 9110 and RFC 9112 ask for.
     """
-    method, target, version, headers = read_head(head)
+    method, target, version, headers = read_head(head, first)
     return _check(method, target, version, headers)
 
 

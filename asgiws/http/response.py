@@ -10,6 +10,11 @@ from collections.abc import Callable, Collection
 from http import HTTPStatus
 from typing import Any, Final
 
+try:
+    import cython
+except ImportError:
+    from ..wire import _nocython as cython
+
 from ..errors import ASGIError
 from ..wire.grammar import TOKEN_CHARS, count, holds_controls, is_token, tokens
 
@@ -28,6 +33,20 @@ NONE: Final = 1  # HEAD, 204, 304: there is none, whatever the application sends
 LENGTH: Final = 2
 CHUNKED: Final = 3
 CLOSE: Final = 4  # HTTP/1.0: the end of the connection ends the body
+
+# Whether trailers follow the body.
+TRAILERS_NONE: Final = 0
+TRAILERS_DROPPED: Final = 1  # the application gives them, and the client has no use for them
+TRAILERS_SENT: Final = 2
+
+# What says how a message is framed or whom it is for must not stand behind it (RFC 9110 6.5.1).
+_NO_TRAILERS: Final = frozenset(
+    (
+        *(b"authorization", b"cache-control", b"connection", b"content-encoding"),
+        *(b"content-length", b"content-range", b"content-type", b"host", b"set-cookie", b"te"),
+        *(b"trailer", b"transfer-encoding"),
+    )
+)
 
 
 def phrase(status: int) -> str:
@@ -103,11 +122,14 @@ class Response:
         "_modern",
         "_says_close",
         "begun",
+        "body_begun",
+        "body_complete",
         "complete",
         "is_event_stream",
         "keep_alive",
         "left",
         "status",
+        "trailers",
     )
 
     def __init__(
@@ -119,15 +141,21 @@ class Response:
         self.keep_alive = keep_alive
         self.status = 0  # once there is one, the response is started
         self.begun = False
+        self.body_begun = False
+        self.body_complete = False
         self.complete = False
+        self.trailers = TRAILERS_NONE
         self.is_event_stream = False
         self._framing = UNDECIDED
         self.left = 0  # of a Content-Length
         self._says_close = False
         self._lines: list[bytes] = []
 
-    def start(self, status: Any, headers: Any) -> None:
-        """Take the head; raises ASGIError, and takes nothing, if it cannot be sent."""
+    def start(self, status: Any, headers: Any, trailers: cython.int = TRAILERS_NONE) -> None:
+        """Take the head; raises ASGIError, and takes nothing, if it cannot be sent.
+
+        ``trailers`` says whether trailers are to follow the body, and reach the client.
+        """
         number = int(status) if isinstance(status, int) else 0
         if not 200 <= number <= 999:
             raise ASGIError(f"expected status to be an int from 200 to 999, got {status!r:.200}")
@@ -137,6 +165,8 @@ class Response:
         says_close = b"connection" in given and _says_close(pairs)
         length: int | None = None
         coded = b"transfer-encoding" in given
+        if trailers == TRAILERS_SENT and self._modern:
+            coded = True  # there is a place for them behind chunks only
         if coded:
             # How it is coded is ours to say: chunked or not at all.
             if [p for p in pairs if p[0] == b"transfer-encoding" and p[1].lower() != b"chunked"]:
@@ -170,6 +200,51 @@ class Response:
             self._says_close = True
         self.status = status
         self._lines = lines
+        self.trailers = trailers
+
+    def declare(self, size: int) -> int:
+        """There are ``size`` bytes of body; how many of them may be sent, as the head says."""
+        if self._framing == UNDECIDED:
+            self._framing = LENGTH
+            self.left = size
+            self._lines.append(b"content-length: %d\r\n" % size)
+        if self._framing == LENGTH:
+            return min(size, int(self.left))
+        return 0 if self._framing == NONE else size
+
+    def early_hint(self, links: Any) -> bytes:
+        """A 103 with Link headers (RFC 8297), or nothing for a client of HTTP/1.0.
+
+        Raises ASGIError for ``links`` that may not be sent.
+        """
+        if not isinstance(links, (list, tuple)):
+            raise ASGIError(f"expected links to be a list of bytes, got {links!r:.200}")
+        pairs = checked_headers([(b"link", link) for link in links])
+        if not pairs or not self._modern:
+            return b""
+        lines = [b"HTTP/1.1 103 Early Hints\r\n"]
+        for name, value in pairs:
+            lines += (name, b": ", value, b"\r\n")
+        return b"".join([*lines, b"\r\n"])
+
+    def trail(self, headers: Any, more: Any) -> list[bytes]:
+        """The bytes to write for trailers (RFC 9112 section 7.1.2), behind the body.
+
+        Raises ASGIError for those that may not be sent.
+        """
+        pairs = checked_headers(headers)
+        for name, _value in pairs:
+            if name in _NO_TRAILERS:
+                raise ASGIError(f"expected no {name.decode()} among the trailers")
+        parts: list[bytes] = []
+        if self._framing == CHUNKED and self.trailers == TRAILERS_SENT:
+            for name, value in pairs:
+                parts += (name, b": ", value, b"\r\n")
+            if not more:
+                parts.append(b"\r\n")
+        if not more:
+            self.complete = True
+        return parts
 
     def body(self, data: Any, more: Any) -> list[bytes]:
         """The bytes to write for a piece of the body, the head before the first one.
@@ -197,14 +272,16 @@ class Response:
                     f"got {size}"
                 )
             self.left -= size
+        self.body_begun = True
         if not more:
-            self.complete = True
+            self.body_complete = True
+            self.complete = self.trailers == TRAILERS_NONE
         parts: list[bytes] = [] if self.begun else self._begin()
         if self._framing == CHUNKED:
             if size:
                 parts += (b"%x\r\n" % size, data, b"\r\n")
             if not more:
-                parts.append(b"0\r\n\r\n")
+                parts.append(b"0\r\n" if self.trailers == TRAILERS_SENT else b"0\r\n\r\n")
         elif size and self._framing != NONE:
             parts.append(data)
         return parts
@@ -238,7 +315,9 @@ class Response:
     def finish(self) -> list[bytes]:
         """The bytes that end a response of which ``is_stream`` holds, as a whole one."""
         self.complete = True
-        return [b"0\r\n\r\n"] if self._framing == CHUNKED else []
+        if self._framing != CHUNKED:
+            return []
+        return [b"\r\n" if self.body_complete else b"0\r\n\r\n"]
 
     @property
     def cut_is_visible(self) -> bool:

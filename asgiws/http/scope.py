@@ -93,7 +93,12 @@ def http_scope(
         "query_string": query_string,
         "headers": request.headers,
         "state": state.copy(),
-        "extensions": {EXTENSION: notice},
+        "extensions": {
+            EXTENSION: notice,
+            "http.response.early_hint": {},
+            "http.response.pathsend": {},
+            "http.response.trailers": {},
+        },
     }
 
 
@@ -112,5 +117,5 @@ def websocket_scope(
     scope["asgi"] = {"version": "3.0", "spec_version": WEBSOCKET_SPEC}
     scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
     scope["subprotocols"] = subprotocols
-    scope["extensions"]["websocket.http.response"] = {}
+    scope["extensions"] = {EXTENSION: notice, "websocket.http.response": {}}
     return scope

@@ -1,4 +1,6 @@
 # The header of serving.py.
+from asgiws.http.heads cimport Llhttp
+
 cdef object partial, time
 
 cdef class DefaultHeaders:
@@ -10,15 +12,17 @@ cdef class DefaultHeaders:
 
 
 cdef class Serving:
-    cdef public object app, loop, state, limits, websockets, hosts, origins, proxies
-    cdef public object notice, admission, ended
+    cdef public object admission, app, ended, hosts, limits, loop, notice, origins, proxies
+    cdef public object state, websockets
     cdef public DefaultHeaders default_headers
+    cdef public Llhttp heads
     cdef public set connections, tasks
     cdef public int phase
     cdef set _cancelled
     cdef list _heads
 
     cpdef bint full(self) except -1
+    cpdef forget(self, connection)
     cpdef start(self, scope, receive, send, context, done)
     cpdef forget(self, connection)
     cpdef cancel(self, task)

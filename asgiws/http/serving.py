@@ -18,6 +18,7 @@ from .admission import Admission
 from .calling import call
 from .exchange import Exchange
 from .forwarded import Proxies
+from .heads import Llhttp
 from .notice import DrainNotice
 
 # Whether the server is about to end, in this order.
@@ -98,6 +99,7 @@ class Serving:
         "connections",
         "default_headers",
         "ended",
+        "heads",
         "hosts",
         "limits",
         "loop",
@@ -123,11 +125,13 @@ class Serving:
         default_headers: DefaultHeaders,
         notice: DrainNotice,
         admission: Admission | None = None,
+        heads: Llhttp | None = None,
     ) -> None:
         """``state`` is the lifespan's, ``notice`` what all scopes tell of the drain.
 
         ``hosts`` is None if every host is allowed, ``proxies`` is None if none is believed,
-        ``admission`` is None if handshakes begin as they come.
+        ``admission`` is None if handshakes begin as they come. ``heads`` reads the heads of
+        requests before h11 does.
         """
         self.app = app
         self.loop = loop
@@ -140,6 +144,7 @@ class Serving:
         self.default_headers = default_headers
         self.notice = notice
         self.admission = admission
+        self.heads = heads
         self.connections: set[Any] = set()
         #: called when a connection has ended, if there is somebody who counts them
         self.ended: Callable[[], object] | None = None

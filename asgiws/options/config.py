@@ -238,6 +238,14 @@ class Config:
         "How long a worker may take to start before it is killed; none waits for ever.",
     )
 
+    http: str = option(
+        "auto",
+        HTTP,
+        choice("auto", "h11", "httptools"),
+        "What reads the heads of requests first; auto takes httptools where it is installed "
+        "(asgiws[httptools]). What they mean is the same.",
+        nothing=(None,),
+    )
     headers: tuple[tuple[bytes, bytes], ...] = option(
         (),
         HTTP,
@@ -548,14 +556,17 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     if config.reload and importlib.util.find_spec("watchfiles") is None:
         message = "--reload: watchfiles is not installed (pip install 'asgiws[reload]')"
         yield ("reload",), message
-    if config.workers > 1:
-        if not isinstance(config.app, str):
-            message = 'each worker imports the application anew: give it as "module:attribute"'
-            yield ("workers",), f"--workers {config.workers}: {message}"
-        if os.name != "posix":
-            yield ("workers",), f"--workers {config.workers}: this system cannot hand over sockets"
+    if config.workers > 1 and not isinstance(config.app, str):
+        message = 'each worker imports the application anew: give it as "module:attribute"'
+        yield ("workers",), f"--workers {config.workers}: {message}"
+    if (config.reload or config.workers > 1) and os.name != "posix":
+        what = "--reload" if config.reload else f"--workers {config.workers}"
+        yield ("reload", "workers"), f"{what}: this system cannot hand over sockets"
     if config.loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
         yield ("loop",), "--loop uvloop: uvloop is not installed (pip install uvloop)"
+    if config.http == "httptools" and importlib.util.find_spec("httptools") is None:
+        message = "httptools is not installed (pip install 'asgiws[httptools]')"
+        yield ("http",), f"--http httptools: {message}"
     if config.ws_deflate_library not in LIBRARIES:
         message = "zlib-ng is not installed (pip install 'asgiws[zlib-ng]')"
         yield ("ws_deflate_library",), f"--ws-deflate-library zlib-ng: {message}"
@@ -566,6 +577,13 @@ BY_NAME = {declared.name: declared for declared in OPTIONS}
 # Keys are compared with underscores. An option with a plural field answers to both names.
 _BY_KEY = {declared.key.replace("-", "_"): declared for declared in OPTIONS}
 _BY_KEY |= BY_NAME
+
+
+def parser(name: str) -> str:
+    """What ``--http`` stands for: h11 or httptools."""
+    if name != "auto":
+        return name
+    return "h11" if importlib.util.find_spec("httptools") is None else "httptools"
 
 
 class Foreign(NamedTuple):
@@ -580,7 +598,6 @@ class Foreign(NamedTuple):
 
 
 UVICORN_ONLY = {
-    "http": Foreign("HTTP/1.1 is always parsed by h11", ("auto", "h11")),
     "http2": Foreign("it speaks HTTP/1.1", (False,)),
     "ws": Foreign("it has a WebSocket implementation of its own and needs no choice", ("auto",)),
     "interface": Foreign("it serves ASGI 3 applications", ("auto", "asgi3")),

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
 from typing import Final
 
 from ..options.config import MOST_WORKERS
+from .descriptors import memory_file
 
 SEATS: Final = 2 * MOST_WORKERS  # each may have a successor beside it
 _ROW: Final = 16  # numbers: a cache line for the supervisor's, one for the worker's
@@ -119,10 +119,6 @@ class Seat:
 
 
 def _new_file() -> int:
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("asgiws", os.MFD_CLOEXEC)
-    else:
-        fd, path = tempfile.mkstemp(prefix="asgiws")
-        os.unlink(path)
+    fd = memory_file()
     os.ftruncate(fd, _BYTES)
     return fd

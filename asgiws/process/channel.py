@@ -10,8 +10,8 @@ import json
 import socket
 from typing import Any
 
-LARGEST_BYTES = 65_536
 LARGEST_TEXT = 8_192  # of a text in a message, in characters
+LARGEST_BYTES = 200_000  # of a message: two such texts, twelve for a character outside of ASCII
 
 # Where a Unix socket keeps messages apart and tells of the other side's end.
 KIND = socket.SOCK_SEQPACKET if hasattr(socket, "SOCK_SEQPACKET") else socket.SOCK_STREAM

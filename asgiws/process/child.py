@@ -61,6 +61,7 @@ class Child:
         self.since = now  # when it came into its state
         self.served: float | None = None  # since when it has served, or did
         self.heard = now  # when its beat last changed
+        self.is_over = False  # its event loop is closed, and what is left is the process
         self.kill_at = NEVER
         self.failure: dict[str, Any] = {}  # why it could not start, in its own words
         self._beat = 0

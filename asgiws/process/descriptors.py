@@ -1,9 +1,10 @@
-"""The descriptors 0, 1 and 2, which every program takes for granted."""
+"""Descriptors: 0, 1 and 2, which every program takes for granted, and those of files in memory."""
 
 from __future__ import annotations
 
 import os
 import sys
+import tempfile
 
 
 def fill_standard_descriptors() -> None:
@@ -21,3 +22,16 @@ def fill_standard_descriptors() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
             if getattr(sys, name) is None:
                 setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
+def memory_file() -> int:
+    """A new file without a name, in memory; its descriptor. Raises OSError."""
+    if hasattr(os, "memfd_create"):
+        try:
+            return os.memfd_create("asgiws", os.MFD_CLOEXEC)
+        except OSError:
+            pass  # it can be forbidden
+    # Not the first choice: a container may have no directory that can be written to.
+    fd, path = tempfile.mkstemp(prefix="asgiws")
+    os.unlink(path)
+    return fd

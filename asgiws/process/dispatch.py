@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from . import inbox
 from .board import Seat
 
-STALE_NANOSECONDS = 300_000_000  # three beats: the event loop hangs
+# Five beats: the event loop hangs. Sooner, a busy machine would make bursts uneven.
+STALE_NANOSECONDS = 500_000_000
 FULL_NANOSECONDS = 50_000_000  # a full inbox is left alone for so long
 
 

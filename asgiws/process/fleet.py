@@ -19,6 +19,7 @@ from .drain import REPLACED, Terms, terms
 
 EARLY_SECONDS = 10.0  # a worker that dies sooner has died early
 LONGEST_BACKOFF = 30.0
+LONGEST_ALONE = 5.0  # the same while nobody serves: whoever comes waits for it
 
 
 class Fleet:
@@ -51,7 +52,8 @@ class Fleet:
         self._generation = 0
         self._before: Config | None = None  # the options of the workers that are being replaced
         self._numbers = 0
-        self._early = 0  # early deaths in a row
+        self._early = 0  # early deaths in a row, each of one that came after the last
+        self._early_until = 0  # the number of the newest worker at the last of them
         self._next_start = 0.0
         self._has_served = False
 
@@ -137,6 +139,8 @@ class Fleet:
             self._serve(child, now)
         elif kind == "failed":
             child.failure = message
+        elif kind == "over":
+            child.is_over = True
         elif kind == "retire":
             child.retires = str(message.get("reason"))
         return True
@@ -220,7 +224,12 @@ class Fleet:
     def _died(self, child: Child, status: int, now: float) -> None:
         """A worker that served is dead; a new one is started, later and later if it goes on."""
         assert child.served is not None
-        self._early = self._early + 1 if now - child.served < EARLY_SECONDS else 0
+        if now - child.served >= EARLY_SECONDS:
+            self._early = 0
+        elif child.number > self._early_until:
+            # Those that die together die of one cause, and nobody has tried again yet.
+            self._early += 1
+            self._early_until = self._numbers
         delay = self._backoff(now)
         error_log.error(
             "%s died: %s; a new one is started%s",
@@ -262,7 +271,8 @@ class Fleet:
 
     def _backoff(self, now: float) -> float:
         """How long to wait before the next start: not after the first early death."""
-        delay = 0.0 if self._early < 2 else min(2.0 ** (self._early - 2), LONGEST_BACKOFF)
+        longest = LONGEST_BACKOFF if self.count(SERVING) else LONGEST_ALONE
+        delay = 0.0 if self._early < 2 else min(2.0 ** (self._early - 2), longest)
         self._next_start = now + delay
         return delay
 
@@ -315,9 +325,15 @@ class Fleet:
                 held,
             )
         except OSError as error:
+            problem = error.strerror or str(error)
+            if error.filename:
+                problem = f"{error.filename}: {problem}"
             self._early += 1
             self._next_start = now + max(1.0, self._backoff(now))
-            error_log.error("Cannot start a worker for now: %s", error.strerror)
+            if self._has_served:
+                error_log.error("Cannot start a worker for now: %s", problem)
+            elif self.failed is None:
+                self.failed = WorkerFailed(f"cannot start a worker: {problem}", "", 1)
         else:
             child.replaces = replaces
             self.children.append(child)

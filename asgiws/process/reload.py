@@ -13,6 +13,7 @@ import json
 import os
 import selectors
 import signal
+import termios
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,10 +34,12 @@ PATIENCE_SECONDS = 0.1  # for calls of the application, before they are cancelle
 BLOCKED_SECONDS = 0.3  # for an event loop that is blocked, when its worker is to end
 REST_SECONDS = 0.5  # after a start, before the interpreter of the next one is started
 HOLD_AGAIN_SECONDS = 5.0  # between two tries to start it
+EXIT_SECONDS = 1.0  # for a process whose event loop is closed
 MOST_SECONDS = 3.0  # for a worker to end, though its event loop runs: lifespan.shutdown
 SETTLED_SECONDS = 10.0  # a watcher that lives longer is one that works
 LONGEST_PAUSE = 30.0
 MOST_NAMED = 3
+TERMINAL = 0  # standard input
 
 
 class Watcher:
@@ -114,8 +117,11 @@ class OneWorker(Fleet):
         self._end_old(now)
         super().look(now)
         for child in self.children:
-            blocked = child.state == DRAINING and not child.receiver.runs(time.monotonic_ns())
-            if blocked and now - child.since > BLOCKED_SECONDS:
+            if child.state != DRAINING:
+                continue
+            if child.is_over:
+                child.kill_at = min(child.kill_at, now + EXIT_SECONDS)
+            elif now - child.since > BLOCKED_SECONDS and not _runs(child):
                 error_log.warning("%s is blocked: killing it", child)
                 child.kill(now)
         if not self.ending and not self.count(HELD) and self._is_at_rest(now):
@@ -182,6 +188,11 @@ class OneWorker(Fleet):
             error_log.error("%s; waiting for a file to change", message)
 
 
+def _runs(child: Child) -> bool:
+    """Whether its event loop has run lately."""
+    return child.receiver.runs(time.monotonic_ns())
+
+
 class Reloader(Supervisor):
     """Runs the one worker, with the code as it is now, until SIGINT or SIGTERM.
 
@@ -203,6 +214,7 @@ class Reloader(Supervisor):
         self._unwatched_since = time.time()
         self._watch_at = 0.0  # when the next watcher is started
         self._pause = 1.0
+        self._terminal = _terminal()
 
     # The loop.
 
@@ -215,10 +227,13 @@ class Reloader(Supervisor):
                 self._watcher.end()
 
     def _open_when_ready(self, now: float) -> None:
+        self._open()  # connections wait for the worker, should it never be ready
+
+    def _open(self) -> None:
+        super()._open()
         if self._given.workers > 1:
             error_log.warning("One worker runs with --reload, not %d", self._given.workers)
         error_log.info("Watching %s for changes", ", ".join(self._watched.directories))
-        self._open()
 
     def _look(self) -> None:
         super()._look()
@@ -231,8 +246,18 @@ class Reloader(Supervisor):
 
     def _watch(self) -> None:
         watched = dataclasses.replace(self._watched, since=self._unwatched_since)
-        watcher = self._watcher = Watcher(watched)
+        try:
+            watcher = self._watcher = Watcher(watched)
+        except OSError as error:
+            self._watch_later()
+            error_log.error("Files cannot be watched for now: %s", error.strerror)
+            return
         self._selector.register(watcher, selectors.EVENT_READ, lambda: self._heed(watcher))
+
+    def _watch_later(self, lived: float = 0.0) -> None:
+        """Start what watches after a pause, which gets longer while it does not live long."""
+        self._pause = 1.0 if lived > SETTLED_SECONDS else min(2 * self._pause, LONGEST_PAUSE)
+        self._watch_at = time.monotonic() + self._pause
 
     def _unwatch(self) -> int:
         watcher, self._watcher = self._watcher, None
@@ -249,11 +274,17 @@ class Reloader(Supervisor):
             elif self._phase == supervisor.SERVING:
                 self._restart_for(line["changed"], line["count"])
         if watcher.over and watcher is self._watcher:
-            lived = time.monotonic() - watcher.started
-            self._pause = 1.0 if lived > SETTLED_SECONDS else min(2 * self._pause, LONGEST_PAUSE)
-            self._watch_at = time.monotonic() + self._pause
+            self._watch_later(time.monotonic() - watcher.started)
             ended = told(self._unwatch())
             error_log.error("What watches the files has ended: %s; starting it again", ended)
+
+    def _forget(self, child: Child) -> None:
+        """A worker has ended, perhaps in a debugger that had changed the terminal."""
+        super()._forget(child)
+        with suppress(OSError, termios.error):  # it is closed, or another session's
+            # In the background it is not ours, and we would be stopped.
+            if self._terminal and os.tcgetpgrp(TERMINAL) == os.getpgrp():
+                termios.tcsetattr(TERMINAL, termios.TCSANOW, self._terminal)
 
     # Orders.
 
@@ -301,6 +332,14 @@ class Reloader(Supervisor):
         self._regulate(time.monotonic())
         self._bound.close()
         self._fleet.dismiss(self._now)
+
+
+def _terminal() -> list[Any]:
+    """How the terminal is set up; nothing if there is none."""
+    try:
+        return termios.tcgetattr(TERMINAL)
+    except termios.error:
+        return []
 
 
 def _of_one_worker(config: Config) -> Config:

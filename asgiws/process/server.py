@@ -21,11 +21,12 @@ from ..errors import ConfigError, StartupError
 from ..http.admission import Admission
 from ..http.connection import HTTPProtocol
 from ..http.forwarded import Proxies
+from ..http.heads import reader
 from ..http.notice import DrainNotice
 from ..http.serving import STOPPING, Counting, DefaultHeaders, Limits, Serving
 from ..log import configure, error_log
 from ..options.addresses import Address
-from ..options.config import Config
+from ..options.config import Config, parser
 from ..options.tls import ssl_context
 from ..websocket.limits import Limits as WebSocketLimits
 from ..websocket.pulse import Pulse
@@ -202,7 +203,12 @@ class Server:
     def _announce(self) -> None:
         """Connections are accepted: tell it."""
         for url in self.urls:
-            error_log.info("Serving on %s with asgiws, %s (Ctrl-C to stop)", url, build())
+            error_log.info(
+                "Serving on %s with asgiws, %s, %s (Ctrl-C to stop)",
+                url,
+                build(),
+                parser(self.config.http),
+            )
         self._notifier.ready(f"Serving on {', '.join(self.urls)}")
 
     def _load_app(self) -> Any:
@@ -315,6 +321,7 @@ def _serving(
         DefaultHeaders(config.headers, config.date_header, config.server_header),
         notice,
         None if rate is None else Admission(loop, rate),
+        reader(parser(config.http)),
     )
     if isinstance(serving, Counting):
         serving.count = recycling.count

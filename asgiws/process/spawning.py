@@ -11,11 +11,11 @@ import pickle
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError
+from .descriptors import memory_file
 
 PROBE = signal.SIGURG  # asks a worker whether it is debugged; ignored by who does not know it
 
@@ -43,7 +43,7 @@ def spawn(spec: Spec) -> int:
         raise ConfigError(
             f"--workers: log_config holds what cannot be handed to another process ({error})"
         ) from None
-    with tempfile.TemporaryFile() as file:
+    with os.fdopen(memory_file(), "wb") as file:
         file.write(data)
         file.flush()
         return start(

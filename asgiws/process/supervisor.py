@@ -20,7 +20,7 @@ from typing import Any
 from .._build import build
 from ..errors import BindError, StartupError
 from ..log import configure, error_log
-from ..options.config import Config
+from ..options.config import Config, parser
 from . import upgrade
 from .activation import Passed, take_passed, where_to_listen
 from .board import Board
@@ -30,6 +30,7 @@ from .dispatch import Dispatcher
 from .drain import INTERRUPTED, TERMINATED, Terms, terms
 from .fleet import Fleet
 from .notify import Notifier
+from .output import impatient_output
 from .sockets import Bound, StreamSocket, url_of
 
 TICK_SECONDS = 0.1
@@ -94,6 +95,10 @@ class Supervisor:
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM; raises StartupError."""
         fill_standard_descriptors()
+        with impatient_output():
+            self._run()
+
+    def _run(self) -> None:
         config = self.config
         configure(config.log_level, config.log_config, config.access_log, config.use_colors)
         passed = self._passed = take_passed(os.environ)
@@ -127,6 +132,12 @@ class Supervisor:
 
     # The loop.
 
+    def _meet(self, key: selectors.SelectorKey) -> None:
+        """Something can be read."""
+        # What came before may have closed it, and its number may be another's by now.
+        if self._selector.get_map().get(key.fd) is key:
+            key.data()
+
     def _look(self) -> None:
         """Do what is due."""
         now = time.monotonic()
@@ -158,7 +169,7 @@ class Supervisor:
         until = time.monotonic() + seconds
         while seconds > 0.0:
             for key, _ in self._selector.select(seconds):
-                key.data()
+                self._meet(key)
                 if key.data not in self._accepts:
                     seconds = 0.0
             seconds = min(seconds, until - time.monotonic())
@@ -182,9 +193,10 @@ class Supervisor:
         workers = self._fleet.wanted
         for url in self._urls():
             error_log.info(
-                "Serving on %s with asgiws, %s, %d %s (Ctrl-C to stop)",
+                "Serving on %s with asgiws, %s, %s, %d %s (Ctrl-C to stop)",
                 url,
                 build(),
+                parser(self.config.http),
                 workers,
                 "worker" if workers == 1 else "workers",
             )
@@ -260,10 +272,10 @@ class Supervisor:
         self._fleet.hear(child, self._now)
         if child.channel.over:
             # That its process has ended, the system tells.
-            self._selector.unregister(child.channel)
+            self._forget(child)
 
     def _forget(self, child: Child) -> None:
-        if not child.channel.over:
+        if child.channel in self._selector.get_map():
             self._selector.unregister(child.channel)
 
     def _reap(self) -> None:

@@ -11,6 +11,8 @@ import faulthandler
 import select
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -26,8 +28,8 @@ from .board import DEBUGGED, Board
 from .channel import LARGEST_TEXT, Channel
 from .drain import TERMINATED, Terms, terms
 from .intake import Intake
-from .server import Server
-from .signals import leave
+from .server import WATCHDOG_SECONDS, Server
+from .signals import aside, leave
 from .spawning import PROBE, Spec, read_spec
 
 
@@ -44,7 +46,11 @@ def main(fd: int) -> None:
     if spec.held and not _may_go(channel):
         return
     try:
-        Worker(spec, channel).run()
+        worker = Worker(spec, channel)
+        # Before the application is imported: that may take long, or never end.
+        threading.Thread(target=worker.guard, name="asgiws-guard", daemon=True).start()
+        worker.run()
+        channel.send("over")
     except StartupError as error:
         channel.send(
             "failed",
@@ -53,6 +59,8 @@ def main(fd: int) -> None:
             status=error.exit_code,
         )
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)  # the application raised it: no Ctrl-C reaches us
 
 
 def _may_go(channel: Channel) -> bool:
@@ -75,6 +83,7 @@ class Worker(Server):
         super().__init__(Config(**spec.options))
         self._addresses = spec.addresses
         self._channel = channel
+        self._hears = False  # whether the event loop hears what the channel tells
         self._box = inbox.adopt(spec.inbox)
         board = Board(spec.board)
         self._seat = board.seat(spec.seat)
@@ -91,8 +100,28 @@ class Worker(Server):
         self, loop: asyncio.AbstractEventLoop, serving: Serving, arrivals: Arrivals
     ) -> Iterator[Intake]:
         loop.add_reader(self._channel.fileno(), self._on_order)
+        self._hears = True
         signal.signal(PROBE, self._tell_of_debugger)
         yield Intake(loop, self._box, self._seat, serving, arrivals)
+
+    @property
+    def _last_terms(self) -> Terms:
+        """Those by which it ends without a supervisor."""
+        return terms(self.config, TERMINATED)._replace(delay=0.0)
+
+    def guard(self) -> None:
+        """The thread that ends the process if nobody else would: the supervisor is gone, and
+        the event loop is blocked or does not run yet.
+        """
+        channel = select.poll()
+        channel.register(self._channel.fileno(), 0)  # its end comes unasked
+        channel.poll()
+        if self._hears:
+            time.sleep(self._last_terms.most_seconds + WATCHDOG_SECONDS)
+            aside(lambda: error_log.error("The event loop is blocked: ending the process"))
+        else:
+            aside(lambda: error_log.error("The supervisor is gone: this worker ends"))
+        leave(1)
 
     def retire(self, reason: str) -> None:
         self._channel.send("retire", reason=reason)
@@ -114,7 +143,7 @@ class Worker(Server):
             assert self._loop is not None
             self._loop.remove_reader(self._channel.fileno())
             error_log.error("The supervisor is gone: this worker drains and ends")
-            self.drain(terms(self.config, TERMINATED)._replace(delay=0.0))
+            self.drain(self._last_terms)
         elif order is not None and order["kind"] == "drain":
             self.drain(Terms(**order["terms"]))
 

@@ -35,7 +35,8 @@ def page(found: dict[str, Any]) -> str:
             "The server's CPU time per unit, in all its processes, and units per second. A"
             " handshake is an upgrade, one echo and the close; an echo is one message of 125 B on"
             " one of 64 connections. The ratio is uvicorn's time divided by the server's: higher"
-            " is better. An uneven [spread](#spread) saves time here: few workers do much.\n",
+            " is better. An uneven [spread](#spread) saves time here: few workers do much at"
+            " once.\n",
             _speed(found["speed"], "uvicorn"),
         ]
     if "spread" in found:

@@ -23,7 +23,7 @@ from asgiws.errors import ASGIError
 from ..toolkit.client_frames import TEXT, client_frame, close_frame
 from ..toolkit.raw_http import Client
 from ..toolkit.raw_websocket import ACCEPT, RawWebSocket, upgrade
-from ..toolkit.running import DEADLINE, LOOPS, running
+from ..toolkit.running import DEADLINE, LOOPS_AND_PARSERS, running
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
 FRAME = client_frame(TEXT, b"hello")
@@ -53,10 +53,11 @@ class App:
             await send({**event, "type": "websocket.send"})
 
 
-@pytest.fixture(scope="module", params=LOOPS)
+@pytest.fixture(scope="module", params=LOOPS_AND_PARSERS, ids="-".join)
 def victim(request: pytest.FixtureRequest) -> Iterator[Any]:
     app = App()
-    with running(app, request.param, timeout_keep_alive=1.0) as server:
+    loop, parser = request.param
+    with running(app, loop, http=parser, timeout_keep_alive=1.0) as server:
         server.app = app
         yield server
 

@@ -66,7 +66,12 @@ def test_an_application_that_blocks_the_event_loop_is_restarted_by_the_watchdog(
     assert machine.show("chat.service", "NRestarts") == "1"
 
 
-def test_a_fleet_is_reloaded_without_a_request_that_is_lost(machine: Machine) -> None:
+@pytest.mark.parametrize(
+    "order", [["reload"], ["kill", "--signal=USR2", "--kill-who=main"]], ids=["reload", "upgrade"]
+)
+def test_a_fleet_is_reloaded_without_a_request_that_is_lost(
+    machine: Machine, order: list[str]
+) -> None:
     machine.write("/srv/chat/pyproject.toml", "[tool.asgiws]\nworkers = 2\n")
     reload = f"[Service]\n{listed('ExecReload=')}\n"
     machine.write("/etc/systemd/user/chat.service.d/reload.conf", reload)
@@ -81,7 +86,7 @@ def test_a_fleet_is_reloaded_without_a_request_that_is_lost(machine: Machine) ->
     before = {ask() for _ in range(20)}
     assert len(before) == 2
     assert int(main) not in before
-    machine.systemctl("reload", "chat.service")
+    machine.systemctl(*order, "chat.service")
     end = time.monotonic() + DEADLINE
     recent = [*before]
     while before.intersection(recent) or machine.show("chat.service", "SubState") != "running":

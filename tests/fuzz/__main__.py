@@ -25,7 +25,10 @@ from .test_corpus import CORPUS
 Step = tuple[str, int, int]
 
 WORK = Path(__file__).parent / ".work"
-WIRE = ("deflate", "errors", "filling", "frames", "handshake", "protocol", "utf8")
+PARTS = (
+    *("wire.deflate", "wire.errors", "wire.filling", "wire.frames", "wire.handshake"),
+    *("wire.protocol", "wire.utf8", "http.heads", "http.request"),
+)
 
 
 def functions(module: ModuleType) -> list[FunctionType]:
@@ -47,8 +50,8 @@ def fuzz(name: str, arguments: list[str]) -> None:
     """Run libFuzzer in this process; it does not return."""
     import atheris
 
-    for part in WIRE:
-        for function in functions(importlib.import_module(f"asgiws_interpreted.wire.{part}")):
+    for part in PARTS:
+        for function in functions(importlib.import_module(f"asgiws_interpreted.{part}")):
             atheris.instrument_func(function)
     atheris.Setup([sys.argv[0], *arguments], TARGETS[name])
     atheris.Fuzz()
@@ -67,11 +70,11 @@ def run(name: str, seconds: int) -> int:
 
 
 def steps(name: str, data: bytes) -> set[Step]:
-    """The steps from line to line that the interpreted wire takes for one input."""
+    """The steps from line to line that the interpreted build takes for one input."""
     taken: set[Step] = set()
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
-        if "asgiws_interpreted.wire" not in frame.f_globals["__name__"]:
+        if "asgiws_interpreted." not in frame.f_globals["__name__"]:
             return None
         before = 0
 

@@ -13,6 +13,7 @@ from ..toolkit.client_frames import (
     close_frame,
     deflated,
 )
+from .smuggling import ODD_HEADS
 
 _streams = [
     client_frame(TEXT, b"Hello"),
@@ -73,4 +74,5 @@ SEEDS: dict[str, list[bytes]] = {
         b"\x03" + text.encode() for text in ("Hello", "κόσμε", "€" * 9, "😀ab", "\ud7ff\ue000")
     ]
     + [b"\x03\xed\xa0\x80", b"\x03\xf4\x90\x80\x80", b"\x03\xc0\xaf", b"\x03\xf0\x80\x80\xaf"],
+    "requests": ODD_HEADS,
 }

@@ -17,6 +17,17 @@ from .test_machine import Subject
 
 Target = Callable[[bytes], None]
 
+REQUEST = (
+    "method",
+    "target",
+    "http_version",
+    "headers",
+    "keep_alive",
+    "continues",
+    "upgrade",
+    "body",
+)
+
 
 def equal(outcomes: list[Any]) -> Any:
     """The one outcome that all builds and cuts must have."""
@@ -152,10 +163,70 @@ def utf8(data: bytes) -> None:
             assert all(check.accepts(piece, False) for piece in split(text, places)) == right
 
 
+class Lax:
+    """A parser that is not strict at all: it splits lines where it can, and refuses nothing."""
+
+    def __init__(self, protocol: Any) -> None:
+        self._protocol = protocol
+        self._method = b""
+
+    def feed_data(self, head: bytes) -> None:
+        """Take the head apart."""
+        line, *fields = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
+        self._method, _, rest = line.partition(b" ")
+        self._protocol.on_url(rest.rpartition(b" ")[0])
+        for field in fields:
+            name, _, value = field.partition(b":")
+            self._protocol.on_header(name, value)
+        self._protocol.on_message_complete()
+
+    def get_method(self) -> bytes:
+        """What stands before the first blank."""
+        return self._method
+
+    def should_keep_alive(self) -> bool:
+        """Always."""
+        return True
+
+    def should_upgrade(self) -> bool:
+        """Never."""
+        return False
+
+
+def judged(package: Any, stream: bytes, parser: str) -> list[Any]:
+    """What a build makes of the requests in ``stream``, up to the first that it refuses."""
+    http = package.http
+    first = http.heads.Llhttp(Lax, ()) if parser == "lax" else http.heads.reader(parser)
+    buffer = bytearray(stream)
+    outcomes: list[Any] = []
+    try:
+        while size := http.heads.head_size(buffer, 0, 65_536):
+            request = http.request.parse(bytes(buffer[:size]), first)
+            outcomes.append([getattr(request, name) for name in REQUEST])
+            body = outcomes[-1][-1]
+            outcomes[-1][-1] = body and (type(body).__name__, body.left)
+            del buffer[:size]
+    except package.errors.RequestRefused as exc:
+        outcomes.append((exc.status, exc.reason))
+    return [*outcomes, bytes(buffer)]
+
+
+def requests(data: bytes) -> None:
+    """The heads of requests, one behind the other: each has one meaning, or none."""
+    equal(
+        [
+            judged(package, data, parser)
+            for package in BUILDS.values()
+            for parser in ("h11", "httptools", "lax")
+        ]
+    )
+
+
 TARGETS: dict[str, Target] = {
     "stream": stream,
     "inflate": inflate,
     "extensions": extensions,
     "handshake": handshake,
     "utf8": utf8,
+    "requests": requests,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import ModuleType
 
 import pytest
@@ -51,16 +52,18 @@ def test_what_cannot_become_a_head_is_refused_at_once(
     assert caught.value.status == status
 
 
-def test_every_byte_of_a_value_is_judged(package: ModuleType) -> None:
+@pytest.mark.parametrize("parser", ["h11", "httptools"])
+def test_every_byte_of_a_value_is_judged(package: ModuleType, parser: str) -> None:
     # RFC 9110 section 5.5.
+    first = package.http.heads.reader(parser)
     for octet in range(256):
         head = b"GET / HTTP/1.1\r\nHost: a\r\nX: a%cb\r\n\r\n" % octet
         if octet == 9 or 32 <= octet != 127:
-            raw = package.http.heads.read_head(head)
+            raw = package.http.heads.read_head(head, first)
             assert raw == (b"GET", b"/", b"1.1", [(b"host", b"a"), (b"x", b"a%cb" % octet)])
         else:
             with pytest.raises(package.errors.RequestRefused) as caught:
-                package.http.heads.read_head(head)
+                package.http.heads.read_head(head, first)
             assert caught.value.status == 400
             said = "CRLF" if octet in b"\r\n" else "control character"
             assert said in caught.value.reason
@@ -88,3 +91,48 @@ def test_both_builds_judge_alike(lines: list[bytes]) -> None:
         except package.errors.RequestRefused as exc:
             verdicts.append((exc.status, exc.reason))
     assert all(verdict == verdicts[0] for verdict in verdicts)
+
+
+RAW = (b"GET", b"/", b"1.1", [(b"host", b"a")])
+PLAIN = [
+    HEAD,
+    HEAD.replace(b"1.1", b"1.0"),
+    HEAD.replace(b"Host", b"hOSt"),
+    HEAD.replace(b"GET", b"DELETE"),
+    HEAD[:-2] + b"Content-Length: 5\r\n\r\n",
+    HEAD[:-2] + b"Transfer-Encoding: chunked\r\n\r\n",
+    HEAD[:-2] + b"Connection: close\r\n\r\n",
+    HEAD[:-2] + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    HEAD[:-2] + b"X: \xff y\r\nX: z\r\n\r\n",
+]
+
+
+def test_a_plain_head_is_read_without_h11_whatever_came_before_it(package: ModuleType) -> None:
+    heads = package.http.heads
+    reader = heads.reader("httptools")
+    for before, head in itertools.product(PLAIN, repeat=2):
+        assert reader.read(before) == heads.read_head(before)
+        assert reader.read(head) == heads.read_head(head)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        HEAD.replace(b": ", b":"),
+        HEAD.replace(b": a", b": a "),
+        HEAD.replace(b"Host: a\r\n", b""),
+        HEAD[:-2] + b"Host: a\r\n\r\n",
+        HEAD[:-2] + b"X:\r\n\r\n",
+        HEAD[:-2] + b"Content-Length: 5, 5\r\n\r\n",
+        HEAD.replace(b"GET", b"FOO"),
+        HEAD.replace(b"1.1", b"1.2"),
+    ],
+)
+def test_what_is_not_plain_is_left_to_h11(package: ModuleType, head: bytes) -> None:
+    reader = package.http.heads.reader("httptools")
+    assert reader.read(head) is None
+    assert reader.read(HEAD) == RAW
+
+
+def test_nothing_is_read_before_h11_if_h11_is_asked_for(package: ModuleType) -> None:
+    assert package.http.heads.reader("h11") is None

@@ -13,7 +13,7 @@ import pytest
 from ..toolkit.client_frames import TEXT, client_frame
 from ..toolkit.raw_http import Client, Reply
 from ..toolkit.raw_websocket import ACCEPT, KEY, RawWebSocket, upgrade
-from ..toolkit.running import LOOPS, Running, running
+from ..toolkit.running import LOOPS_AND_PARSERS, Running, running
 
 STOP = (
     "If the server, while reading the handshake, finds that the client did not send a handshake "
@@ -159,9 +159,10 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
             await send({**event, "type": "websocket.send"})
 
 
-@pytest.fixture(scope="module", params=LOOPS)
+@pytest.fixture(scope="module", params=LOOPS_AND_PARSERS, ids="-".join)
 def server(request: pytest.FixtureRequest) -> Iterator[Running]:
-    with running(app, request.param) as server:
+    loop, parser = request.param
+    with running(app, loop, http=parser) as server:
         yield server
 
 

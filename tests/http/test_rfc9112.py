@@ -17,7 +17,7 @@ import pytest
 import trustme
 
 from ..toolkit.raw_http import Client, Reply, request
-from ..toolkit.running import LOOPS, Running, running
+from ..toolkit.running import LOOPS_AND_PARSERS, Running, running
 
 HOST = "Host: a.example"
 
@@ -421,9 +421,10 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"" if path == "/204" else answer})
 
 
-@pytest.fixture(scope="module", params=LOOPS)
+@pytest.fixture(scope="module", params=LOOPS_AND_PARSERS, ids="-".join)
 def server(request: pytest.FixtureRequest) -> Iterator[Running]:
-    with running(app, request.param, timeout_keep_alive=1.0) as server:
+    loop, parser = request.param
+    with running(app, loop, http=parser, timeout_keep_alive=1.0) as server:
         yield server
 
 

@@ -42,7 +42,12 @@ def test_the_scope_of_a_request_is_complete() -> None:
         "client": CLIENT,
         "server": SERVER,
         "state": {"k": 1},
-        "extensions": {"asgiws.drain": NOTICE},
+        "extensions": {
+            "asgiws.drain": NOTICE,
+            "http.response.early_hint": {},
+            "http.response.pathsend": {},
+            "http.response.trailers": {},
+        },
     }
 
 

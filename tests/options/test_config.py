@@ -6,13 +6,15 @@ import dataclasses
 import importlib.util
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from asgiws.errors import ConfigError
+from asgiws.options import config as config_module
 from asgiws.options.addresses import Descriptor, Inet, Unix
-from asgiws.options.config import OPTIONS, UVICORN_ONLY, Config
+from asgiws.options.config import OPTIONS, UVICORN_ONLY, Config, parser
 from asgiws.options.sources import load
 from asgiws.wire.deflate import LIBRARIES
 
@@ -205,6 +207,16 @@ class TestMistakes:
         monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
         assert "--loop uvloop: uvloop is not installed" in refused({**APP, "loop": "uvloop"}, {})
 
+    def test_httptools_must_be_installed_to_be_asked_for(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        given = {**APP, "http": "httptools"}
+        assert parser(load(given, {}).http) == parser("auto") == "httptools"
+        monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+        message = "--http httptools: httptools is not installed (pip install 'asgiws[httptools]')"
+        assert message in refused(given, {})
+        assert parser(load(APP, {}).http) == parser("h11") == "h11"
+
     def test_zlib_ng_must_be_installed_to_be_asked_for(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -221,6 +233,15 @@ class TestMistakes:
         message = "--reload on the command line: --reload: watchfiles is not installed"
         assert f"{message} (pip install 'asgiws[reload]')" in refused(given, {})
         assert not load({**APP, "reload": False}, {"ASGIWS_RELOAD_DIR": "."}).reload
+
+    @pytest.mark.parametrize("option", ["--reload", "--workers 2"])
+    def test_where_sockets_cannot_be_handed_over_one_process_serves(
+        self, option: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(config_module, "os", SimpleNamespace(name="nt"))
+        given = {"reload": True} if option == "--reload" else {"workers": "2"}
+        wanted = f"{option}: this system cannot hand over sockets"
+        assert wanted in refused({**APP, **given}, {})
 
     def test_to_reload_an_application_its_import_string_is_needed(self) -> None:
         with pytest.raises(ConfigError, match="imports the application anew: give its import"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asgiws.process.channel import LARGEST_BYTES, Channel, pair
+from asgiws.process.channel import LARGEST_BYTES, LARGEST_TEXT, Channel, pair
 
 
 def test_messages_arrive_whole_and_in_order() -> None:
@@ -43,5 +43,15 @@ def test_nobody_waits_for_a_side_that_does_not_read() -> None:
         assert message is not None
         assert len(message["text"]) == LARGEST_BYTES // 4
     assert other.receive() is None
+    near.close()
+    other.close()
+
+
+def test_the_longest_texts_in_any_script_arrive_whole() -> None:
+    near, far = pair()
+    other = Channel(far)
+    text = "\N{SNAKE}" * LARGEST_TEXT
+    assert near.send("failed", message=text, details=text)
+    assert other.receive() == {"kind": "failed", "message": text, "details": text}
     near.close()
     other.close()

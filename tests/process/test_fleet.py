@@ -19,7 +19,7 @@ from asgiws.process import fleet as module
 from asgiws.process.board import Board
 from asgiws.process.child import Child
 from asgiws.process.dispatch import Dispatcher
-from asgiws.process.fleet import EARLY_SECONDS, LONGEST_BACKOFF, Fleet
+from asgiws.process.fleet import EARLY_SECONDS, LONGEST_ALONE, LONGEST_BACKOFF, Fleet
 
 CONFIG = Config("app:app", workers=3)
 KILLED = int(signal.SIGKILL)  # as waitpid has it
@@ -170,21 +170,49 @@ def test_a_worker_that_dies_is_replaced_at_once(log: pytest.LogCaptureFixture) -
 def test_the_second_early_death_makes_the_next_start_wait_and_each_one_doubles_it(
     log: pytest.LogCaptureFixture,
 ) -> None:
-    scene = Scene(dataclasses.replace(CONFIG, workers=1, reload=False))
+    scene = Scene(dataclasses.replace(CONFIG, workers=2))
     waits = []
     for _ in range(8):
+        scene.ready()
+        scene.end(scene.children[-1], exited(3))
+        begun = scene.now
+        while len(scene.children) == 1:
+            scene.after(0.5)
+        waits.append(scene.now - begun)
+    assert waits == [0, 1, 2, 4, 8, 16, LONGEST_BACKOFF, LONGEST_BACKOFF]
+    assert "Worker 4 (pid 1004) died: exit code 3; a new one is started in 2 s" in log.messages
+    # One that lives is forgiven what came before.
+    scene.ready()
+    scene.after(EARLY_SECONDS + 1)
+    scene.end(scene.children[-1], exited(3))
+    assert scene.states() == ["serving", "starting"]
+
+
+def test_while_nobody_serves_the_next_start_does_not_wait_that_long() -> None:
+    scene = Scene(dataclasses.replace(CONFIG, workers=1))
+    waits = []
+    for _ in range(6):
         scene.ready()
         scene.end(scene.children[0], exited(3))
         begun = scene.now
         while not scene.children:
             scene.after(0.5)
         waits.append(scene.now - begun)
-    assert waits == [0, 1, 2, 4, 8, 16, LONGEST_BACKOFF, LONGEST_BACKOFF]
-    assert "Worker 3 (pid 1003) died: exit code 3; a new one is started in 2 s" in log.messages
-    # One that lives is forgiven what came before.
+    assert waits == [0, 1, 2, 4, LONGEST_ALONE, LONGEST_ALONE]
+
+
+def test_those_that_die_together_are_all_replaced_at_once() -> None:
+    scene = Scene()
     scene.ready()
-    scene.after(EARLY_SECONDS + 1)
-    scene.end(scene.children[0], exited(3))
+    for child in scene.children:
+        scene.end(child, KILLED)
+    assert scene.states() == ["starting"] * 3
+    # Those that were started for them have learned nothing: now it waits.
+    scene.ready()
+    for child in scene.children:
+        scene.end(child, KILLED)
+    assert scene.states() == []
+    scene.after(1)
     assert scene.states() == ["starting"]
 
 
@@ -225,6 +253,28 @@ def test_one_that_ends_at_its_start_without_a_word_ends_the_program_as_well(
     failed = scene.fleet.failed
     assert failed is not None
     assert (str(failed), failed.exit_code) == (words, code)
+
+
+def test_where_the_system_starts_no_process_the_program_ends_or_tries_again_later(
+    monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "/usr/bin/python")
+
+    served = Scene()
+    served.ready()
+    served.after(EARLY_SECONDS + 1)
+    with monkeypatch.context() as broken:
+        broken.setattr(Fake, "start", fail)
+        first = Scene()
+        assert str(first.fleet.failed) == (
+            "cannot start a worker: /usr/bin/python: No such file or directory"
+        )
+        served.end(served.children[0], KILLED)
+        assert served.fleet.failed is None
+        assert "Cannot start a worker for now: /usr/bin/python: No such" in log.text
+    served.after(2)
+    assert served.states() == ["serving", "serving", "starting"]
 
 
 def test_a_replacement_of_a_dead_worker_that_cannot_start_is_tried_again_while_others_serve(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import os
+import pty
 import signal
 import socket
+import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +20,7 @@ from websockets.sync.client import connect
 
 import asgiws
 from asgiws.errors import ConfigError
+from asgiws.process import reload
 from asgiws.process.reload import what_to_watch
 
 from ..toolkit.program import Program
@@ -33,7 +38,7 @@ async def app(scope, receive, send):
         await receive()
         await send({{"type": "lifespan.startup.complete"}})
         await receive()
-        print("lifespan.shutdown of", VERSION)
+        os.write(1, b"lifespan.shutdown of " + VERSION.encode() + b"\\n")
         return await send({{"type": "lifespan.shutdown.complete"}})
     if scope["type"] == "websocket":
         await receive()
@@ -173,7 +178,9 @@ class TestNewCode:
             assert len(program.wait_for_count("is blocked: killing it", 1)) == 1
 
     def test_lifespan_shutdown_may_take_a_while(self) -> None:
-        takes = APP.replace("        print(", "        await asyncio.sleep(0.7)\n        print(")
+        takes = APP.replace(
+            "        os.write", "        await asyncio.sleep(0.7)\n        os.write"
+        )
         Path("main.py").write_text(takes.format(version=1))
         with serving() as program:
             save(2)
@@ -386,6 +393,27 @@ class TestOptions:
             program.wait_for_count(READY, 2)
             assert get(program) == "1"
 
+    def test_sigusr2_does_nothing_and_says_so(self) -> None:
+        with serving() as program:
+            program.send(signal.SIGUSR2)
+            program.wait_for_line("With --reload the program is not executed anew by SIGUSR2")
+            assert get(program) == "1"
+
+    def test_a_program_that_is_executed_anew_may_reload_from_then_on(self) -> None:
+        options = Path("pyproject.toml")
+        options.write_text("[tool.asgiws]\nworkers = 2\n")
+        with Program("asgiws", "main:app", "--port", "0", cwd=Path.cwd()) as program:
+            program.wait_until_serving()
+            program.wait_for_count(READY, 2)
+            options.write_text("[tool.asgiws]\nreload = true\n")
+            program.send(signal.SIGUSR2)
+            program.wait_for_line("Watching .* for changes")
+            program.wait_for_count(READY, 3)
+            save(2)
+            wait_for_version(program, "2")
+            assert len(program.wait_for_count("lifespan.shutdown of 1", 3)) == 3
+            assert program.stop() == 0
+
     def test_one_worker_runs_whatever_is_asked_for(self) -> None:
         with serving(WEB_CONCURRENCY="4") as program:
             assert program.wait_for_count("WARNING.*One worker runs with --reload, not 4", 1)
@@ -446,6 +474,41 @@ class TestOptions:
             assert program.lines("say with --reload-dir what")
 
 
+class TestTerminal:
+    def test_what_a_killed_debugger_has_done_to_it_is_undone(self) -> None:
+        Path("main.py").write_text(
+            APP.format(version=1).replace(
+                'print("blocks")',
+                "import termios; mode = termios.tcgetattr(0); mode[3] &= ~termios.ECHO; "
+                "termios.tcsetattr(0, termios.TCSANOW, mode); print('raw')",
+            )
+        )
+        ours, theirs = pty.openpty()
+
+        def echoes() -> bool:
+            return bool(termios.tcgetattr(theirs)[3] & termios.ECHO)
+
+        def control() -> None:
+            os.dup2(theirs, 0)
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+        command = ("asgiws", "main:app", "--reload", "--port", "0")
+        with (
+            open(ours, "rb"),
+            open(theirs, "rb"),
+            Program(*command, cwd=Path.cwd(), preexec=control) as program,
+        ):
+            program.wait_until_serving()
+            assert echoes()
+            with Client(program) as client:
+                client.send(request("Host: localhost", target="/blocks"))
+                program.wait_for_line("raw")
+                assert not echoes()
+                save(2)
+                program.wait_for_count(READY, 2)
+            assert echoes()
+
+
 class TestHelpers:
     def test_what_watches_is_started_again_if_it_ends_and_misses_nothing(self) -> None:
         with serving() as program:
@@ -454,6 +517,24 @@ class TestHelpers:
             program.wait_for_line("What watches the files has ended: killed by SIGKILL")
             save(2)
             wait_for_version(program, "2")
+
+    def test_if_it_cannot_be_started_that_is_told_and_tried_later(
+        self, monkeypatch: pytest.MonkeyPatch, log: list[logging.LogRecord]
+    ) -> None:
+        tries = []
+
+        def fails(_watched: object) -> None:
+            tries.append(time.monotonic())
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+
+        monkeypatch.setattr(reload, "Watcher", fails)
+        reloader = reload.Reloader(asgiws.Config("main:app", reload=True))
+        reloader._watch()
+        reloader._selector.close()
+        assert [record.getMessage() for record in log] == [
+            "Files cannot be watched for now: Resource temporarily unavailable"
+        ]
+        assert reloader._watch_at >= tries[0] + 1
 
     def test_what_it_has_to_say_is_in_the_log(self) -> None:
         Path("src").mkdir()

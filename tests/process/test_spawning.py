@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,12 @@ def test_the_default_action_of_sigterm_is_not_blocked() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
     os.close(read)
     os.close(write)
+
+
+def test_no_directory_is_needed_that_can_be_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    fds = [os.open(os.devnull, os.O_RDWR) for _ in range(3)]
+    pid = spawn(Spec(1, 0, *fds, {}, [], [], []))  # a worker without options: it ends at once
+    assert os.waitpid(pid, 0)[1] != 0
+    for fd in fds:
+        os.close(fd)

@@ -6,12 +6,20 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from asgiws.options.config import Config
+from asgiws.process import channel, inbox
+from asgiws.process.child import Child
+from asgiws.process.dispatch import Dispatcher, Receiver
+from asgiws.process.fleet import Fleet
+from asgiws.process.supervisor import Supervisor
 
 from ..toolkit.certificates import Certificates
 from ..toolkit.program import Program
@@ -29,8 +37,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 class Crowd:
     """Open WebSockets, and in which process each of them is."""
 
-    def __init__(self, where: Any, **options: Any) -> None:
+    def __init__(self, where: Any, served: Any = None, **options: Any) -> None:
         self.where = where
+        self.served = served or where
         self.options = options
         self.stack = ExitStack()
         self.open: list[tuple[int, RawWebSocket]] = []
@@ -58,6 +67,10 @@ class Crowd:
         for thread in threads:
             thread.join()
 
+    def forget(self, pid: int) -> None:
+        """That process has died."""
+        self.open = [(whose, one) for whose, one in self.open if whose != pid]
+
     def counts(self) -> Counter[int]:
         """How many each process has."""
         return Counter(pid for pid, _ in self.open)
@@ -84,10 +97,65 @@ def test_connections_are_even_also_after_a_worker_was_killed_and_replaced(at_onc
         os.kill(workers[0], signal.SIGKILL)
         served.wait_for_line(r"Worker 1 \(pid \d+\) died: killed by SIGKILL")
         served.wait_for_line("is ready")
-        crowd.open = [(pid, one) for pid, one in crowd.open if pid != workers[0]]
+        crowd.forget(workers[0])
         assert len(crowd.open) == 75
         crowd.join(25, at_once)
         assert skew(crowd.counts(), workers_of(served)) <= 0.1
+
+
+def thousand(stack: ExitStack, how: str, certificates: Certificates, tmp_path: Path) -> Crowd:
+    """Four workers that listen in such a way, and who will connect to them."""
+    options = ["--workers", "4", "--no-access-log", "--backlog", "1024"]
+    fds: tuple[int, ...] = ()
+    tls = None
+    if how == "unix":
+        options += ["--uds", str(tmp_path / "socket")]
+    elif how == "fd":
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1024))
+        fds = (listening.fileno(),)
+        options += ["--fd", str(fds[0])]
+    else:
+        options += ["--port", "0"]
+    if how == "tls":
+        options += ["--ssl-certfile", certificates.chain, "--ssl-keyfile", certificates.key]
+        tls = certificates.client()
+    served = stack.enter_context(Served("asgiws", APP, *options, pass_fds=fds, deadline=60.0))
+    served.wait_for_count("is ready", 4)
+    where = str(tmp_path / "socket") if how == "unix" else served
+    return stack.enter_context(Crowd(where, served, **({"tls": tls} if tls else {})))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["tcp", "unix", "tls", "fd"])
+@pytest.mark.parametrize(("at_once", "most"), [(1, 0.02), (64, 0.1), (1000, 0.1)])
+def test_a_thousand_connections_are_even(
+    how: str, at_once: int, most: float, certificates: Certificates, tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        crowd = thousand(stack, how, certificates, tmp_path)
+        crowd.join(1000, at_once)
+        workers = workers_of(crowd.served)
+        assert len(crowd.open) == 1000
+        assert skew(crowd.counts(), workers) <= most
+        os.kill(workers[1], signal.SIGKILL)
+        crowd.served.wait_for_line("is ready")
+        crowd.forget(workers[1])
+        crowd.join(1000 - len(crowd.open), at_once)
+        assert len(crowd.open) == 1000
+        assert skew(crowd.counts(), workers_of(crowd.served)) <= most
+
+
+@pytest.mark.slow
+def test_while_one_of_four_workers_is_stopped_every_connection_is_answered() -> None:
+    with fleet(4, "--timeout-worker-healthcheck", "none") as served, Crowd(served) as crowd:
+        crowd.join(40)
+        stopped = workers_of(served)[2]
+        os.kill(stopped, signal.SIGSTOP)
+        crowd.join(200, at_once=16)
+        assert len(crowd.open) == 240
+        assert crowd.counts()[stopped] == 10
+        os.kill(stopped, signal.SIGCONT)
+        served.wait_until(lambda: whose(served) == stopped, "an answer of the one that was stopped")
 
 
 def test_connections_are_even_over_tls(certificates: Certificates) -> None:
@@ -317,3 +385,52 @@ def test_it_ends_at_once_while_the_application_is_being_imported(how: signal.Sig
         assert program.stop(how) == 0
         assert not program.lines("WARNING|ERROR|Traceback")
     assert not program.processes()
+
+
+def test_the_end_of_a_worker_may_be_known_before_that_of_its_channel_is_seen() -> None:
+    config = Config("app:app", workers=2)
+    supervisor = Supervisor(config)
+    fleet = Fleet(config, [], Dispatcher())
+    supervisor._fleet = fleet
+    fleet.on_end = supervisor._forget
+
+    def start() -> int:
+        """A worker that ends at once; the descriptor of its channel."""
+        near, far = channel.pair()
+        seat = fleet.board.seat(0)
+        child = Child(0, 1, os.getpid(), seat, Receiver(seat, *inbox.pair()), near, 0, 0.0)
+        fleet.children.append(child)
+        supervisor._follow(child)
+        far.close()
+        return near.fileno()
+
+    first = start()
+    events = supervisor._selector.select(0)
+    fleet.ended(fleet.children[0], 0, 0.0)
+    # The descriptor has the same number as that of the next one.
+    assert start() == first
+    for key, _ in events:
+        supervisor._meet(key)
+    assert not fleet.children[0].channel.over
+    fleet.ended(fleet.children[0], 0, 0.0)
+    supervisor._selector.close()
+    fleet.board.close()
+
+
+def test_signals_of_all_kinds_at_once_leave_as_many_workers_as_are_wanted() -> None:
+    with fleet(3) as served:
+        for _ in range(8):
+            for how in (
+                signal.SIGTTIN,
+                signal.SIGTTOU,
+                signal.SIGHUP,
+                signal.SIGTTOU,
+                signal.SIGTTIN,
+            ):
+                served.send(how)
+                time.sleep(0.02)
+        served.wait_for_line("All workers are replaced")
+        served.wait_until(lambda: len(workers_of(served)) == 3, "three workers")
+        assert whose(served) in workers_of(served)
+        assert served.stop() == 0
+        assert not served.lines("ERROR|Traceback")

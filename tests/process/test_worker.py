@@ -95,6 +95,25 @@ def test_if_the_supervisor_is_killed_the_workers_drain_and_nobody_keeps_the_port
     assert len(pair.lines("lifespan ended in")) == 2
 
 
+def test_if_the_supervisor_is_killed_those_that_still_start_end_at_once() -> None:
+    options = ("--workers", "2", "--port", "0")
+    with Program("asgiws", APP, *options, SLOW="60") as program:
+        program.wait_until(lambda: len(workers_of(program)) == 2, "the start of the workers")
+        program.send(signal.SIGKILL)
+        program.wait_until(lambda: not program.processes(), "the end of the workers")
+
+
+@pytest.mark.slow
+def test_if_the_supervisor_is_killed_one_that_hangs_ends_as_well() -> None:
+    options = ("--timeout-graceful-shutdown", "0.1", "--drain-window", "0")
+    with fleet(2, *options) as served, Client(served) as client:
+        client.send(b"GET /block HTTP/1.1\r\nHost: a\r\n\r\n")
+        served.wait_until(lambda: len({whose(served) for _ in range(4)}) == 1, "its hanging")
+        served.send(signal.SIGKILL)
+        served.wait_until(lambda: not served.processes(), "the end of the workers")
+        assert served.lines("The event loop is blocked: ending the process")
+
+
 def test_a_worker_that_hangs_shows_where_and_is_replaced() -> None:
     with fleet(2, "--timeout-worker-healthcheck", "1") as served:
         client = Client(served)

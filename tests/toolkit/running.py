@@ -20,6 +20,8 @@ LOOPS: dict[str, NewLoop] = {
     "asyncio": asyncio.SelectorEventLoop,
     "uvloop": uvloop.new_event_loop,
 }
+#: Each event loop with each parser of requests (``--http``).
+LOOPS_AND_PARSERS = [(loop, parser) for loop in LOOPS for parser in ("h11", "httptools")]
 
 
 class Running:

@@ -1,0 +1,103 @@
+"""What a supervisor prints: whoever does not read it must not make it wait.
+
+A pipe whose reader stalls is full at some time, and a write to it waits then. A worker
+that waits so is one that hangs; a supervisor accepts, replaces and ends all the same.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+_PIECE = select.PIPE_BUF if hasattr(select, "PIPE_BUF") else 512  # what a pipe takes whole
+
+
+class Impatient(io.RawIOBase):
+    """Writes what is taken at once. The rest is lost, and how much is told later."""
+
+    def __init__(self, fd: int) -> None:
+        """Write to what ``fd`` is; it stays the caller's."""
+        self._fd = _own(fd)
+        self._lost = 0
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLOUT)
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def isatty(self) -> bool:
+        return os.isatty(self._fd)
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._fd)
+        super().close()
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> int:  # type: ignore[override]
+        """Write it, or lose it; raises OSError if nobody will ever read."""
+        if self._lost and self._put(b"(%d writes were lost: nobody read them)\n" % self._lost):
+            self._lost = 0
+        if self._lost or not self._put(bytes(data)):
+            self._lost += 1
+        return len(data)
+
+    def _put(self, data: bytes) -> bool:
+        """Whether all of it was taken."""
+        for first in range(0, len(data), _PIECE):
+            piece = data[first : first + _PIECE]
+            try:
+                if not self._poll.poll(0) or os.write(self._fd, piece) < len(piece):
+                    return False
+            except BlockingIOError:
+                return False
+        return True
+
+
+def _own(fd: int) -> int:
+    """A pipe that is opened once more does not block us, and blocks its other writers as before."""
+    path = f"/proc/self/fd/{fd}"
+    try:
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        pass  # another user's, or another system: it is asked before each write
+    return os.dup(fd)
+
+
+@contextmanager
+def impatient_output() -> Iterator[None]:
+    """Let nothing that is printed in the block wait for a reader."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (
+        _impatient(stream, fd) for stream, fd in zip(before, (1, 2), strict=True)
+    )
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def _impatient(stream: TextIO, fd: int) -> TextIO:
+    """The same over an Impatient one, if it writes to that descriptor."""
+    try:
+        if stream.fileno() != fd:
+            return stream
+        stream.flush()
+        raw: Any = Impatient(fd)
+    except (AttributeError, OSError, ValueError):
+        return stream  # closed, or a stand-in of somebody's
+    return io.TextIOWrapper(
+        raw,
+        encoding=stream.encoding,
+        errors=stream.errors,
+        write_through=True,
+    )
