@@ -454,3 +454,18 @@ def test_without_descriptors_connections_wait_and_workers_are_replaced_later() -
             assert client.read().status == 200
         served.wait_for_line("is ready")
         served.wait_until(lambda: len({whose(served) for _ in range(4)}) == 2, "two that answer")
+
+
+def test_a_program_that_was_stopped_and_goes_on_takes_nobody_for_hanging() -> None:
+    with fleet(2, "--timeout-worker-healthcheck", "1") as served:
+        workers = workers_of(served)
+        for pid in (*workers, served.process.pid):
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(2)  # longer than a worker may hang
+        # The supervisor is the first to go on.
+        served.send(signal.SIGCONT)
+        time.sleep(0.3)
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+        served.wait_until(lambda: {whose(served) for _ in range(4)} == set(workers), "answers")
+        assert not served.lines("hangs")
