@@ -42,9 +42,9 @@ def page(found: dict[str, Any]) -> str:
     if "spread" in found:
         parts += [
             "## Spread\n",
-            "1,000 WebSockets over 4 workers: how many each worker has. Before the last column the"
-            " busiest worker is killed when the connections were opened one by one; when another"
-            " answers in its place, as many are opened as were lost.\n",
+            "1,000 WebSockets over 4 workers: how many each worker has. In the last column they"
+            " were opened one by one, the busiest worker was killed, and when another answered in"
+            " its place as many were opened as had been lost.\n",
             _spread(found["spread"]),
         ]
     if "restart" in found:
