@@ -303,6 +303,7 @@ def main() -> None:
         measured = {row["server"] for row in rows}
         kept = [row for row in found.get(name, ()) if row["server"] not in measured]
         found[name] = rows + kept
+        found.setdefault("commits", {})[name] = found["machine"]["commit"]
         RESULT.write_text(json.dumps(found, indent=1) + "\n")
     print(text := report.page(found))
     if options.publish:
