@@ -184,8 +184,8 @@ async def spread_over(target: measure.Running, workers: int, count: int) -> Row:
         await replaced(port, {one.pid for one in kept}, workers)
         kept += await join(port, count - len(kept), 1)
         row["after a kill"] = spread_of(kept, workers)
-    except ConnectionRefusedError:
-        row["after a kill"] = "the whole program ends"
+    except ConnectionError:
+        row["after a kill"] = "nobody answers"
     except (OSError, EOFError, RuntimeError) as error:
         row["after a kill"] = f"{type(error).__name__} {error}"
     return row
@@ -294,14 +294,16 @@ def main() -> None:
     measure.raise_file_limit()
     # What is not measured now, parts and servers, is taken from the last run.
     found: Row = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    found["date"] = date.today().isoformat()
-    found |= {"machine": environment.machine(), "versions": environment.versions()}
+    if options.only:
+        found["date"] = date.today().isoformat()
+        found |= {"machine": environment.machine(), "versions": environment.versions()}
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     for name in options.only.split(",") if options.only else ():
         rows = PARTS[name](options, fleets)
         measured = {row["server"] for row in rows}
         kept = [row for row in found.get(name, ()) if row["server"] not in measured]
         found[name] = rows + kept
+        found.setdefault("commits", {})[name] = found["machine"]["commit"]
         RESULT.write_text(json.dumps(found, indent=1) + "\n")
     print(text := report.page(found))
     if options.publish:

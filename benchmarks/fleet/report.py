@@ -24,10 +24,10 @@ def page(found: dict[str, Any]) -> str:
         f"Measured {found['date']} with [`python -m benchmarks.fleet`](../benchmarks/README.md):"
         f" {machine.get('processor', 'unknown processor')}, {machine['cores']} cores for servers"
         f" and clients together{', a virtual machine' if 'virtual' in machine else ''},"
-        f" {machine['kernel']}, Python {machine['python']}, {versions}, commit"
-        f" {machine['commit']}. Others used the machine as well, so the ratios mean something"
-        " and the absolute figures little. A ratio compares one round; the median over the"
-        " rounds is shown.\n",
+        f" {machine['kernel']}, Python {machine['python']}, {versions}. Others used"
+        " the machine as well, so the ratios mean something and the absolute figures little. A"
+        " ratio compares one round; the median over the rounds is shown."
+        f"{_commits(found.get('commits', {}))}\n",
     ]
     if "speed" in found:
         parts += [
@@ -42,9 +42,9 @@ def page(found: dict[str, Any]) -> str:
     if "spread" in found:
         parts += [
             "## Spread\n",
-            "1,000 WebSockets over 4 workers: how many each worker has. Before the last column the"
-            " busiest worker is killed when the connections were opened one by one; when another"
-            " answers in its place, as many are opened as were lost.\n",
+            "1,000 WebSockets over 4 workers: how many each worker has. In the last column they"
+            " were opened one by one, the busiest worker was killed, and when another answered in"
+            " its place as many were opened as had been lost.\n",
             _spread(found["spread"]),
         ]
     if "restart" in found:
@@ -69,6 +69,15 @@ def page(found: dict[str, Any]) -> str:
             _speed(found["ways"], ASGIWS.name),
         ]
     return "\n".join(parts)
+
+
+def _commits(commits: dict[str, str]) -> str:
+    """Which asgiws was measured in each part."""
+    parts: dict[str, list[str]] = {}
+    for part, commit in commits.items():
+        parts.setdefault(commit, []).append(part)
+    told = "; ".join(f"{commit} ({', '.join(names)})" for commit, names in parts.items())
+    return f" Commits of asgiws: {told}." if told else ""
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
