@@ -1,7 +1,8 @@
-"""What a supervisor prints: whoever does not read it must not make it wait.
+"""What the processes of a fleet print: whoever does not read it must not make them wait.
 
-A pipe whose reader stalls is full at some time, and a write to it waits then. A worker
-that waits so is one that hangs; a supervisor accepts, replaces and ends all the same.
+A pipe whose reader stalls is full at some time, and a write to it waits then. A supervisor
+must accept, replace and end all the same; and a worker that waited so would be taken for
+one that hangs, and killed, and its successor as well.
 """
 
 from __future__ import annotations
@@ -74,11 +75,16 @@ def _own(fd: int) -> int:
 
 
 @contextmanager
-def impatient_output() -> Iterator[None]:
-    """Let nothing that is printed in the block wait for a reader."""
+def impatient_output(*, terminals: bool) -> Iterator[None]:
+    """Let nothing that is printed in the block wait for a reader.
+
+    Where ``terminals`` are left as they are, ``input()`` and a debugger keep the line
+    that is edited there.
+    """
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (
-        _impatient(stream, fd) for stream, fd in zip(before, (1, 2), strict=True)
+        _impatient(stream, fd) if terminals or not os.isatty(fd) else stream
+        for stream, fd in zip(before, (1, 2), strict=True)
     )
     try:
         yield

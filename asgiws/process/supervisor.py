@@ -96,7 +96,7 @@ class Supervisor:
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM; raises StartupError."""
         fill_standard_descriptors()
-        with impatient_output():
+        with impatient_output(terminals=True):
             self._run()
 
     def _run(self) -> None:

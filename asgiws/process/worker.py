@@ -28,6 +28,7 @@ from .board import DEBUGGED, Board
 from .channel import LARGEST_TEXT, Channel
 from .drain import TERMINATED, Terms, terms
 from .intake import Intake
+from .output import impatient_output
 from .server import WATCHDOG_SECONDS, Server
 from .signals import aside, leave
 from .spawning import PROBE, Spec, read_spec
@@ -49,7 +50,8 @@ def main(fd: int) -> None:
         worker = Worker(spec, channel)
         # Before the application is imported: that may take long, or never end.
         threading.Thread(target=worker.guard, name="asgiws-guard", daemon=True).start()
-        worker.run()
+        with impatient_output(terminals=False):
+            worker.run()
         channel.send("over")
     except StartupError as error:
         channel.send(

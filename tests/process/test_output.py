@@ -110,7 +110,7 @@ def test_a_reader_that_is_gone_is_an_error_as_ever() -> None:
 
 def test_stand_ins_for_the_streams_are_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
     stand_in = sys.stderr
-    with impatient_output():
+    with impatient_output(terminals=True):
         assert sys.stderr is stand_in
     assert sys.stderr is stand_in
 
@@ -122,7 +122,7 @@ def served(pipe: Pipe, path: Path, *options: str) -> Program:
         os.dup2(pipe.write_end, 1)
         os.dup2(pipe.write_end, 2)
 
-    words = ("--workers", "2", "--uds", str(path), "--no-access-log", *options)
+    words = ("--workers", "2", "--uds", str(path), *options)
     program = Program("asgiws", APP, *words, preexec=redirect, pass_fds=(pipe.write_end,))
     program.wait_until(lambda: answers(path), "an answer")
     return program
@@ -163,7 +163,16 @@ def test_a_supervisor_goes_on_while_nobody_reads_its_log(pipe: Pipe, tmp_path: P
         assert program.stop() == 0
 
 
-@pytest.mark.slow
+def test_workers_go_on_while_nobody_reads_their_log(pipe: Pipe, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with served(pipe, path, "--timeout-worker-healthcheck", "1") as program:
+        workers = workers_of(program)
+        pipe.fill()
+        for _ in range(200):
+            assert answers(path) in workers
+        assert workers_of(program) == workers
+
+
 def test_a_program_whose_log_nobody_reads_ends_within_its_deadline(
     pipe: Pipe, tmp_path: Path
 ) -> None:
@@ -171,6 +180,5 @@ def test_a_program_whose_log_nobody_reads_ends_within_its_deadline(
     pipe.fill()
     options = ("--timeout-graceful-shutdown", "0.1", "--drain-window", "0")
     with served(pipe, path, *options) as program:
-        # Its workers wait for the reader, and are killed.
         assert program.stop() == 0
         assert not program.processes()
