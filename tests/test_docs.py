@@ -159,6 +159,15 @@ class TestCommands:
         assert set(re.findall(r"--[a-z][a-z0-9-]+", " ".join(served))) <= known
 
 
+def test_what_is_typed_instead_of_gunicorns_options_exists() -> None:
+    text = (ROOT / "docs" / "from-gunicorn.md").read_text("utf-8")
+    table = text.partition("## Option by option")[2].partition("\n## ")[0]
+    instead = [line.split("|")[2] for line in table.splitlines() if line.startswith("|")]
+    named = re.findall(r"--[a-z][a-z0-9_-]+", " ".join(instead))
+    assert len(named) > 20
+    assert set(named) <= {option.flag for option in OPTIONS} | {"--config", "--no-access-log"}
+
+
 def anchors(page: Path) -> set[str]:
     """The names of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)

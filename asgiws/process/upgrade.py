@@ -13,7 +13,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -21,6 +20,7 @@ from typing import Any, Final
 from ..errors import StartupError
 from ..options.config import Config
 from ..options.tls import ssl_context
+from .descriptors import memory_file
 from .importer import load_app
 
 # Of what is handed over, and of what supervisor and workers share. A program with another
@@ -97,7 +97,7 @@ def execute(
 
     The ``signals`` wait until it listens to them: most of them would end it before.
     """
-    with tempfile.TemporaryFile() as file:
+    with os.fdopen(memory_file(), "wb") as file:
         file.write(json.dumps(state).encode())
         file.flush()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)

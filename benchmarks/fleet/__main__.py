@@ -292,13 +292,16 @@ def main() -> None:
         environment.install_asgiws()
         environment.build_load()
     measure.raise_file_limit()
-    # What is not measured now is taken from the last run.
+    # What is not measured now, parts and servers, is taken from the last run.
     found: Row = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     found["date"] = date.today().isoformat()
     found |= {"machine": environment.machine(), "versions": environment.versions()}
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     for name in options.only.split(",") if options.only else ():
-        found[name] = PARTS[name](options, fleets)
+        rows = PARTS[name](options, fleets)
+        measured = {row["server"] for row in rows}
+        kept = [row for row in found.get(name, ()) if row["server"] not in measured]
+        found[name] = rows + kept
         RESULT.write_text(json.dumps(found, indent=1) + "\n")
     print(text := report.page(found))
     if options.publish:
