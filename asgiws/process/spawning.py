@@ -6,8 +6,8 @@ as they happened to be, and a reread of options or code would not reach it.
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -37,12 +37,7 @@ class Spec(NamedTuple):
 
 def spawn(spec: Spec) -> int:
     """Start a worker; its process id. Raises ConfigError if an option cannot be handed over."""
-    try:
-        data = pickle.dumps(tuple(spec))
-    except Exception as error:
-        raise ConfigError(
-            f"--workers: log_config holds what cannot be handed to another process ({error})"
-        ) from None
+    data = to_json(spec)
     with os.fdopen(memory_file(), "wb") as file:
         file.write(data)
         file.flush()
@@ -56,7 +51,33 @@ def read_spec(fd: int) -> Spec:
     """What ``spawn`` has written for us."""
     with os.fdopen(fd, "rb") as file:
         file.seek(0)
-        return Spec(*pickle.load(file))
+        return from_json(file.read())
+
+
+def to_json(spec: Spec) -> bytes:
+    """What ``from_json`` reads; raises ConfigError."""
+    options = dict(spec.options)
+    if "headers" in options:
+        options["headers"] = [[part.decode("latin-1") for part in h] for h in options["headers"]]
+    try:
+        return json.dumps(spec._replace(options=options)).encode()
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            "--workers: log_config must be plain text, numbers, lists and tables; what else it "
+            f"needs it can name by its import path ({error})"
+        ) from None
+
+
+def from_json(data: bytes) -> Spec:
+    """The Spec that was made to JSON, with the types that it had."""
+    spec = Spec(*json.loads(data))
+    options = spec.options
+    if "headers" in options:
+        options["headers"] = tuple(
+            tuple(part.encode("latin-1") for part in header) for header in options["headers"]
+        )
+    addresses = [tuple(name) if isinstance(name, list) else name for name in spec.addresses]
+    return spec._replace(addresses=addresses)
 
 
 def start(statement: str, fds: Iterable[int]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from asgiws.errors import ConfigError
-from asgiws.process.spawning import Spec, read_spec, spawn, start
+from asgiws.options.config import Config
+from asgiws.process.spawning import Spec, from_json, spawn, start, to_json
 
 
 def run(statement: str, *fds: int) -> str:
@@ -64,13 +66,14 @@ def test_options_that_cannot_be_handed_over_are_an_error_that_names_them() -> No
         spawn(spec)
 
 
-def test_a_spec_is_read_as_it_was_written(tmp_path: Path) -> None:
-    import pickle
-
-    spec = Spec(2, 3, 4, 5, 6, {"port": 80}, [("::1", 80)], ["/there"], ["asgiws"])
-    file = tmp_path / "spec"
-    file.write_bytes(pickle.dumps(tuple(spec)))
-    assert read_spec(os.open(file, os.O_RDONLY)) == spec
+def test_a_spec_is_read_as_it_was_written() -> None:
+    headers = ((b"x-name", bytes(range(0x80, 0x100))), (b"x-other", b""))
+    config = Config("app:app", headers=headers, bind=("[::1]:1", "unix:/\udcff"), workers=3)
+    options = dataclasses.asdict(config)
+    spec = Spec(2, 3, 4, 5, 6, options, [("::1", 80, 0, 0), "/ä"], ["/there"], ["asgiws"], True)
+    found = from_json(to_json(spec))
+    assert Config(**found.options) == config
+    assert found._replace(options=options) == spec
 
 
 def test_interpreter_flags_are_kept() -> None:
