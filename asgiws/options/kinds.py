@@ -17,7 +17,8 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..text import clip, printable
-from ..wire.errors import MAX_REASON_BYTES, may_be_sent
+from ..wire.errors import may_be_sent
+from ..wire.frames import MAX_REASON_BYTES
 from ..wire.grammar import holds_controls, is_token
 from ..wire.handshake import OWN_HEADERS
 from ..wire.host import Hosts

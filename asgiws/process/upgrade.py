@@ -31,10 +31,6 @@ CHECK: Final = "_ASGIWS_CHECK"  # in the environment of the child: the format of
 HANDED_OVER: Final = "_ASGIWS_HANDED_OVER"  # in that of the next program: a descriptor
 
 
-class Incompatible(StartupError):
-    """The program that asks cannot be taken over by this version."""
-
-
 def command() -> list[str]:
     """The command line of this process, to be executed once more."""
     return [sys.executable, *sys.orig_argv[1:]]
@@ -55,7 +51,7 @@ def is_check() -> bool:
 def check(config: Config) -> None:
     """Do what that child is for; raises StartupError."""
     if os.environ.pop(CHECK) != str(FORMAT):
-        raise Incompatible(
+        raise StartupError(
             "this version of asgiws cannot take over from the one that runs: restart it"
         )
     ssl_context(config)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ..asgi import Event
 from ..errors import ASGIError, ClientDisconnected
 from ..log import error_log
-from ..wire.errors import MAX_REASON_BYTES, NORMAL_CLOSURE, may_be_sent
+from ..wire.errors import NORMAL_CLOSURE, may_be_sent
+from ..wire.frames import MAX_REASON_BYTES
 
 
 def expected(what: str, event: Event) -> ASGIError:

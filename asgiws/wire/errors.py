@@ -19,8 +19,6 @@ MESSAGE_TOO_BIG: Final = 1009
 INTERNAL_ERROR: Final = 1011
 SERVICE_RESTART: Final = 1012
 
-MAX_REASON_BYTES: Final = 123  # section 5.5: 125 less the code
-
 
 def may_be_sent(code: int) -> bool:
     """Whether ``code`` may stand in a close frame (RFC 6455 section 7.4 and the IANA registry)."""

@@ -25,6 +25,8 @@ from .errors import MESSAGE_TOO_BIG, PROTOCOL_ERROR, ProtocolError
 from .filling import Filling
 from .masking import unmask
 
+MAX_REASON_BYTES: Final = 123  # of a close frame: 125 less the code (section 5.5)
+
 TEXT: Final = 0x1
 BINARY: Final = 0x2
 CLOSE: Final = 0x8
