@@ -141,6 +141,7 @@ def test_event_streams_are_paced_like_websockets_and_end_whole(
             assert client.rest() == b""
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_not_of_events_goes_on_in_the_window(
     loop: str, package: ModuleType
 ) -> None:
@@ -163,6 +164,7 @@ def test_a_stream_that_is_not_of_events_goes_on_in_the_window(
         assert client.read_chunk() == b""
 
 
+@pytest.mark.slow
 def test_a_websocket_that_is_accepted_in_the_window_is_closed_with_the_others(
     loop: str, package: ModuleType, secure: dict[str, Any]
 ) -> None:
@@ -193,6 +195,7 @@ def test_a_handshake_that_nobody_decides_is_refused_at_the_end_of_the_window(
         app.go.set()
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_replaced_answers_on_idle_connections_and_says_close(
     loop: str, package: ModuleType, secure: dict[str, Any]
 ) -> None:
@@ -365,6 +368,7 @@ def test_a_second_signal_ends_it_at_once(second: signal.Signals, option: str) ->
         assert served.stop(second) == 128 + second
 
 
+@pytest.mark.slow
 def test_the_watchdog_waits_for_the_window_and_no_longer_for_ctrl_c() -> None:
     # With these options it would end the process after 6 s if it did not count the window.
     options = ("--drain-window", "7", "--timeout-graceful-shutdown", "0")
@@ -376,6 +380,7 @@ def test_the_watchdog_waits_for_the_window_and_no_longer_for_ctrl_c() -> None:
         assert time.monotonic() - begun >= 7
 
 
+@pytest.mark.slow
 def test_connections_that_the_drain_finds_in_the_backlog_are_drained_too(
     loop: str, package: ModuleType
 ) -> None:

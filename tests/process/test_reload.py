@@ -130,6 +130,7 @@ class TestNewCode:
             shut_down = [line.strip() for line in program.lines("lifespan.shutdown of")]
             assert shut_down == [f"lifespan.shutdown of {version}" for version in (1, 2, 3)]
 
+    @pytest.mark.slow
     def test_no_connection_is_refused_or_lost_meanwhile(self) -> None:
         with serving() as program:
             save(2)
@@ -167,6 +168,7 @@ class TestNewCode:
             assert program.wait_for_count("lifespan.shutdown of 1", 1)
             assert not program.lines("killing it")
 
+    @pytest.mark.slow
     def test_an_application_that_blocks_the_event_loop_is_killed(self) -> None:
         with serving() as program, Client(program) as client:
             client.send(request("Host: localhost", target="/blocks"))
@@ -177,6 +179,7 @@ class TestNewCode:
             assert time.monotonic() - began < SOON
             assert len(program.wait_for_count("is blocked: killing it", 1)) == 1
 
+    @pytest.mark.slow
     def test_lifespan_shutdown_may_take_a_while(self) -> None:
         takes = APP.replace(
             "        os.write", "        await asyncio.sleep(0.7)\n        os.write"
@@ -188,6 +191,7 @@ class TestNewCode:
             assert program.lines("lifespan.shutdown of 1")
             assert not program.lines("killing it")
 
+    @pytest.mark.slow
     def test_a_file_that_changes_twice_quickly_restarts_once(self) -> None:
         with serving() as program:
             save(2)
@@ -195,6 +199,7 @@ class TestNewCode:
             wait_for_version(program, "3")
             wait_for_restarts(program, 1)
 
+    @pytest.mark.slow
     def test_many_files_that_change_together_restart_once(self) -> None:
         with serving() as program:
             for number in range(200):
@@ -202,6 +207,7 @@ class TestNewCode:
             program.wait_for_line(r"module0.py, module1.py, module10.py and 197 more have changed")
             wait_for_restarts(program, 1)
 
+    @pytest.mark.slow
     def test_what_changes_while_a_worker_starts_is_in_the_next_one(self) -> None:
         with serving() as program:
             save("2", "\nprint('importing')\ntime.sleep(3600)")
@@ -220,6 +226,7 @@ class TestNewCode:
             assert program.lines("src/pages/b.html has changed")
 
 
+@pytest.mark.slow
 class TestBrokenCode:
     @pytest.mark.parametrize(
         ("code", "told"),
@@ -280,6 +287,7 @@ class TestBrokenCode:
             assert len(program.wait_for_count(READY, 2)) == 2
 
 
+@pytest.mark.slow
 class TestTheEnd:
     @pytest.mark.parametrize("how", ["terminal", "SIGINT", "SIGTERM"])
     def test_it_comes_at_once_though_somebody_is_connected(self, how: str) -> None:
@@ -347,6 +355,7 @@ class TestTheEnd:
             assert len(program.children("process.watcher")) == 1
 
 
+@pytest.mark.slow
 class TestOptions:
     def test_a_change_of_the_options_is_read_and_of_the_rest_of_the_file_is_not(self) -> None:
         pyproject = Path("pyproject.toml")
@@ -474,6 +483,7 @@ class TestOptions:
             assert program.lines("say with --reload-dir what")
 
 
+@pytest.mark.slow
 class TestTerminal:
     def test_what_a_killed_debugger_has_done_to_it_is_undone(self) -> None:
         Path("main.py").write_text(
@@ -509,6 +519,7 @@ class TestTerminal:
             assert echoes()
 
 
+@pytest.mark.slow
 class TestHelpers:
     def test_what_watches_is_started_again_if_it_ends_and_misses_nothing(self) -> None:
         with serving() as program:

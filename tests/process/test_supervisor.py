@@ -89,6 +89,7 @@ def skew(counts: Counter[int], workers: list[int]) -> float:
     return (max(of_each) - min(of_each)) / (sum(of_each) / len(of_each))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [1, 16])
 def test_connections_are_even_also_after_a_worker_was_killed_and_replaced(at_once: int) -> None:
     with fleet(4) as served, Crowd(served) as crowd:
@@ -196,6 +197,7 @@ def test_connections_are_even_over_a_socket_that_somebody_else_listens_on() -> N
                 assert skew(crowd.counts(), workers_of(served)) <= 0.1
 
 
+@pytest.mark.slow
 def test_who_waits_while_the_only_worker_is_replaced_is_answered_by_the_next_one() -> None:
     with fleet(2, SLOW="0.5") as served:
         for pid in workers_of(served):
@@ -203,6 +205,7 @@ def test_who_waits_while_the_only_worker_is_replaced_is_answered_by_the_next_one
         assert whose(served) in workers_of(served)
 
 
+@pytest.mark.slow
 def test_a_worker_that_exits_or_crashes_takes_nobody_with_it() -> None:
     with fleet(3) as served, Crowd(served) as crowd:
         crowd.join(9)
@@ -231,6 +234,7 @@ def test_a_start_that_fails_ends_the_program_with_its_words_once(tmp_path: Path)
         assert not program.lines("Serving on")
 
 
+@pytest.mark.slow
 def test_a_crash_loop_is_slowed_down_and_ended_when_it_is_mended(tmp_path: Path) -> None:
     die = tmp_path / "die"
     with fleet(2, DIE=str(die)) as served:
@@ -243,6 +247,7 @@ def test_a_crash_loop_is_slowed_down_and_ended_when_it_is_mended(tmp_path: Path)
         served.wait_until(lambda: len(workers_of(served)) == 2)
 
 
+@pytest.mark.slow
 def test_a_rolling_restart_loses_no_request_and_no_handshake() -> None:
     with fleet(3) as served:
         old = workers_of(served)
@@ -291,6 +296,7 @@ def test_a_rolling_restart_loses_no_request_and_no_handshake() -> None:
         assert set(new) <= set(answers)
 
 
+@pytest.mark.slow
 def test_a_restart_with_a_broken_application_leaves_the_old_workers_serving(
     tmp_path: Path,
 ) -> None:
@@ -361,6 +367,7 @@ def test_requests_in_progress_are_finished_at_the_end() -> None:
         assert served.wait_for_end() == 0
 
 
+@pytest.mark.slow
 def test_no_zombie_is_left_of_those_that_died() -> None:
     with fleet(2) as served:
         for _ in range(3):
@@ -420,6 +427,7 @@ def test_the_end_of_a_worker_may_be_known_before_that_of_its_channel_is_seen() -
     fleet.board.close()
 
 
+@pytest.mark.slow
 def test_signals_of_all_kinds_at_once_leave_as_many_workers_as_are_wanted() -> None:
     with fleet(3) as served:
         for _ in range(8):
@@ -439,6 +447,7 @@ def test_signals_of_all_kinds_at_once_leave_as_many_workers_as_are_wanted() -> N
         assert not served.lines("ERROR|Traceback")
 
 
+@pytest.mark.slow
 def test_without_descriptors_connections_wait_and_workers_are_replaced_later() -> None:
     with fleet(2) as served:
         pid = served.process.pid
@@ -456,6 +465,7 @@ def test_without_descriptors_connections_wait_and_workers_are_replaced_later() -
         served.wait_until(lambda: len({whose(served) for _ in range(4)}) == 2, "two that answer")
 
 
+@pytest.mark.slow
 def test_a_program_that_was_stopped_and_goes_on_takes_nobody_for_hanging() -> None:
     with fleet(2, "--timeout-worker-healthcheck", "1") as served:
         workers = workers_of(served)

@@ -42,6 +42,7 @@ def test_the_process_stays_and_its_workers_are_new() -> None:
         assert served.stop() == 0
 
 
+@pytest.mark.slow
 def test_it_can_be_done_again_and_again_and_leaks_no_descriptor() -> None:
     with fleet(2) as served:
 
@@ -56,6 +57,7 @@ def test_it_can_be_done_again_and_again_and_leaks_no_descriptor() -> None:
         assert whose(served) in workers_of(served)
 
 
+@pytest.mark.slow
 def test_nobody_notices_it() -> None:
     """Open WebSockets hear of it by 1012 only, requests and handshakes not at all."""
     with fleet(2) as served:
@@ -100,6 +102,7 @@ def test_nobody_notices_it() -> None:
         assert not failures
 
 
+@pytest.mark.slow
 def test_a_program_that_would_not_start_changes_nothing(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     with fleet(2, BROKEN=str(broken)) as served:
@@ -115,6 +118,7 @@ def test_a_program_that_would_not_start_changes_nothing(tmp_path: Path) -> None:
         executed_anew(served)
 
 
+@pytest.mark.slow
 def test_the_options_are_those_of_the_file_as_it_is_now(tmp_path: Path) -> None:
     file = tmp_path / "options.toml"
     file.write_text("workers = 2\n")
@@ -127,6 +131,7 @@ def test_the_options_are_those_of_the_file_as_it_is_now(tmp_path: Path) -> None:
             assert "server" not in client.get().headers
 
 
+@pytest.mark.slow
 def test_a_unix_socket_stays_the_programs_own(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     options = ("--workers", "2", "--uds", str(path), "--no-access-log")
@@ -141,6 +146,7 @@ def test_a_unix_socket_stays_the_programs_own(tmp_path: Path) -> None:
         assert not path.exists()
 
 
+@pytest.mark.slow
 def test_a_script_is_executed_anew_and_what_stands_behind_the_call_runs_once(
     tmp_path: Path,
 ) -> None:
@@ -169,6 +175,7 @@ def test_sigterm_while_it_is_checked_ends_the_program() -> None:
     assert not served.processes()
 
 
+@pytest.mark.slow
 def test_connections_that_wait_for_a_worker_wait_on() -> None:
     with fleet(2, "--timeout-worker-healthcheck", "none") as served:
         old = workers_of(served)

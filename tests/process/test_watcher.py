@@ -306,6 +306,7 @@ class Program:
 
 
 class TestProgram:
+    @pytest.mark.slow
     @pytest.mark.parametrize("polling", ["0", "1"])
     def test_a_file_that_is_saved_twice_is_told_once(self, project: Path, polling: str) -> None:
         path = save(project / "main.py")
@@ -317,6 +318,7 @@ class TestProgram:
             program.wait(program.changed)
             assert program.lines == [{"changed": [str(path)], "count": 1}]
 
+    @pytest.mark.slow
     def test_many_files_are_one_line_that_names_a_few(self, project: Path) -> None:
         with Program(Watched.of(["."], delay=0.5)) as program:
             program.wait_until_watching(project / "first.py")
