@@ -20,7 +20,7 @@ from asgiws.process import channel, inbox
 from asgiws.process.child import Child
 from asgiws.process.dispatch import Dispatcher, Receiver
 from asgiws.process.fleet import Fleet
-from asgiws.process.supervisor import Supervisor
+from asgiws.process.supervisor import ACCEPTS_AT_ONCE, WAITING_MOST, Supervisor
 
 from ..toolkit.certificates import Certificates
 from ..toolkit.program import Program
@@ -479,3 +479,28 @@ def test_a_program_that_was_stopped_and_goes_on_takes_nobody_for_hanging() -> No
             os.kill(pid, signal.SIGCONT)
         served.wait_until(lambda: {whose(served) for _ in range(4)} == set(workers), "answers")
         assert not served.lines("hangs")
+
+
+def test_what_nobody_can_take_waits_in_the_kernel_beyond_a_bound() -> None:
+    with fleet(2, "--timeout-worker-healthcheck", "none", "--backlog", "1000") as served:
+        workers = workers_of(served)
+        held = f"/proc/{served.process.pid}/fd"
+        before = len(os.listdir(held))
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        clients = []
+        try:
+            for number in range(WAITING_MOST + 2 * ACCEPTS_AT_ONCE + 50):
+                clients.append(Client(served))
+                clients[-1].send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                if not number:
+                    # It is taken back out of an inbox: now it is known that all stand still.
+                    served.wait_until(lambda: len(os.listdir(held)) > before, "its return")
+            served.wait_until(lambda: len(os.listdir(held)) >= before + WAITING_MOST, "the bound")
+            assert len(os.listdir(held)) < before + WAITING_MOST + 2 * ACCEPTS_AT_ONCE
+        finally:
+            for pid in workers:
+                os.kill(pid, signal.SIGCONT)
+        for client in clients:
+            assert int(client.read().body) in workers
+            client.close()
