@@ -27,6 +27,7 @@ from ..toolkit.program import Program
 from ..toolkit.raw_http import Client
 from ..toolkit.raw_websocket import RawWebSocket
 from ..toolkit.served import Served
+from ..toolkit.traffic import Traffic
 from .test_worker import APP, fleet, whose, workers_of
 
 
@@ -251,49 +252,13 @@ def test_a_crash_loop_is_slowed_down_and_ended_when_it_is_mended(tmp_path: Path)
 def test_a_rolling_restart_loses_no_request_and_no_handshake() -> None:
     with fleet(3) as served:
         old = workers_of(served)
-        stop = threading.Event()
-        answers: Counter[int] = Counter()
-        failures: list[str] = []
-
-        def ask() -> None:
-            """Requests over connections that are kept as long as the server keeps them."""
-            client = Client(served)
-            while not stop.is_set():
-                reply = client.get("/")
-                if reply.status != 200:
-                    failures.append(repr(reply))
-                answers[int(reply.body)] += 1
-                if reply.headers.get("connection") == "close":
-                    client.close()
-                    client = Client(served)
-            client.close()
-
-        def shake_hands() -> None:
-            while not stop.is_set():
-                with RawWebSocket(served) as websocket:
-                    answers[int(websocket.read_frame()[1])] += 1
-
-        def watched(call: Any) -> None:
-            try:
-                call()
-            except BaseException as error:
-                failures.append(repr(error))
-                raise
-
-        threads = [
-            threading.Thread(target=watched, args=(call,)) for call in (ask, ask, shake_hands)
-        ]
-        for thread in threads:
-            thread.start()
-        served.send(signal.SIGHUP)
-        served.wait_for_line("All workers are replaced")
-        new = workers_of(served)
-        stop.set()
-        for thread in threads:
-            thread.join()
-        assert not failures
+        with Traffic(served, requests=2) as traffic:
+            served.send(signal.SIGHUP)
+            served.wait_for_line("All workers are replaced")
+            new = workers_of(served)
+            served.wait_until(lambda: set(new) <= set(traffic.answers), "answers of the new ones")
+        assert not traffic.failures
         assert not set(old) & set(new)
-        assert set(new) <= set(answers)
 
 
 @pytest.mark.slow
@@ -447,6 +412,12 @@ def test_signals_of_all_kinds_at_once_leave_as_many_workers_as_are_wanted() -> N
         assert not served.lines("ERROR|Traceback")
 
 
+def cpu_seconds(pid: int) -> float:
+    """The CPU time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @pytest.mark.slow
 def test_without_descriptors_connections_wait_and_workers_are_replaced_later() -> None:
     with fleet(2) as served:
@@ -457,6 +428,9 @@ def test_without_descriptors_connections_wait_and_workers_are_replaced_later() -
         with Client(served) as client:
             client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             served.wait_for_line("Cannot accept connections for now: Too many open files")
+            begun, used = time.monotonic(), cpu_seconds(pid)
+            served.wait_until(lambda: time.monotonic() > begun + 1.0)
+            assert cpu_seconds(pid) - used < 0.5, "it tries again and again without a pause"
             os.kill(workers_of(served)[0], signal.SIGKILL)
             served.wait_for_line("Cannot start a worker for now: Too many open files")
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (before, hard))
@@ -504,3 +478,17 @@ def test_what_nobody_can_take_waits_in_the_kernel_beyond_a_bound() -> None:
         for client in clients:
             assert int(client.read().body) in workers
             client.close()
+
+
+def test_what_waits_in_the_backlog_when_the_end_comes_is_answered() -> None:
+    with fleet(2) as served:
+        served.send(signal.SIGSTOP)
+        clients = [Client(served) for _ in range(3 * ACCEPTS_AT_ONCE)]
+        for client in clients:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        served.send(signal.SIGTERM)
+        served.send(signal.SIGCONT)
+        for client in clients:
+            assert client.read().status == 200
+            client.close()
+        assert served.wait_for_end() == 0

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,6 +16,7 @@ from ..toolkit.program import Program
 from ..toolkit.raw_http import Client
 from ..toolkit.raw_websocket import RawWebSocket
 from ..toolkit.served import Served
+from ..toolkit.traffic import Traffic
 from .test_worker import APP, fleet, whose, workers_of
 
 
@@ -61,45 +59,13 @@ def test_it_can_be_done_again_and_again_and_leaks_no_descriptor() -> None:
 def test_nobody_notices_it() -> None:
     """Open WebSockets hear of it by 1012 only, requests and handshakes not at all."""
     with fleet(2) as served:
-        stop = threading.Event()
-        answers: Counter[int] = Counter()
-        failures: list[str] = []
-
-        def ask() -> None:
-            client = Client(served)
-            while not stop.is_set():
-                reply = client.get("/")
-                answers[int(reply.body)] += 1
-                if reply.headers.get("connection") == "close":
-                    client.close()
-                    client = Client(served)
-            client.close()
-
-        def shake_hands() -> None:
-            while not stop.is_set():
-                with RawWebSocket(served) as websocket:
-                    answers[int(websocket.read_frame()[1])] += 1
-
-        def watched(call: Any) -> None:
-            try:
-                call()
-            except BaseException as error:
-                failures.append(repr(error))
-                raise
-
-        threads = [threading.Thread(target=watched, args=(call,)) for call in (ask, shake_hands)]
-        with RawWebSocket(served) as kept:
+        with RawWebSocket(served) as kept, Traffic(served) as traffic:
             kept.read_frame()
-            for thread in threads:
-                thread.start()
             executed_anew(served)
             assert kept.close_code() == 1012
             new = workers_of(served)
-            served.wait_until(lambda: set(new) <= set(answers), "answers of the new ones")
-            stop.set()
-            for thread in threads:
-                thread.join()
-        assert not failures
+            served.wait_until(lambda: set(new) <= set(traffic.answers), "answers of the new ones")
+        assert not traffic.failures
 
 
 @pytest.mark.slow
