@@ -262,6 +262,9 @@ class Fleet:
         error_log.error("%s: tried again%s", message, f" in {delay:g} s" if delay else "")
 
     def _is_settled(self, now: float) -> bool:
+        """Whether all is well for long: nothing failed, or was tried again after a failure."""
+        if self.count(STARTING) or now - self._next_start <= EARLY_SECONDS:
+            return False
         settled = [
             child
             for child in self.children

@@ -486,3 +486,23 @@ def test_at_the_end_nobody_is_replaced() -> None:
         scene.end(child, KILLED)
     scene.after(60)
     assert not scene.children
+
+
+def test_successors_that_cannot_start_are_tried_less_and_less_often() -> None:
+    """The others serve on meanwhile, which is no reason to forgive the failures."""
+    scene = Scene()
+    scene.ready()
+    scene.after(EARLY_SECONDS + 1)
+    scene.say(scene.children[0], "retire", reason="1000 requests")
+    starts = []
+    for _ in range(8):
+        begun = scene.now
+        while scene.states().count("starting") == 0:
+            scene.after(0.5)
+        starts.append(scene.now - begun)
+        scene.after(1)  # the import takes a moment
+        successor = scene.children[-1]
+        scene.say(successor, "failed", message="no database", details="", status=5)
+        scene.fleet.ended(successor, exited(5), scene.now)
+    assert starts[1:] == [0.5, 1, 2, 4, 8, 16, LONGEST_BACKOFF]
+    assert scene.states() == ["serving"] * 3
