@@ -306,7 +306,12 @@ class HTTPProtocol:
             self._open(request)
         else:
             scope = http_scope(
-                request, self._peer, serving.limits.root_path, serving.state, serving.notice
+                request,
+                self._peer,
+                serving.limits.root_path,
+                serving.state,
+                serving.notice,
+                serving.limits.pathsend,
             )
             response = Response(
                 request.method, request.http_version, request.keep_alive, serving.default_headers

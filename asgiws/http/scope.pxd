@@ -5,4 +5,4 @@ cdef class Peer:
     cdef readonly object client, server, proxies
     cdef public bint secure
 
-cpdef dict http_scope(Request request, Peer peer, str root_path, dict state, notice)
+cpdef dict http_scope(Request request, Peer peer, str root_path, dict state, notice, bint pathsend=*)

@@ -10,6 +10,11 @@ import os
 from typing import Any, Final
 from urllib.parse import unquote
 
+try:
+    import cython
+except ImportError:
+    from ..wire import _nocython as cython
+
 from ..asgi import Scope
 from .forwarded import Address, Proxies, forwarded
 from .notice import EXTENSION, DrainNotice
@@ -65,9 +70,17 @@ def shown(client: Address | None) -> str:
 
 
 def http_scope(
-    request: Request, peer: Peer, root_path: str, state: dict[str, Any], notice: DrainNotice
+    request: Request,
+    peer: Peer,
+    root_path: str,
+    state: dict[str, Any],
+    notice: DrainNotice,
+    pathsend: cython.bint = False,
 ) -> Scope:
-    """The scope of an HTTP request; ``state`` is copied."""
+    """The scope of an HTTP request; ``state`` is copied.
+
+    ``pathsend``: the extension of that name is announced.
+    """
     raw_path, _, query_string = request.target.partition(b"?")
     path = raw_path.decode("ascii")
     if "%" in path:
@@ -79,6 +92,13 @@ def http_scope(
     if root_path:
         path = root_path + path
         raw_path = root_path.encode() + raw_path
+    extensions = {
+        EXTENSION: notice,
+        "http.response.early_hint": {},
+        "http.response.trailers": {},
+    }
+    if pathsend:
+        extensions["http.response.pathsend"] = {}
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": HTTP_SPEC},
@@ -93,12 +113,7 @@ def http_scope(
         "query_string": query_string,
         "headers": request.headers,
         "state": state.copy(),
-        "extensions": {
-            EXTENSION: notice,
-            "http.response.early_hint": {},
-            "http.response.pathsend": {},
-            "http.response.trailers": {},
-        },
+        "extensions": extensions,
     }
 
 

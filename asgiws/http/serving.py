@@ -38,6 +38,7 @@ class Limits(NamedTuple):
     write: float | None
     concurrency: int | None
     root_path: str
+    pathsend: bool
 
 
 class DefaultHeaders:

@@ -261,6 +261,13 @@ class Config:
         "Hosts that requests and WebSockets may be for, by their Host: example.com, "
         "*.example.com, 127.0.0.1, [::1] with commas between, or * for all; others get 421.",
     )
+    pathsend: bool = option(
+        False,
+        HTTP,
+        switch(),
+        "Announce http.response.pathsend: FileResponse gives the path of a file instead of its "
+        "bytes. Middlewares that do not know it lose such a response.",
+    )
     server_header: bool = option(True, HTTP, switch(), "Send 'server: asgiws'.")
     date_header: bool = option(True, HTTP, switch(), "Send the date.")
     timeout_request_head: float = option(

@@ -313,6 +313,7 @@ def _serving(
             write=config.timeout_write,
             concurrency=config.limit_concurrency,
             root_path=config.root_path,
+            pathsend=config.pathsend,
         ),
         Pulse(loop, limits),
         None if ANY in hosts else Hosts(hosts),

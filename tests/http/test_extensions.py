@@ -176,7 +176,7 @@ def test_starlette_s_file_response_with_a_client_and_ranges(loop: str, path: str
     app = Starlette(
         routes=[Route("/", endpoint)], middleware=[Middleware(GZipMiddleware, minimum_size=10)]
     )
-    with running(app, loop) as server:
+    with running(app, loop, pathsend=True) as server:
         url = f"http://127.0.0.1:{server.port}/"
         with httpx.Client(trust_env=False, verify=NO_TLS) as client:
             for coding in ("identity", "gzip"):
@@ -206,11 +206,39 @@ def test_files_pass_all_kinds_of_middleware(loop: str, path: str) -> None:
     ]
     routes = [Route("/", endpoint), Mount("/static", StaticFiles(directory=Path(path).parent))]
     app = Starlette(routes=routes, middleware=middleware)
-    with running(app, loop) as server, httpx.Client(trust_env=False, verify=NO_TLS) as client:
+    with (
+        running(app, loop, pathsend=True) as server,
+        httpx.Client(trust_env=False, verify=NO_TLS) as client,
+    ):
         for target in ("/", "/static/a.bin"):
             reply = client.get(f"http://127.0.0.1:{server.port}{target}")
             assert reply.content == CONTENT
             assert reply.headers["x-passed"] == "yes"
+
+
+def test_a_middleware_that_knows_only_bodies_gets_bodies(loop: str, path: str) -> None:
+    """As some that compress, it keeps the start until a body comes, and drops all else."""
+
+    class Compressing:
+        def __init__(self, app: App) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            kept = []
+
+            async def pass_on(event: Any) -> None:
+                if event["type"] == "http.response.start":
+                    kept.append(event)
+                elif event["type"] == "http.response.body":
+                    for each in (*kept, event):
+                        await send(each)
+                    kept.clear()
+
+            await self.app(scope, receive, pass_on)
+
+    app = Compressing(FileResponse(path))
+    with running(app, loop) as server, Client(server) as client:
+        assert client.get().body == CONTENT
 
 
 def test_a_file_may_come_when_the_head_has_left(loop: str, path: str) -> None:

@@ -45,7 +45,6 @@ def test_the_scope_of_a_request_is_complete() -> None:
         "extensions": {
             "asgiws.drain": NOTICE,
             "http.response.early_hint": {},
-            "http.response.pathsend": {},
             "http.response.trailers": {},
         },
     }

@@ -45,6 +45,7 @@ TEXTS = {
     "http": "h11",
     "headers": "X-Name: a value",
     "allowed_hosts": "example.com,*.example.com",
+    "pathsend": "true",
     "server_header": "false",
     "date_header": "no",
     "timeout_request_head": "2.5",
