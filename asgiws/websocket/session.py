@@ -30,7 +30,7 @@ except ImportError:
     from ..wire import _nocython as cython
 
 from ..asgi import Event
-from ..errors import ASGIError, ClientDisconnected
+from ..errors import ASGIError, ClientDisconnected, tells_of_disconnect
 from ..log import error_log
 from ..transport.ending import Ending
 from ..transport.outbox import CORK_BYTES, Outbox
@@ -47,7 +47,7 @@ from ..wire.frames import FIN, PING, frame, header, text_frame
 from ..wire.protocol import CLOSED as WIRE_CLOSED
 from ..wire.protocol import FAILED as WIRE_FAILED
 from ..wire.protocol import Protocol
-from .events import close_arguments, expected, tells_of_disconnect, unencodable
+from .events import close_arguments, expected, unencodable
 from .inbox import Inbox
 from .limits import NEVER
 from .pulse import Pulse
