@@ -30,7 +30,7 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
     ROOT / "CONTRIBUTING.md",
-    *sorted(ROOT.glob("docs/*.md")),
+    *(page for page in sorted(ROOT.glob("docs/**/*.md")) if "_build" not in page.parts),
     *sorted(ROOT.glob("examples/*/README.md")),
 ]
 SNIPPET = re.compile(r"^<!-- snippet: (\S+) -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
