@@ -68,3 +68,11 @@ class ClientDisconnected(OSError):
 
 class ASGIError(RuntimeError):
     """The application broke ASGI; the message says what was expected and what came."""
+
+
+class TopicError(ValueError):
+    """A call of ``asgiws.topics`` that asks for what cannot be; the message says what could."""
+
+
+class BusUnavailable(OSError):
+    """A publication was not taken: the broker, or who shares the memory, does not answer."""
