@@ -122,3 +122,11 @@ def _raised_in(exc: BaseException) -> str | None:
         module = step.tb_frame.f_globals.get("__name__")
         step = step.tb_next
     return module
+
+
+class TopicError(ValueError):
+    """A call of ``asgiws.topics`` that asks for what cannot be; the message says what could."""
+
+
+class BusUnavailable(OSError):
+    """A publication was not taken: the broker, or who shares the memory, does not answer."""
