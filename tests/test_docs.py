@@ -69,6 +69,12 @@ class TestSnippets:
             "embedding",
             "fastapi",
             "fastapi-readiness",
+            # those of five-minutes.md: tests/pages
+            "minutes-asgi",
+            "minutes-django",
+            "minutes-fastapi",
+            "minutes-litestar",
+            "minutes-starlette",
             "starlette-readiness",
         ]
         marks = sum(page.read_text("utf-8").count("<!-- snippet:") for page in PAGES)

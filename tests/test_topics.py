@@ -11,12 +11,12 @@ from fastapi import FastAPI, WebSocket
 from starlette.testclient import TestClient
 
 from asgiws import topics
-from asgiws.fanout import current, hub
+from asgiws.fanout import current, history, hub
 
 
 @pytest.fixture(autouse=True)
 def _own_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(current, "_own", current.Place(current.Wanted()))
+    monkeypatch.setattr(current, "_own", current.Place(history.Wanted()))
     monkeypatch.setattr(hub, "_rules", {})
 
 

@@ -79,6 +79,9 @@ class Bus(Protocol):
     def healthy(self) -> bool:
         """Whether publications reach the others."""
 
+    def catch_up(self) -> int:
+        """Deliver what others have put into the history."""
+
     def close(self) -> None:
         """The server has ended."""
 

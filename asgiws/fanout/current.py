@@ -10,21 +10,13 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from .history import Wanted
 
 if TYPE_CHECKING:
     from .hub import Hub
     from .mesh import Mesh
-
-
-class Wanted(NamedTuple):
-    """How a server wants its hub: what the options say, and what the workers share."""
-
-    messages: int = 0  # of a topic that are kept
-    seconds: float = 300.0  # for how long
-    memory: int = 16_777_216  # bytes of all that is kept
-    url: str = ""  # of the broker
-    log: int | None = None  # the descriptor of the memory that the workers share
 
 
 class Place:

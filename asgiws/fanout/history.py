@@ -68,6 +68,15 @@ class Retention(NamedTuple):
     seconds: float
 
 
+class Wanted(NamedTuple):
+    """What a server keeps, as its options say, and the memory that its workers share."""
+
+    messages: int = 0  # of each topic
+    seconds: float = 300.0  # for how long
+    memory: int = 16_777_216  # bytes of all that is kept
+    log: int | None = None  # the descriptor of the memory that the workers share
+
+
 class History:
     """The log. Only the functions of one event loop may call it."""
 

@@ -13,9 +13,8 @@ from ..errors import TopicError
 from ..websocket.session import Session
 from .backlog import checked
 from .bus import Bus, Count, Local, Recovery
-from .current import Wanted
 from .foreign import pump, told
-from .history import History, Retention
+from .history import History, Retention, Wanted
 from .listener import Holder, Listener, Messages
 from .members import Member, Socket, Topic, close_slow
 from .mesh import Mesh
@@ -279,6 +278,10 @@ class Hub:
         for each in tuple(self._topics.values()):
             if topic is None or each.name == topic:
                 each.miss(messages)
+
+    def look(self) -> None:
+        """Another worker has put something into the log."""
+        self.bus.catch_up()
 
     def numbers(self) -> dict[str, int]:
         """How many members each topic has here, for who joins."""

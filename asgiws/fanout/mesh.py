@@ -14,14 +14,11 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from ..errors import BusUnavailable
 from ..log import error_log
 from .message import Publication
-
-if TYPE_CHECKING:
-    from .hub import Hub
 
 VERSION: Final = 1
 MAX_WAITING: Final = 8_388_608  # bytes for one worker, beside those in the kernel
@@ -39,6 +36,22 @@ _TWO: Final = struct.Struct("<HI")
 _NUMBER: Final = struct.Struct("<I")
 _MESSAGE: Final = struct.Struct("<BHH")
 _NO_KEY: Final = 0xFFFF
+
+
+class Hub(Protocol):
+    """What a mesh asks of its hub."""
+
+    def deliver(self, publication: Publication) -> int:
+        """Give a publication to all members."""
+
+    def miss(self, topic: str | None, messages: int) -> None:
+        """Publications of a topic were lost."""
+
+    def look(self) -> None:
+        """There is something new in the log."""
+
+    def numbers(self) -> dict[str, int]:
+        """How many members each topic has."""
 
 
 class Peer(asyncio.Protocol):
@@ -236,7 +249,7 @@ class Mesh:
         if kind == MESSAGE:
             self._hub.deliver(_decode(body))
         elif kind == NEWS:
-            self._hub.bus.catch_up()  # type: ignore[attr-defined]
+            self._hub.look()
         elif kind == INTEREST:
             (members,) = _NUMBER.unpack_from(body)
             topic = body[_NUMBER.size :].decode()

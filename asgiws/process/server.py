@@ -18,7 +18,8 @@ from typing import Any, Protocol
 
 from .._build import build
 from ..errors import ConfigError, StartupError
-from ..fanout.current import Place, Wanted
+from ..fanout.current import Place
+from ..fanout.history import Wanted
 from ..http.admission import Admission
 from ..http.connection import HTTPProtocol
 from ..http.forwarded import Proxies
@@ -208,7 +209,7 @@ class Server:
     def _wanted_topics(self, log: int | None = None) -> Wanted:
         config = self.config
         return Wanted(
-            config.topics_history, config.topics_history_age, config.topics_history_memory, "", log
+            config.topics_history, config.topics_history_age, config.topics_history_memory, log
         )
 
     def _announce(self) -> None:

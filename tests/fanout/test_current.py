@@ -6,7 +6,8 @@ import asyncio
 import contextvars
 
 from asgiws.fanout import current
-from asgiws.fanout.current import Place, Wanted
+from asgiws.fanout.current import Place
+from asgiws.fanout.history import Wanted
 
 
 async def test_code_means_the_hub_of_its_server() -> None:

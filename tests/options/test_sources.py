@@ -262,6 +262,7 @@ def weak_value(option: Option) -> str:
         "reload_dirs": ".",
         "lifespan": "on",
         "http": "auto",
+        "topics_history_memory": "65536",
         "loop": "auto",
         "ws_deflate_library": "zlib",
         "log_level": "info",
