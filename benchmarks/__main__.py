@@ -15,6 +15,7 @@ from typing import Any
 
 from . import environment, measure, report
 from .micro.__main__ import measure as measure_codecs
+from .plots import draw, summary
 from .scenarios import FRAMEWORKS, SCENARIOS, Scenario
 from .servers import BASE, QUICK, SERVERS, Server
 
@@ -164,67 +165,64 @@ def count(
     return rows
 
 
-def plots(data: dict[str, Any], target: Path) -> list[tuple[str, str]]:
-    """Draw the plots into ``target``; returns (file name, what it shows)."""
+def charts(data: dict[str, Any], target: Path) -> list[tuple[str, str]]:
+    """Draw the charts into ``target``; returns (file name, what it shows) of those of the page."""
     table = report.summarise(measure.Sample(**sample) for sample in data["samples"])
     wanted: dict[str, dict[str, Any]] = {}
-    texts = {}
 
-    def add(name: str, text: str, rows: list[dict[str, Any]], **labels: str) -> None:
+    def add(name: str, note: str, rows: list[dict[str, Any]], better: str = "high") -> None:
         if rows:
-            wanted[name] = {"rows": rows, **labels}
-            texts[name] = text
+            wanted[name] = {"note": note, "rows": rows, "better": better}
 
-    def bars(keys: list[report.Key]) -> list[dict[str, Any]]:
+    def ratios(keys: list[report.Key]) -> list[dict[str, Any]]:
         return [
-            {"title": report.title(key), "server": name, "ratio": cell.ratio}
+            {"title": report.title(key), "server": name, "value": cell.ratio}
             for key in keys
             for name, cell in table[key].items()
             if cell.ratio is not None and not SERVERS[name].only
         ]
 
-    def line(mode: str, value: str, deflate: bool = False) -> list[dict[str, Any]]:
+    def memory() -> list[dict[str, Any]]:
+        """Of what was measured in several rounds: a single one is not drawn."""
         return [
-            {"server": name, "x": int(key[0].split("-")[1]), "y": cell.median(value)}
+            {"title": report.title(key), "server": name, "value": cell.median("memory_kib")}
             for key, cells in table.items()
             for name, cell in cells.items()
-            if SCENARIOS[key[0]].mode == mode and SCENARIOS[key[0]].deflate == deflate
-            and cell.samples and cell.median(value) > 0
-        ]  # fmt: skip
+            if SCENARIOS[key[0]].mode == "idle"
+            and not SERVERS[name].only
+            and len({sample.round for sample in cell.samples}) > 1
+        ]
 
     plain = [key for key in table if SCENARIOS[key[0]].throughput and key[1] == "raw"]
     echoes = [key for key in plain if SCENARIOS[key[0]].mode == "echo"]
     others = [key for key in plain if SCENARIOS[key[0]].mode != "echo"]
     frameworks = [key for key in table if key[1] != "raw"]
-    add("echo", "echo, ratio to uvicorn", bars(echoes), kind="ratios")
-    add("others", "other scenarios, ratio to uvicorn", bars(others), kind="ratios")
-    add("frameworks", "through Starlette and FastAPI", bars(frameworks), kind="ratios")
-    connections = "connections"
-    add("growth", "CPU time per message as connections grow", line("rate", "cpu_us"),
-        kind="curves", x=connections, y="CPU µs per message at 5,000 messages/s")  # fmt: skip
-    add("latency", "p99 latency as connections grow", line("rate", "p99"),
-        kind="curves", x=connections, y="p99 latency, µs, at 5,000 messages/s")  # fmt: skip
-    add("memory", "memory per idle connection", line("idle", "memory_kib"),
-        kind="curves", x=connections, y="KiB per idle connection")  # fmt: skip
-    target.mkdir(parents=True, exist_ok=True)
-    description = target / "plots.json"
-    description.write_text(json.dumps(wanted))
-    command = [environment.BIN / "python", environment.HERE / "plots.py", description, target]
-    environment.run(command, "drawing the plots")
-    description.unlink()
-    return [(f"{name}.svg", text) for name, text in texts.items()]
+    faster = "Work per CPU time, uvicorn is 1 (longer is better)"
+    add("summary", faster, summary(ratios(plain)))
+    add("echo", faster, ratios(echoes))
+    add("others", faster, ratios(others))
+    add("frameworks", faster, ratios(frameworks))
+    add("memory", "KiB per connection (shorter is better)", memory(), better="low")
+    draw(wanted, target)
+    texts = {
+        "echo": "Echo, compared with uvicorn",
+        "others": "Other scenarios, compared with uvicorn",
+        "frameworks": "Through Starlette and FastAPI, compared with uvicorn",
+        "memory": "Memory of an idle connection",
+    }
+    return [(f"{name}.svg", text) for name, text in texts.items() if name in wanted]
 
 
 def write(data: dict[str, Any], publish: bool) -> None:
-    """The results as JSON, markdown and plots; with ``publish`` into docs/ and the README too."""
+    """The results as JSON, markdown and charts; with ``publish`` into docs/ and the README too."""
     target = RESULTS / data["name"]
     target.mkdir(parents=True, exist_ok=True)
     (target / "results.json").write_text(json.dumps(data, indent=1) + "\n")
-    drawn = plots(data, target)
+    drawn = charts(data, target)
     (target / "benchmarks.md").write_text(report.page(data, drawn))
     print(f"written to {target.relative_to(environment.CHECKOUT)}/", file=sys.stderr)
     if publish:
-        drawn = plots(data, DOCS / "benchmarks")
+        drawn = charts(data, DOCS / "benchmarks")
         paths = [(f"benchmarks/{name}", text) for name, text in drawn]
         (DOCS / "benchmarks.md").write_text(report.page(data, paths))
         if not report.insert(environment.CHECKOUT / "README.md", report.readme_table(data)):

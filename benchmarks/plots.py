@@ -1,90 +1,110 @@
-"""The plots of a run, as SVG: ``plots.py RESULTS.json DIRECTORY`` (needs matplotlib).
+"""The charts of a run, as SVG: a few bars with their names and figures beside them.
 
-Run by the Python of the benchmarks' own environment.
+The background is transparent and the colours follow the reader's theme, so that one file
+serves a light page and a dark one.
 """
 
 from __future__ import annotations
 
-import json
-import sys
+from html import escape
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+WIDTH = 520  # a phone shows it at three quarters, and it can still be read
+NAMES = 84  # what the names of the servers take
+FIGURES = 52  # what the longest bar leaves for its figure
+BAR = 15
+LINE = 18
+GROUP = 30  # a title, and the room above it
 
-matplotlib.use("svg")
-import matplotlib.pyplot as plt
-
-COLOURS = {
-    "asgiws": "#c1272d",
-    "asgiws-pure": "#e8a0a3",
-    "uvicorn": "#1f4e79",
-    "uvicorn-wsproto": "#7aa6d1",
-    "hypercorn": "#6b8e23",
-    "granian": "#d98200",
-    "gunicorn": "#2e8b57",
-    "daphne": "#8b6fa8",
-    "socketify": "#20a0a0",
-    "picows": "#888888",
-    "uvloop-tcp": "#bbbbbb",
-    "c-epoll": "#dddddd",
+OURS, BASE = "asgiws", "uvicorn"
+PEERS = ("granian", "hypercorn", "gunicorn", "daphne", "socketify")
+#: The rows of the one chart of the README, and what they are called there.
+SUMMARY = {
+    "echo 125 B, 64 connections": "echo of 125 bytes",
+    "echo 16 KiB, binary, 64 connections": "echo of 16 KiB",
+    "push: the server streams 125 B": "a stream to the client",
+    "broadcast of 125 B to 500 connections": "broadcast to 500 clients",
+    "handshake: upgrade, one echo, close": "connect, one echo, close",
+    "HTTP hello, 64 connections kept alive": "HTTP request",
 }
+STYLE = """
+  text { font: 13px system-ui, sans-serif; fill: #1f2328 }
+  .title { font-weight: 600 }
+  .note { font-size: 12px; fill: #59636e }
+  .asgiws { fill: #c1272d }
+  .uvicorn { fill: #5f87b0 }
+  .peer { fill: #9aa3ad }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #e6edf3 }
+    .note { fill: #a5afba }
+    .asgiws { fill: #ea5a60 }
+    .peer { fill: #7d8590 }
+  }
+"""
+
 Rows = list[dict[str, Any]]
 
 
-def ratios(rows: Rows, path: Path) -> None:
-    """Bars of the ratio to uvicorn, to the left of 1 or to the right, grouped by scenario."""
-    scenarios = list(dict.fromkeys(row["title"] for row in rows))
-    servers = [name for name in COLOURS if any(row["server"] == name for row in rows)]
-    height = 0.8 / len(servers)
-    figure, axes = plt.subplots(figsize=(9, 0.5 + len(scenarios) * (0.25 + 0.11 * len(servers))))
-    for index, server in enumerate(servers):
-        values = {row["title"]: row["ratio"] for row in rows if row["server"] == server}
-        places = [i + index * height for i, name in enumerate(scenarios) if name in values]
-        lengths = [values[name] for name in scenarios if name in values]
-        widths = [length - 1 for length in lengths]
-        axes.barh(places, widths, height, left=1, label=server, color=COLOURS[server])
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter("{x:g}x")
-    axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_yticks([i + 0.4 - height / 2 for i in range(len(scenarios))], scenarios)
-    axes.invert_yaxis()
-    axes.set_xlabel("CPU time per unit: uvicorn's divided by the server's (to the right is better)")
-    axes.legend(fontsize="small", loc="lower right")
-    save(figure, path)
+def draw(data: dict[str, dict[str, Any]], target: Path) -> None:
+    """Write ``{name}.svg`` for each chart; rows are ``{"title", "server", "value"}``.
+
+    ``note`` says what the figures are, ``better`` is ``"high"`` or ``"low"``.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for name, chart in data.items():
+        svg = bars(few(chart["rows"], chart["better"]), chart["note"])
+        (target / f"{name}.svg").write_text(svg, "utf-8")
 
 
-def curves(rows: Rows, path: Path, x: str, y: str) -> None:
-    """One line for each server over the number of connections, both axes logarithmic."""
-    figure, axes = plt.subplots(figsize=(7, 4.2))
-    for server, colour in COLOURS.items():
-        points = sorted((row["x"], row["y"]) for row in rows if row["server"] == server)
-        if points:
-            axes.plot(*zip(*points, strict=True), marker="o", label=server, color=colour)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    save(figure, path)
+def summary(rows: Rows) -> Rows:
+    """The rows of the README's chart, under shorter titles."""
+    found = [row | {"title": SUMMARY[row["title"]]} for row in rows if row["title"] in SUMMARY]
+    return sorted(found, key=lambda row: list(SUMMARY.values()).index(row["title"]))
 
 
-def save(figure: Any, path: Path) -> None:
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+def few(rows: Rows, better: str) -> Rows:
+    """Of each scenario asgiws, uvicorn, and the best of the other servers."""
+    kept = []
+    for title in dict.fromkeys(row["title"] for row in rows):
+        group = {row["server"]: row for row in rows if row["title"] == title}
+        peers = [group[name] for name in PEERS if name in group]
+        best = max if better == "high" else min
+        kept += [group[name] for name in (OURS, BASE) if name in group]
+        kept += [best(peers, key=lambda row: row["value"])] if peers else []
+    return kept
 
 
-def main() -> None:
-    data = json.loads(Path(sys.argv[1]).read_text())
-    target = Path(sys.argv[2])
-    plt.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "asgiws", "font.size": 9}
-    for name, plot in data.items():
-        if plot["kind"] == "ratios":
-            ratios(plot["rows"], target / f"{name}.svg")
-        else:
-            curves(plot["rows"], target / f"{name}.svg", plot["x"], plot["y"])
+def bars(rows: Rows, note: str) -> str:
+    """One group of bars below each title, all to one scale from zero."""
+    scale = (WIDTH - NAMES - FIGURES) / max(row["value"] for row in rows)
+    y, title, parts = 20, "", [_text(0, 14, note, "note")]
+    for row in rows:
+        if row["title"] != title:
+            title = row["title"]
+            parts.append(_text(0, y + GROUP - 8, title, "title"))
+            y += GROUP
+        length = max(row["value"] * scale, 1)
+        kind = row["server"] if row["server"] in (OURS, BASE) else "peer"
+        parts.append(_text(NAMES - 8, y + 12, row["server"], anchor="end"))
+        parts.append(
+            f'<rect class="{kind}" x="{NAMES}" y="{y}" width="{length:.1f}" height="{BAR}" rx="2"/>'
+        )
+        parts.append(_text(NAMES + length + 6, y + 12, _figure(row["value"])))
+        y += LINE
+    height = y + 6
+    label = escape(f"{note}: " + ", ".join(dict.fromkeys(row["title"] for row in rows)))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
+        f'viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">\n'
+        f"<style>{STYLE}</style>\n" + "\n".join(parts) + "\n</svg>\n"
+    )
 
 
-main()
+def _figure(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def _text(x: float, y: float, words: str, kind: str = "", anchor: str = "") -> str:
+    extra = (f' class="{kind}"' if kind else "") + (f' text-anchor="{anchor}"' if anchor else "")
+    return f'<text x="{x:.0f}" y="{y:.0f}"{extra}>{escape(words)}</text>'

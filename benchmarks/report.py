@@ -189,6 +189,11 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(lines + [_row(row) for row in rows])
 
 
+def folded(summary: str, text: str) -> str:
+    """A long text of which the page shows one line until somebody opens it."""
+    return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
+
+
 def title(key: Key) -> str:
     scenario, app = key
     framework = {"raw": "", "starlette": ", Starlette", "fastapi": ", FastAPI"}[app]
@@ -237,7 +242,7 @@ def value_table(
 def detail(key: Key, cells: dict[str, Cell]) -> str:
     """The table of one scenario: every figure, and how busy both sides were."""
     scenario = SCENARIOS[key[0]]
-    lines = [f"### {title(key)}", "", f"`load {scenario.load}`, application `{key[1]}`", ""]
+    lines = [f"`load {scenario.load}`, application `{key[1]}`", ""]
     if scenario.mode == "idle":
         head = ["server", "KiB per connection", "spread", "ratio"]
     else:
@@ -258,7 +263,7 @@ def detail(key: Key, cells: dict[str, Cell]) -> str:
             notes.append(f"{name}: {times} refused, {reason.strip()[:200]}.")
     if notes:
         lines += [""] + [f"- {note}" for note in notes]
-    return "\n".join(lines)
+    return folded(title(key), "\n".join(lines))
 
 
 def _detail_row(name: str, cell: Cell, scenario: Scenario, width: int) -> list[str]:
@@ -378,8 +383,8 @@ def _facts(data: dict[str, Any]) -> str:
     return "\n".join(_row(item) for item in facts.items())
 
 
-def page(data: dict[str, Any], plots: list[tuple[str, str]]) -> str:
-    """The whole results page; ``plots`` are (path, what it shows)."""
+def page(data: dict[str, Any], charts: list[tuple[str, str]]) -> str:
+    """The whole results page; ``charts`` are (path, what it shows)."""
     samples = [Sample(**sample) for sample in data["samples"]]
     table = summarise(samples)
     variants = {name for name, server in SERVERS.items() if server.only}
@@ -393,14 +398,16 @@ def page(data: dict[str, Any], plots: list[tuple[str, str]]) -> str:
     if data["shared"]:
         parts.append(SHARED)
     if rest:
-        parts += ["## CPU time per unit, as a ratio to uvicorn", ratio_table(table, rest, main)]
+        parts.append("## CPU time per unit, as a ratio to uvicorn")
+        parts += [f"![{text}]({path})" for path, text in charts]
+        parts.append(folded("Every scenario and every server", ratio_table(table, rest, main)))
     told = [key for key in rest if any(cell.kernel is not None for cell in table[key].values())]
     if told:
         names = [name for name in main if not SERVERS[name].tcp]
         known = [sample for sample in samples if sample.kernel is not None or sample.refused]
         parts += ["## Without the kernel", WITHOUT_KERNEL]
-        parts.append(ratio_table(summarise(known, "user_us"), told, names))
-    parts += [f"![{text}]({path})" for path, text in plots]
+        ratios = ratio_table(summarise(known, "user_us"), told, names)
+        parts.append(folded("Every scenario and every server", ratios))
     with_side = [key for key in rest if any(name in table[key] for name in side)]
     if with_side:
         shown = [name for name in (OURS, BASE) if name in main] + side

@@ -15,10 +15,11 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import environment, measure, report
+from benchmarks import environment, measure, plots, report
 from benchmarks.__main__ import description
 from benchmarks.environment import build_floor, build_load
 from benchmarks.fleet import report as fleet_report
@@ -373,3 +374,15 @@ def test_the_page_of_the_fleet_compares_within_a_round() -> None:
     assert "| a socket for each | 135 µs (0.90), 100/s |" in page
     assert "| asgiws | 2 / 1 |  |  | the program ends |" in page
     assert "| hypercorn | has no such thing |" in page
+
+
+def test_a_chart_has_few_bars_with_their_figures_beside_them(tmp_path: Path) -> None:
+    values = {"asgiws": 2.1, "uvicorn": 1.0, "hypercorn": 0.44, "granian": 0.76, "c-epoll": 3.27}
+    rows = [{"title": "echo <1>", "server": name, "value": value} for name, value in values.items()]
+    plots.draw({"echo": {"note": "a & b", "rows": rows, "better": "high"}}, tmp_path)
+    svg = ElementTree.parse(tmp_path / "echo.svg").getroot()
+    texts = [element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")]
+    wanted = ["a & b", "echo <1>", "asgiws", "2.10", "uvicorn", "1.00", "granian", "0.76"]
+    assert texts == wanted
+    widths = [float(bar.attrib["width"]) for bar in svg.iter("{http://www.w3.org/2000/svg}rect")]
+    assert widths[0] / widths[1] == pytest.approx(2.1, abs=0.01)
