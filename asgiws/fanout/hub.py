@@ -407,8 +407,6 @@ def session_of(socket: Any) -> Session | None:
 
 def identity(socket: Any) -> object:
     """By what a WebSocket is known that shall not get a message."""
-    if hasattr(socket, "session") and isinstance(socket.session, Session):
-        return socket.session
     return session_of(socket) or socket
 
 
