@@ -15,7 +15,6 @@ from __future__ import annotations
 import builtins
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any, Self
 
 from .asgi import Send
@@ -23,8 +22,8 @@ from .errors import BusUnavailable, TopicError
 from .fanout.backlog import MAX_BYTES
 from .fanout.bus import Count
 from .fanout.current import hub
-from .fanout.hub import Entered, Hub, Stats, keep
-from .fanout.listener import Listener, Messages
+from .fanout.hub import Entered, Hub, Stats, Wishes, keep
+from .fanout.listener import Messages
 from .fanout.message import Message
 
 __all__ = [
@@ -99,29 +98,24 @@ class Subscription:
 
     __slots__ = ("_arguments", "_entered", "_hub", "topic")
 
-    def __init__(self, topic: str, arguments: tuple[Any, ...]) -> None:
+    def __init__(self, topic: str, arguments: tuple[Any, Wishes, Send | None]) -> None:
         self.topic = topic
-        self._arguments: tuple[Any, ...] | None = arguments
+        self._arguments: tuple[Any, Wishes, Send | None] | None = arguments
         self._hub: Hub | None = None
         self._entered: Entered | None = None
 
     async def __aenter__(self) -> Self:
         if self._arguments is None:
             raise RuntimeError("a subscription begins once")
-        socket, *others = self._arguments
+        socket, wishes, send = self._arguments
         self._arguments = None
         here = self._hub = hub()
-        self._entered = await here.enter_socket(socket, self.topic, *others)
+        self._entered = await here.enter_socket(socket, self.topic, wishes, send)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._hub is not None and self._entered is not None:
-            await self._hub.leave(self._entered.member)
+            self._hub.leave(self._entered)
 
     @property
     def recovered(self) -> bool | None:
@@ -138,8 +132,7 @@ class Subscription:
         """How many messages this subscriber has missed because it was slow, or they were lost."""
         if self._entered is None:
             return 0
-        member = self._entered.member
-        return int((member[0] if isinstance(member, tuple) else member).dropped)
+        return self._entered.member.dropped
 
 
 def subscribe(
@@ -171,34 +164,31 @@ def subscribe(
 
     Entering raises TopicError for arguments that cannot be, and BusUnavailable.
     """
-    return Subscription(topic, (socket, policy, max_bytes, since, replay, envelope, send))
+    wishes = Wishes(policy, max_bytes, since, replay, envelope)
+    return Subscription(topic, (socket, wishes, send))
 
 
 class _Listening:
     """``async with listen(...) as messages``."""
 
-    __slots__ = ("_arguments", "_hub", "_listener")
+    __slots__ = ("_entered", "_hub", "_topic", "_wishes")
 
-    def __init__(self, arguments: tuple[Any, ...]) -> None:
-        self._arguments = arguments
+    def __init__(self, topic: str, wishes: Wishes) -> None:
+        self._topic = topic
+        self._wishes = wishes
         self._hub: Hub | None = None
-        self._listener: Listener | None = None
+        self._entered: Entered | None = None
 
     async def __aenter__(self) -> Messages:
         if self._hub is not None:
             raise RuntimeError("a subscription begins once")
         self._hub = hub()
-        self._listener, messages = await self._hub.enter_listener(*self._arguments)
+        self._entered, messages = await self._hub.enter_listener(self._topic, self._wishes)
         return messages
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._hub is not None and self._listener is not None:
-            await self._hub.leave(self._listener)
+    async def __aexit__(self, *_: object) -> None:
+        if self._hub is not None and self._entered is not None:
+            self._hub.leave(self._entered)
 
 
 def listen(
@@ -219,7 +209,7 @@ def listen(
 
     Entering raises TopicError for arguments that cannot be, and BusUnavailable.
     """
-    return _Listening((topic, policy, max_bytes, since, replay))
+    return _Listening(topic, Wishes(policy, max_bytes, since, replay))
 
 
 async def count(topic: str) -> Count:

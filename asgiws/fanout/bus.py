@@ -1,18 +1,16 @@
-"""What a hub asks of whatever connects it to others, and the answer within one machine."""
+"""What connects a hub to those of the other workers of its machine, and to the history."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple
 
 from ..errors import BusUnavailable, TopicError
 from ..log import error_log
 from .history import History, Record, Retention
+from .mesh import Mesh
 from .message import Publication
-
-if TYPE_CHECKING:
-    from .mesh import Mesh
 
 APPEND_SECONDS = 2.0  # how long a publication waits for another process that appends
 RETRY_SECONDS = 0.001
@@ -37,57 +35,8 @@ class Recovery(NamedTuple):
     position: str | None
 
 
-class Bus(Protocol):
-    """Brings publications to all hubs that have subscribers, this one among them.
-
-    What comes is given to ``Hub.deliver``, what is lost on the way told to ``Hub.miss``,
-    both in the event loop of the hub.
-    """
-
-    async def ready(self) -> None:
-        """Wait until it works; once it does this is not called again.
-
-        Raises BusUnavailable.
-        """
-
-    async def follow(self, topic: str) -> None:
-        """The first member has come: what is published from now on shall come here.
-
-        Raises BusUnavailable.
-        """
-
-    def changed(self, topic: str, members: int) -> None:
-        """So many members has the topic here; with 0 nothing of it needs to come any more."""
-
-    async def publish(self, publication: Publication, retention: Retention) -> int:
-        """Take a publication; how many subscribers, as far as known, it is on its way to.
-
-        Raises BusUnavailable.
-        """
-
-    async def recover(
-        self, topic: str, since: str | None, replay: int, retention: Retention
-    ) -> Recovery:
-        """What came behind position ``since``, or without one the last ``replay`` messages."""
-
-    def is_behind(self, position: str | None, other: str | None) -> bool:
-        """Whether a position of a topic comes after another one of it."""
-
-    async def count(self, topic: str) -> int:
-        """How many members the topic has elsewhere."""
-
-    def healthy(self) -> bool:
-        """Whether publications reach the others."""
-
-    def catch_up(self) -> int:
-        """Deliver what others have put into the history."""
-
-    def close(self) -> None:
-        """The server has ended."""
-
-
-class Local:
-    """The bus of one process, or of the workers of one machine.
+class Bus:
+    """Brings publications to all hubs that have members, this one among them.
 
     A topic without history goes directly to whoever has members. One with history goes
     into the log, and everybody delivers what is in the log, so all see the same order.
@@ -102,8 +51,9 @@ class Local:
         miss: Callable[[str | None, int], object],
         mesh: Mesh | None,
     ) -> None:
-        """``history()`` makes the log, when it is first needed. ``loop`` is None for a hub
-        that several event loops share.
+        """``history()`` makes the log, when it is first needed. ``deliver`` and ``miss`` give
+        publications, and the news of lost ones, to the members of this process. ``loop`` is
+        None for a hub that several event loops share.
         """
         self._loop = loop
         self._make = history
@@ -116,20 +66,43 @@ class Local:
         self._number = 0  # the last one that is delivered
         self._excluded: dict[int, object] = {}
         self._retry: asyncio.TimerHandle | None = None
+        self._following: dict[str, asyncio.Task[None]] = {}
 
     async def ready(self) -> None:
+        """Wait until it works; once it does this need not be called again.
+
+        Raises BusUnavailable.
+        """
         if self._mesh is not None:
             await self._mesh.ready()
 
-    async def follow(self, topic: str) -> None:
+    async def follow(self, topic: str, first: bool) -> None:
+        """A member has come: what is published when this returns, wherever, comes here.
+
+        ``first``: there was none before.
+        """
         if self._retention(topic).messages:
             self.log()  # what comes from now on is delivered
+        if self._mesh is None:
+            return
+        following = self._following.get(topic)
+        if first and following is None:
+            following = asyncio.ensure_future(self._mesh.heard_by_all())
+            self._following[topic] = following
+            following.add_done_callback(lambda _: self._following.pop(topic))
+        if following is not None:
+            await asyncio.shield(following)
 
     def changed(self, topic: str, members: int) -> None:
+        """So many members has the topic here; with 0 nothing of it needs to come any more."""
         if self._mesh is not None:
             self._mesh.tell(topic, members)
 
     async def publish(self, publication: Publication, retention: Retention) -> int:
+        """Take a publication; how many members, as far as known, it is on its way to.
+
+        Raises BusUnavailable, and TopicError for one that is too large to be kept.
+        """
         mesh = self._mesh
         if not retention.messages:
             reached = self._deliver(publication)
@@ -148,9 +121,8 @@ class Local:
         reached = self.catch_up(number)
         return reached if mesh is None else reached + mesh.news(publication.topic)
 
-    async def recover(
-        self, topic: str, since: str | None, replay: int, retention: Retention
-    ) -> Recovery:
+    def recover(self, topic: str, since: str | None, replay: int, retention: Retention) -> Recovery:
+        """What came behind position ``since``, or without one the last ``replay`` messages."""
         if not retention.messages:
             return Recovery([], False, None)
         history = self.log()
@@ -172,15 +144,19 @@ class Local:
         return Recovery(seen, complete, history.position(self._number))
 
     def is_behind(self, position: str | None, other: str | None) -> bool:
+        """Whether a position comes after another one, both of now."""
         return self._offset(position) > self._offset(other)
 
-    async def count(self, topic: str) -> int:
+    def count(self, topic: str) -> int:
+        """How many members the topic has in other workers."""
         return 0 if self._mesh is None else self._mesh.count(topic)
 
     def healthy(self) -> bool:
+        """Whether publications reach the others."""
         return self._mesh is None or self._mesh.healthy()
 
     def close(self) -> None:
+        """The server has ended."""
         if self._retry is not None:
             self._retry.cancel()
         if self._mesh is not None:
@@ -203,6 +179,7 @@ class Local:
         if lost:
             error_log.error("Messages of topics were lost: this worker was too slow for the log")
             self._miss(None, 1)
+            self._excluded.clear()
         for record in records:
             if record.number <= self._number:
                 continue  # the latest of its topic, moved

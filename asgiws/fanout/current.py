@@ -27,6 +27,7 @@ class Place:
         self._wanted = wanted
         self._mesh = mesh
         self._hub: Hub | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
 
     @property
@@ -42,8 +43,6 @@ class Place:
 
                 self._hub = Hub(self._wanted, self._loop, self._mesh)
             return self._hub
-
-    _loop: asyncio.AbstractEventLoop | None = None
 
     def settle(self, loop: asyncio.AbstractEventLoop) -> None:
         """Be the place of all code that runs in this context and those made from it."""

@@ -11,12 +11,19 @@ from .listener import Listener
 from .message import BYTES, Message, Publication, notice
 
 
-async def pump(listener: Listener, topic: str, send: Send, envelope: bool) -> None:
-    """Send what ``listener`` gets, until it ends; then the socket is closed (1013)."""
+async def pump(
+    listener: Listener, topic: str, send: Send, envelope: bool, first: dict[str, Any]
+) -> None:
+    """Send what ``listener`` gets, until it ends; then the socket is closed (1013).
+
+    ``first`` is what a notice tells before, if there is one.
+    """
     try:
+        if first:
+            await send(_told(topic, **first))
         while (message := await listener.take_next()) is not None:
             if message.gap and envelope:
-                await send(told(topic, gap=message.gap))
+                await send(_told(topic, gap=message.gap))
             await send(_event(message, envelope))
         await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": "too slow"})
     except Exception as exc:
@@ -24,7 +31,7 @@ async def pump(listener: Listener, topic: str, send: Send, envelope: bool) -> No
         error_log.debug("A subscribed WebSocket cannot be written to: %r", exc)
 
 
-def told(topic: str, **values: Any) -> dict[str, Any]:
+def _told(topic: str, **values: Any) -> dict[str, Any]:
     """The event of a notice (``message.notice``)."""
     return {"type": "websocket.send", "text": notice(topic, **values).payload.decode()}
 

@@ -12,8 +12,8 @@ from ..asgi import Send
 from ..errors import TopicError
 from ..websocket.session import Session
 from .backlog import checked
-from .bus import Bus, Count, Local, Recovery
-from .foreign import pump, told
+from .bus import Bus, Count, Recovery
+from .foreign import pump
 from .history import History, Retention, Wanted
 from .listener import Holder, Listener, Messages
 from .members import Member, Socket, Topic, close_slow
@@ -43,6 +43,9 @@ def keep(prefix: str, messages: int, seconds: float) -> None:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
         raise TopicError(f"seconds must be a positive number, got {seconds!r:.50}")
     _rules[prefix] = Retention(messages, float(seconds))
+    # The longest one that fits is to be met first.
+    for longer in sorted(_rules, key=len, reverse=True):
+        _rules[longer] = _rules.pop(longer)
 
 
 def _check_name(topic: str) -> None:
@@ -68,12 +71,28 @@ class Stats(NamedTuple):
     subscriptions: int
 
 
-class Entered(NamedTuple):
-    """What a subscription has found."""
+class Wishes(NamedTuple):
+    """How a subscriber wants its messages: the arguments of ``subscribe`` and ``listen``."""
 
-    member: Any
+    policy: str
+    max_bytes: int
+    since: str | None
+    replay: int
+    envelope: bool = False
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether it wants to know where the topic stands."""
+        return self.since is not None or self.replay > 0 or self.envelope
+
+
+class Entered(NamedTuple):
+    """A subscription, and what it has found."""
+
+    member: Member
     position: str | None
     recovered: bool | None
+    pump: asyncio.Task[None] | None = None  # what writes to a socket of another server
 
 
 class Hub:
@@ -95,7 +114,7 @@ class Hub:
         self._recorded: list[list[Message]] = []
         self._is_ready = False
         self.mesh = None if mesh is None else mesh(self)
-        self.bus: Bus = _bus(self, wanted)
+        self.bus = Bus(loop, self._new_log, self.retention, self.deliver, self.miss, self.mesh)
 
     # What the facade calls.
 
@@ -132,56 +151,39 @@ class Hub:
             call.close()
             raise RuntimeError("publish_from_thread: in an event loop `await topics.publish(...)`")
         if self.loop is not None:
-            return int(asyncio.run_coroutine_threadsafe(call, self.loop).result(seconds))
+            future = asyncio.run_coroutine_threadsafe(call, self.loop)
+            try:
+                return future.result(seconds)
+            except TimeoutError:
+                future.cancel()
+                raise
         return asyncio.run(call)
 
     async def enter_socket(
-        self,
-        socket: Any,
-        topic: str,
-        policy: str,
-        max_bytes: int,
-        since: str | None,
-        replay: int,
-        envelope: bool,
-        send: Send | None,
+        self, socket: Any, topic: str, wishes: Wishes, send: Send | None
     ) -> Entered:
         """Subscribe a WebSocket."""
-        _check(topic, policy, max_bytes, since, replay)
+        _check(topic, wishes)
         session = session_of(socket)
         if session is None:
-            return await self._enter_foreign(
-                socket, topic, policy, max_bytes, since, replay, envelope, send
-            )
-        if not session.is_accepted:
-            raise TopicError("subscribe: the WebSocket must be accepted, and still be open")
-        number = 0
-        chained: Socket | None = session.subscribed
-        while chained is not None:
-            number += 1
-            if chained.topic is not None and chained.topic.name == topic:
-                raise TopicError(f"subscribe: this WebSocket has subscribed to {topic!r} already")
-            chained = chained.behind
-        if number >= MAX_OF_SOCKET:
-            raise TopicError(f"subscribe: a WebSocket may subscribe to {MAX_OF_SOCKET} topics")
-        member = Socket(session, envelope, policy, max_bytes, self._on_slow, self._leave)
-        entered = await self._enter(member, topic, since, replay, envelope)
-        if not session.is_accepted:
-            self._leave(member)  # it has ended meanwhile
+            return await self._enter_foreign(socket, topic, wishes, send)
+        _check_socket(session, topic)
+        member = Socket(
+            session, wishes.envelope, wishes.policy, wishes.max_bytes, self._on_slow, self._leave
+        )
+        entered = await self._enter(member, topic, wishes)
+        try:
+            _check_socket(session, topic)  # it may have ended, or subscribed, meanwhile
+        except TopicError:
+            self._leave(member)
+            if session.is_accepted:
+                raise
         else:
             member.behind, session.subscribed = session.subscribed, member
         return entered
 
     async def _enter_foreign(
-        self,
-        socket: Any,
-        topic: str,
-        policy: str,
-        max_bytes: int,
-        since: str | None,
-        replay: int,
-        envelope: bool,
-        send: Send | None,
+        self, socket: Any, topic: str, wishes: Wishes, send: Send | None
     ) -> Entered:
         send = send or getattr(socket, "send", None)
         if send is None:
@@ -190,28 +192,24 @@ class Hub:
                 f"a scope and `send=send`, got {type(socket).__name__}"
             )
         means = (socket, getattr(socket, "scope", socket))
-        member = Listener(policy, max_bytes, self.loop is None, means)
-        entered = await self._enter(member, topic, since, replay, False)
-        if envelope:
-            await send(told(topic, **_begin(entered)))
-        task = asyncio.get_running_loop().create_task(pump(member, topic, send, envelope))
-        return entered._replace(member=(member, task))
+        member = Listener(wishes.policy, wishes.max_bytes, self.loop is None, means)
+        entered = await self._enter(member, topic, wishes)
+        first = _begin(entered) if wishes.envelope else {}
+        call = pump(member, topic, send, wishes.envelope, first)
+        return entered._replace(pump=asyncio.get_running_loop().create_task(call))
 
-    async def enter_listener(
-        self, topic: str, policy: str, max_bytes: int, since: str | None, replay: int
-    ) -> tuple[Listener, Messages]:
+    async def enter_listener(self, topic: str, wishes: Wishes) -> tuple[Entered, Messages]:
         """Subscribe an iterator."""
-        _check(topic, policy, max_bytes, since, replay)
-        listener = Listener(policy, max_bytes, self.loop is None)
-        entered = await self._enter(listener, topic, since, replay, False)
-        return listener, Messages(listener, entered.position, entered.recovered)
+        _check(topic, wishes)
+        listener = Listener(wishes.policy, wishes.max_bytes, self.loop is None)
+        entered = await self._enter(listener, topic, wishes)
+        return entered, Messages(listener, entered.position, entered.recovered)
 
-    async def leave(self, member: Any) -> None:
+    def leave(self, entered: Entered) -> None:
         """End a subscription; it may have ended already."""
-        if isinstance(member, tuple):
-            member, task = member
-            task.cancel()
-        self._leave(member)
+        if entered.pump is not None:
+            entered.pump.cancel()
+        self._leave(entered.member)
 
     async def count(self, topic: str) -> Count:
         """How many have subscribed."""
@@ -220,7 +218,7 @@ class Hub:
             await self._get_ready()
         found = self._topics.get(topic)
         here = 0 if found is None else len(found.members)
-        return Count(here, here + await self.bus.count(topic))
+        return Count(here, here + self.bus.count(topic))
 
     def stats(self) -> Stats:
         """What has been done."""
@@ -229,7 +227,7 @@ class Hub:
             return Stats(
                 self._published,
                 self._delivered,
-                self._dropped + sum(_dropped(member) for member in members),
+                self._dropped + sum(member.dropped for member in members),
                 self._closed,
                 len(self._topics),
                 len(members),
@@ -253,9 +251,9 @@ class Hub:
     def retention(self, topic: str) -> Retention:
         """How much of a topic is kept."""
         if _rules:
-            for prefix in sorted(_rules, key=len, reverse=True):
+            for prefix, retention in _rules.items():
                 if topic.startswith(prefix):
-                    return _rules[prefix]
+                    return retention
         return self._default
 
     def close(self) -> None:
@@ -274,9 +272,9 @@ class Hub:
         return reached
 
     def miss(self, topic: str | None, messages: int) -> None:
-        """Publications of a topic were lost on their way, or of all (None)."""
-        for each in tuple(self._topics.values()):
-            if topic is None or each.name == topic:
+        """Publications of a topic were lost on their way, or of all with history (None)."""
+        for name, each in tuple(self._topics.items()):
+            if name == topic or (topic is None and self.retention(name).messages):
                 each.miss(messages)
 
     def look(self) -> None:
@@ -287,8 +285,7 @@ class Hub:
         """How many members each topic has here, for who joins."""
         return {name: len(topic.members) for name, topic in self._topics.items()}
 
-    def new_log(self) -> History:
-        """The log of this server."""
+    def _new_log(self) -> History:
         return History(self._wanted.memory, self._wanted.log)
 
     # Inside.
@@ -297,42 +294,42 @@ class Hub:
         await self.bus.ready()
         self._is_ready = True
 
-    async def _enter(
-        self, member: Member, topic: str, since: str | None, replay: int, envelope: bool
-    ) -> Entered:
+    async def _enter(self, member: Member, topic: str, wishes: Wishes) -> Entered:
         """Join a topic, with what was asked for of its history before anything new."""
         if not self._is_ready:
             await self._get_ready()
-        retention = self.retention(topic)
-        asks = since is not None or replay or envelope
-        if not asks and topic in self._topics:
-            self._join(member, topic)
-            return Entered(member, None, None)
         holder = Holder()
+        first = topic not in self._topics
         self._join(holder, topic)
         try:
-            await self.bus.follow(topic)
-            recovery = Recovery([], True, None)
-            if retention.messages:
-                with self._guard:
-                    recovery = await self.bus.recover(topic, since, replay, retention)
-            recovered = None if since is None else bool(retention.messages and recovery.complete)
-            entered = Entered(member, recovery.position, recovered)
+            await self.bus.follow(topic, first)
             with self._guard:
                 # From here on nothing waits: no message is missed, and none comes twice.
-                self._join(member, topic)
-                if envelope and isinstance(member, Socket):
-                    member.tell(notice(topic, **_begin(entered)))
-                for publication in recovery.publications:
-                    member.take(publication, publication.plain())
-                last = recovery.position
-                for publication in holder.publications:
-                    if last is None or self.bus.is_behind(publication.position, last):
-                        member.take(publication, publication.plain())
-                if holder.gap:
-                    member.miss(holder.gap)
+                return self._settle(member, topic, wishes, holder)
         finally:
             self._leave(holder)
+
+    def _settle(self, member: Member, topic: str, wishes: Wishes, holder: Holder) -> Entered:
+        """Let a member join behind its ``holder``; what has come meanwhile is its, too."""
+        retention = self.retention(topic)
+        recovered = None if wishes.since is None else False
+        recovery = Recovery([], True, None)
+        if retention.messages and wishes.looks_back:
+            recovery = self.bus.recover(topic, wishes.since, wishes.replay, retention)
+            recovered = None if wishes.since is None else recovery.complete
+        entered = Entered(member, recovery.position, recovered)
+        self._join(member, topic)
+        if wishes.envelope and isinstance(member, Socket):
+            member.tell(notice(topic, **_begin(entered)))
+        for publication in recovery.publications:
+            member.take(publication, publication.plain())
+        last = recovery.position
+        for publication in holder.publications:
+            is_new = last is None or self.bus.is_behind(publication.position, last)
+            if is_new and not member.is_excluded(publication.exclude):
+                member.take(publication, publication.plain())
+        if holder.gap:
+            member.miss(holder.gap)
         return entered
 
     def _join(self, member: Member, name: str) -> None:
@@ -351,7 +348,7 @@ class Hub:
             if topic is None:
                 return
             topic.leave(member)
-            self._dropped += _dropped(member)
+            self._dropped += member.dropped
             if isinstance(member, Socket):
                 _unchain(member)
             if not topic.members and self._topics.get(topic.name) is topic:
@@ -362,10 +359,6 @@ class Hub:
         self._closed += 1
         assert self.loop is not None
         self.loop.call_soon(close_slow, member)
-
-
-def _bus(hub: Hub, wanted: Wanted) -> Bus:
-    return Local(hub.loop, hub.new_log, hub.retention, hub.deliver, hub.miss, hub.mesh)
 
 
 def _unchain(member: Socket) -> None:
@@ -380,10 +373,6 @@ def _unchain(member: Socket) -> None:
         else:
             before.behind = member.behind
     member.behind = None
-
-
-def _dropped(member: Any) -> int:
-    return int(member.dropped)
 
 
 def _begin(entered: Entered) -> dict[str, Any]:
@@ -410,15 +399,32 @@ def identity(socket: Any) -> object:
     return session_of(socket) or socket
 
 
-def _check(topic: str, policy: str, max_bytes: int, since: str | None, replay: int) -> None:
+def _check(topic: str, wishes: Wishes) -> None:
+    """Raises TopicError for what cannot be wished."""
     _check_name(topic)
-    checked(policy, max_bytes)
+    checked(wishes.policy, wishes.max_bytes)
+    since, replay = wishes.since, wishes.replay
     if since is not None and not isinstance(since, str):
         raise TopicError(f"since must be a position (str) or None, got {since!r:.100}")
     if isinstance(replay, bool) or not isinstance(replay, int) or replay < 0:
         raise TopicError(f"replay must be an int that is not negative, got {replay!r:.50}")
     if since is not None and replay:
         raise TopicError("since and replay exclude each other")
+
+
+def _check_socket(session: Session, topic: str) -> None:
+    """Raises TopicError if the WebSocket cannot subscribe to one more topic, this one."""
+    if not session.is_accepted:
+        raise TopicError("subscribe: the WebSocket must be accepted, and still be open")
+    number = 0
+    chained: Socket | None = session.subscribed
+    while chained is not None:
+        number += 1
+        if chained.topic is not None and chained.topic.name == topic:
+            raise TopicError(f"subscribe: this WebSocket has subscribed to {topic!r} already")
+        chained = chained.behind
+    if number >= MAX_OF_SOCKET:
+        raise TopicError(f"subscribe: a WebSocket may subscribe to {MAX_OF_SOCKET} topics")
 
 
 def _made(

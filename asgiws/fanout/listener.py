@@ -119,11 +119,6 @@ class Holder(Member):
         self.publications: list[Publication] = []
         self.gap = 0
 
-    @property
-    def dropped(self) -> int:
-        """None: whom it holds them for counts them."""
-        return 0
-
     def take(self, publication: Publication, plain: Prepared) -> bool:
         self.publications.append(publication)
         return True

@@ -32,6 +32,11 @@ class Member:
         self.topic: Topic | None = None
         self._index = -1  # where it stands in the topic's list
 
+    @property
+    def dropped(self) -> int:
+        """How many messages it has missed."""
+        return 0
+
     def take(self, publication: Publication, plain: Prepared) -> cython.bint:
         """Get a message, ``plain`` where it is sent as it is; whether it is on its way."""
         raise NotImplementedError
@@ -145,7 +150,6 @@ class Socket(Member):
 
     @property
     def dropped(self) -> int:
-        """How many messages this subscriber has missed."""
         return self._dropped + (0 if self._backlog is None else self._backlog.dropped)
 
     def take(self, publication: Publication, plain: Prepared) -> cython.bint:
@@ -203,12 +207,12 @@ class Socket(Member):
     def _keep(self, publication: Publication) -> bool:
         """It has to wait."""
         assert self._backlog is not None
-        if self._backlog.put(publication):
-            return True
         if self._slow is not None:
+            if self._backlog.put(publication):
+                return True
             # Once, and not now: what is at work here is a loop over all members.
             self._slow(self)
-            self._slow = None
+            self._slow = None  # nothing may come behind what is missing
         self._backlog.miss(1)
         return False
 

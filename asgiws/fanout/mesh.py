@@ -4,8 +4,9 @@ The supervisor introduces two workers by giving each one end of a pair of socket
 nothing of what they say. A record is its length (4 bytes), its kind (1 byte) and fields,
 all of them bytes: nothing is ever executed of what another worker says.
 
-A worker that does not read costs the others at most MAX_WAITING bytes. What does not fit is
-counted by topic, and the worker is told when it reads again.
+A worker that does not read costs the others about MAX_WAITING bytes. Messages that do not fit
+are counted by topic, and the worker is told when it reads again. Of what it has to know besides,
+only the latest is kept for it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from .message import Publication
 VERSION: Final = 1
 MAX_WAITING: Final = 8_388_608  # bytes for one worker, beside those in the kernel
 READY_SECONDS: Final = 5.0  # for the supervisor and the other workers, when one joins
+HEARD_SECONDS: Final = (
+    1.0  # for the others, when one has subscribed: one that hangs is not waited for
+)
 MAX_RECORD: Final = 33_554_432
 
 HELLO: Final = 0  # version, number of the worker
@@ -30,6 +34,8 @@ INTEREST: Final = 1  # members, topic
 MESSAGE: Final = 2  # a publication
 NEWS: Final = 3  # there is something new in the log
 GAP: Final = 4  # messages that were dropped, topic
+ASK: Final = 5  # a number: answer it, once all before it is heard
+ANSWER: Final = 6  # that number
 
 _LENGTH: Final = struct.Struct("<IB")
 _TWO: Final = struct.Struct("<HI")
@@ -62,9 +68,15 @@ class Peer(asyncio.Protocol):
         self.number = number
         self._transport: Any = None
         self._buffer = bytearray()
-        self._records: list[bytes] = []
-        self._due = False
+        self._records: list[bytes] = []  # those of this iteration of the loop
+        self._size = 0  # of these
+        # What is told when it reads again: messages that were dropped, members, news of the log.
         self._gaps: dict[str, int] = {}
+        self._interest: dict[str, int] = {}
+        self._news = False
+        self._paused = False
+        #: called with each number that it answers
+        self.answered: dict[int, asyncio.Future[None]] = {}
         #: how many members its topics have
         self.members: dict[str, int] = {}
         #: whether it has said what it has subscribed to
@@ -80,29 +92,64 @@ class Peer(asyncio.Protocol):
 
     def write(self, kind: int, body: bytes) -> None:
         """Write a record with all others of this iteration of the loop."""
-        self._records.append(_LENGTH.pack(len(body), kind) + body)
-        if not self._due:
-            self._due = True
+        if not self._records:
             self._mesh.loop.call_soon(self._flush)
+        self._records.append(_LENGTH.pack(len(body), kind) + body)
+        self._size += len(body)
 
     def offer(self, topic: str, body: bytes) -> bool:
         """Write a message, if there is room for it."""
         if self._transport is None:
             return False
-        if self._gaps or self._transport.get_write_buffer_size() > MAX_WAITING:
+        waiting = self._size + self._transport.get_write_buffer_size()
+        if self._gaps or waiting > MAX_WAITING:
             self._gaps[topic] = self._gaps.get(topic, 0) + 1
             return False
         self.write(MESSAGE, body)
         return True
 
+    def tell(self, topic: str, members: int) -> None:
+        """So many members has a topic here, now or when it reads again."""
+        if self._paused:
+            self._interest[topic] = members
+        else:
+            self.write(INTEREST, _NUMBER.pack(members) + topic.encode())
+
+    def tell_news(self) -> None:
+        """There is something new in the log: one word is enough for all that is."""
+        if not self._news:
+            self._news = True
+            if not self._paused:
+                self.write(NEWS, b"")
+
+    def ask(self) -> asyncio.Future[None] | None:
+        """A future that is done when it has heard all that was written; None if it hangs."""
+        if self._paused or self._transport is None:
+            return None
+        number = self._mesh.next_number()
+        self.answered[number] = future = self._mesh.loop.create_future()
+        self.write(ASK, _NUMBER.pack(number))
+        return future
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
     def resume_writing(self) -> None:
+        self._paused = False
         gaps, self._gaps = self._gaps, {}
         for topic, number in gaps.items():
             self.write(GAP, _NUMBER.pack(number) + topic.encode())
+        interest, self._interest = self._interest, {}
+        for topic, members in interest.items():
+            self.tell(topic, members)
+        if self._news:
+            self.write(NEWS, b"")
 
     def _flush(self) -> None:
-        self._due = False
         records, self._records = self._records, []
+        self._size = 0
+        if not self._paused:
+            self._news = False
         if self._transport is not None:
             self._transport.write(b"".join(records))
 
@@ -137,6 +184,9 @@ class Peer(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        for future in self.answered.values():
+            if not future.done():
+                future.set_result(None)
         self._mesh.lost(self)
 
 
@@ -160,11 +210,17 @@ class Mesh:
         self._peers: dict[int, Peer] = {}
         self._awaited: set[int] | None = None  # who is to greet; None before that is known
         self._ready: asyncio.Future[None] | None = None
+        self._numbers = 0
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def numbers(self) -> dict[str, int]:
         """What this worker has subscribed to."""
         return self._hub.numbers()
+
+    def next_number(self) -> int:
+        """One that was not used lately."""
+        self._numbers = (self._numbers + 1) & 0xFFFF_FFFF
+        return self._numbers
 
     async def ready(self) -> None:
         """Wait until all who have joined before know us, and we know them."""
@@ -174,6 +230,7 @@ class Mesh:
         try:
             await asyncio.wait_for(asyncio.shield(self._ready), READY_SECONDS)
         except TimeoutError:
+            self._ready = None  # whoever comes next asks again
             raise BusUnavailable(
                 f"the other workers have not answered for {READY_SECONDS:g} s"
             ) from None
@@ -182,6 +239,8 @@ class Mesh:
 
     def meet(self, number: int, sock: socket.socket) -> None:
         """Another worker is at the other end."""
+        if number in self._peers:
+            self._peers[number].close()  # we have asked again
         peer = Peer(self, number)
         self._peers[number] = peer
         task = self.loop.create_task(_connect(self.loop, peer, sock))
@@ -203,7 +262,13 @@ class Mesh:
     def tell(self, topic: str, members: int) -> None:
         """So many members has a topic here."""
         for peer in self._peers.values():
-            peer.write(INTEREST, _NUMBER.pack(members) + topic.encode())
+            peer.tell(topic, members)
+
+    async def heard_by_all(self) -> None:
+        """Wait until all workers that run have heard what was told."""
+        asked = [future for peer in self._peers.values() if (future := peer.ask()) is not None]
+        if asked:
+            await asyncio.wait(asked, timeout=HEARD_SECONDS)
 
     def send(self, publication: Publication) -> int:
         """Send a message to those who have members; how many members these are."""
@@ -223,7 +288,7 @@ class Mesh:
         for peer in self._peers.values():
             members = peer.members.get(topic)
             if members:
-                peer.write(NEWS, b"")
+                peer.tell_news()
                 reached += members
         return reached
 
@@ -232,8 +297,8 @@ class Mesh:
         return sum(peer.members.get(topic, 0) for peer in self._peers.values())
 
     def healthy(self) -> bool:
-        """Whether this worker has joined."""
-        return self._ready is not None and self._ready.done()
+        """Whether this worker has joined, if it was to."""
+        return self._ready is None or self._ready.done()
 
     def close(self) -> None:
         """Leave."""
@@ -265,6 +330,13 @@ class Mesh:
         elif kind == GAP:
             (number,) = _NUMBER.unpack_from(body)
             self._hub.miss(body[_NUMBER.size :].decode(), number)
+        elif kind == ASK:
+            peer.write(ANSWER, body)
+        elif kind == ANSWER:
+            (number,) = _NUMBER.unpack(body)
+            future = peer.answered.pop(number, None)
+            if future is not None and not future.done():
+                future.set_result(None)
         elif kind == HELLO:
             version, _ = _TWO.unpack(body)
             if version != VERSION:

@@ -267,9 +267,11 @@ class Server:
                 finally:
                     entrance.stop()
         finally:
-            await drain.run()
-            await lifespan.shutdown(max(drain.patience, CANCEL_SECONDS))
-            place.leave()
+            try:
+                await drain.run()
+                await lifespan.shutdown(max(drain.patience, CANCEL_SECONDS))
+            finally:
+                place.leave()
             self._notifier.close()
             if self.started:
                 error_log.info("Stopped")

@@ -6,7 +6,7 @@ import pytest
 
 from asgiws.errors import BusUnavailable, TopicError
 from asgiws.fanout import bus as module
-from asgiws.fanout.bus import Local
+from asgiws.fanout.bus import Bus
 from asgiws.fanout.history import SMALLEST, History, Retention
 from asgiws.fanout.message import TEXT, Publication
 
@@ -23,7 +23,7 @@ class Held(History):
         return None if self.times >= 0 else super().append(*arguments)  # type: ignore[arg-type]
 
 
-def local(history: History, got: list[Publication], lost: list[object]) -> Local:
+def local(history: History, got: list[Publication], lost: list[object]) -> Bus:
     def deliver(publication: Publication) -> int:
         got.append(publication)
         return 1
@@ -31,7 +31,7 @@ def local(history: History, got: list[Publication], lost: list[object]) -> Local
     def miss(topic: str | None, messages: int) -> None:
         lost.append(topic)
 
-    return Local(None, lambda: history, lambda _: KEPT, deliver, miss, None)
+    return Bus(None, lambda: history, lambda _: KEPT, deliver, miss, None)
 
 
 async def test_a_publication_waits_for_another_process_that_appends() -> None:
@@ -54,7 +54,7 @@ async def test_what_others_append_is_delivered_in_order_and_a_loss_is_told() -> 
     lost: list[object] = []
     history = History(SMALLEST)
     bus = local(history, got, lost)
-    await bus.follow("a")
+    await bus.follow("a", True)
     for text in (b"1", b"2"):
         history.append("a", TEXT, None, text, lambda _: KEPT)
     bus.catch_up()

@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import Any
 
-from asgiws.fanout.foreign import pump, told
+from asgiws.fanout.foreign import pump
 from asgiws.fanout.listener import Listener
 from asgiws.fanout.message import BYTES, JSON, TEXT, Publication
 
@@ -22,14 +22,15 @@ async def test_messages_gaps_and_the_end_are_sent() -> None:
     for kind, payload in ((TEXT, b"x"), (BYTES, b"y"), (JSON, b"[1]"), (TEXT, b"too much")):
         message = Publication("a", kind, payload)
         listener.take(message, message.plain())
-    await asyncio.wait_for(pump(listener, "a", send, True), 5)
-    assert json.loads(sent[0]["text"]) == {"topic": "a", "gap": 2}
-    assert [json.loads(event["text"]) for event in sent[1:4]] == [
+    await asyncio.wait_for(pump(listener, "a", send, True, {"subscribed": True}), 5)
+    assert json.loads(sent[0]["text"]) == {"topic": "a", "subscribed": True}
+    assert json.loads(sent[1]["text"]) == {"topic": "a", "gap": 2}
+    assert [json.loads(event["text"]) for event in sent[2:5]] == [
         {"topic": "a", "position": None, "data": "x"},
         {"topic": "a", "position": None, "base64": "eQ=="},
         {"topic": "a", "position": None, "data": [1]},
     ]
-    assert sent[4] == {"type": "websocket.close", "code": 1013, "reason": "too slow"}
+    assert sent[5] == {"type": "websocket.close", "code": 1013, "reason": "too slow"}
 
 
 async def test_a_socket_that_cannot_be_written_to_ends_quietly() -> None:
@@ -39,8 +40,4 @@ async def test_a_socket_that_cannot_be_written_to_ends_quietly() -> None:
     listener = Listener("close", 1_000)
     message = Publication("a", TEXT, b"x")
     listener.take(message, message.plain())
-    await asyncio.wait_for(pump(listener, "a", send, False), 5)
-
-
-def test_a_notice_is_a_text_message() -> None:
-    assert told("a", gap=1) == {"type": "websocket.send", "text": '{"topic":"a","gap":1}'}
+    await asyncio.wait_for(pump(listener, "a", send, False, {}), 5)

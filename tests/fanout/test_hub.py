@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +18,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from tests.toolkit.certificates import NO_TLS, Certificates
 from tests.toolkit.running import DEADLINE, Running
 from tests.toolkit.running import running as serve
 
@@ -67,12 +71,13 @@ def running(package: ModuleType, loop: str, topics: Any) -> Iterator[Running]:
 
 
 def publish(running: Running, topic: str, text: str) -> int:
-    response = httpx.post(f"http://127.0.0.1:{running.port}/{topic}", content=text)
-    return int(response.text)
+    url = f"http://127.0.0.1:{running.port}/{topic}"
+    return int(httpx.post(url, content=text, verify=NO_TLS).text)
 
 
 def get(running: Running, topic: str) -> dict[str, int]:
-    found: dict[str, int] = httpx.get(f"http://127.0.0.1:{running.port}/{topic}").json()
+    url = f"http://127.0.0.1:{running.port}/{topic}"
+    found: dict[str, int] = httpx.get(url, verify=NO_TLS).json()
     return found
 
 
@@ -225,3 +230,89 @@ def test_what_a_slow_client_misses_is_told_where_it_is_missing(
             assert seen[-1] == expected
             expected += 1
     assert len(seen) + get(running, "stats")["dropped"] == sent
+
+
+def test_a_websocket_subscribes_to_a_topic_once(
+    package: ModuleType, loop: str, topics: Any, errors: list[str]
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        subscribing = topics.subscribe(scope, "a")
+        for accepted in (False, True):
+            try:
+                async with topics.subscribe(scope, "a"), topics.subscribe(scope, "a"):
+                    pass
+            except topics.TopicError as error:
+                errors.append(str(error))
+            if not accepted:
+                await send({"type": "websocket.accept"})
+        try:
+            async with AsyncExitStack() as stack:
+                for number in range(200):
+                    await stack.enter_async_context(topics.subscribe(scope, str(number)))
+        except topics.TopicError as error:
+            errors.append(str(error))
+        async with subscribing:
+            errors.append(str(topics.stats().subscriptions))
+
+    with (
+        serve(app, loop, package) as server,
+        connect(f"ws://127.0.0.1:{server.port}/", proxy=None) as client,
+    ):
+        assert close_code_of(client) == 1000
+    assert ["accepted" in errors[0], "already" in errors[1], "128 topics" in errors[2]] == [
+        True
+    ] * 3
+    assert errors[3:] == ["1"]
+
+
+def test_the_lifespan_a_task_and_a_thread_publish(
+    package: ModuleType, loop: str, topics: Any, errors: list[str]
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if scope["type"] == "lifespan":
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            errors.append(str(await topics.publish("a", text="the end")))
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        await send({"type": "websocket.accept"})
+        async with topics.subscribe(scope, "a"):
+            await asyncio.create_task(topics.publish("a", text="a task"))
+            await asyncio.to_thread(topics.publish_from_thread, "a", text="a thread")
+            thread = threading.Thread(
+                target=topics.publish_from_thread, args=("a",), kwargs={"text": "its own"}
+            )
+            thread.start()
+            await receive()
+
+    with serve(app, loop, package, lifespan="on") as server, STACK:
+        client = subscribed(server, "")
+        texts = [client.recv(timeout=DEADLINE) for _ in range(3)]
+        assert texts == ["a task", "a thread", "its own"]
+    assert errors == ["0"]
+
+
+def test_messages_of_all_sizes_come_over_tls(
+    package: ModuleType, loop: str, topics: Any, tmp_path: Path
+) -> None:
+    certificates = Certificates(tmp_path)
+    context = certificates.client()
+    app = partial(topics_app.app, topics=topics)
+    with serve(app, loop, package, **certificates.options) as server, STACK:
+        url = f"wss://localhost:{server.port}/a"
+        clients = [
+            STACK.enter_context(connect(url, proxy=None, ssl=context, close_timeout=1))
+            for _ in range(2)
+        ]
+        for client in clients:
+            assert str(client.recv(timeout=DEADLINE)).startswith("pid")
+        for size in (10, 100_000, 900_000):
+            clients[0].send("x" * size)
+            assert clients[1].recv(timeout=DEADLINE) == "x" * size
+
+
+@pytest.fixture
+def errors() -> list[str]:
+    return []

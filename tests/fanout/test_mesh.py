@@ -1,7 +1,11 @@
-"""Topics between workers: real processes, over a supervisor's mesh."""
+"""Topics between workers: real processes, over the mesh of a fleet.
+
+And what one worker keeps for another that does not read, on a transport that is a plain object.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -14,6 +18,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from asgiws.fanout.mesh import MAX_WAITING, Mesh, Peer
+from asgiws.fanout.message import TEXT, Publication
+from tests.toolkit.certificates import NO_TLS
 from tests.toolkit.served import Served
 
 WORKERS = 4
@@ -28,21 +35,19 @@ class Fleet(Served):
             *("asgiws", "tests.fanout.topics_app:app", "--port", "0"),
             *("--workers", str(workers), "--ws-ping-interval", "none", *options),
         )
-        self.stack = ExitStack()
+        self.stack = ExitStack()  # of one test
 
     def subscribe(self, path: str) -> Client:
         return Client(self, path)
 
     def publish(self, topic: str, text: str) -> int:
-        return int(httpx.post(f"{self.url}/{topic}", content=text, timeout=DEADLINE).text)
+        url = f"{self.url}/{topic}"
+        return int(httpx.post(url, content=text, timeout=DEADLINE, verify=NO_TLS).text)
 
     def count(self, topic: str) -> dict[str, int]:
-        found: dict[str, int] = httpx.get(f"{self.url}/{topic}", timeout=DEADLINE).json()
+        url = f"{self.url}/{topic}"
+        found: dict[str, int] = httpx.get(url, timeout=DEADLINE, verify=NO_TLS).json()
         return found
-
-    def __exit__(self, *exc: object) -> None:
-        self.stack.close()
-        super().__exit__(*exc)
 
 
 class Client:
@@ -75,16 +80,36 @@ class Client:
         return False
 
 
-@pytest.fixture
-def fleet() -> Iterator[Fleet]:
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[Fleet]:
     with Fleet() as running:
         yield running
 
 
+@pytest.fixture
+def fleet(lasting: Fleet) -> Iterator[Fleet]:
+    """One for all tests that leave it as it was, each with topics of its own."""
+    with lasting.stack:
+        yield lasting
+
+
+@pytest.fixture
+def victims() -> Iterator[Fleet]:
+    """One for a test that does something to its workers."""
+    with Fleet() as running, running.stack:
+        yield running
+
+
 def one_for_each_worker(fleet: Fleet, path: str) -> list[Client]:
-    clients = [fleet.subscribe(path) for _ in range(WORKERS)]
-    assert len({client.pid for client in clients}) == WORKERS
-    return clients
+    """As many clients as there are workers; those of the last test may be counted for a moment."""
+    clients: dict[int, Client] = {}
+    while len(clients) < WORKERS:
+        client = fleet.subscribe(path)
+        if clients.setdefault(client.pid, client) is not client:
+            client.socket.close()
+    topic = path.partition("?")[0]
+    fleet.wait_until(lambda: fleet.count(topic)["everywhere"] == WORKERS, "the count")
+    return list(clients.values())
 
 
 def test_a_message_reaches_the_subscribers_of_all_workers_in_order(fleet: Fleet) -> None:
@@ -99,15 +124,29 @@ def test_a_message_reaches_the_subscribers_of_all_workers_in_order(fleet: Fleet)
     assert fleet.count("a")["everywhere"] == WORKERS
 
 
+@pytest.mark.parametrize("prefix", ["", "kept:"])
+def test_whoever_has_subscribed_misses_nothing_that_is_published_then(
+    fleet: Fleet, prefix: str
+) -> None:
+    """Wherever that is: the other workers have heard of it before."""
+    with httpx.Client(
+        base_url=fleet.url, headers={"connection": "close"}, verify=NO_TLS
+    ) as publisher:
+        for number in range(60):
+            client = fleet.subscribe(f"{prefix}{number}")
+            assert publisher.post(f"/{prefix}{number}", content="x").json() == 1
+            assert client.next() == "x"
+
+
 def test_a_large_message_reaches_all(fleet: Fleet) -> None:
-    clients = one_for_each_worker(fleet, "a")
+    clients = one_for_each_worker(fleet, "large")
     large = "é" * 400_000
-    assert fleet.publish("a", large) == WORKERS
+    assert fleet.publish("large", large) == WORKERS
     assert all(client.next() == large for client in clients)
 
 
 def test_all_workers_see_the_messages_of_a_topic_with_history_in_one_order(fleet: Fleet) -> None:
-    clients = one_for_each_worker(fleet, "kept:a?envelope=true")
+    clients = one_for_each_worker(fleet, "kept:order?envelope=true")
     for number in range(40):
         for index, client in enumerate(clients):
             client.socket.send(f"{index} {number}")
@@ -127,43 +166,43 @@ def test_all_workers_see_the_messages_of_a_topic_with_history_in_one_order(fleet
 
 
 def test_who_comes_back_to_another_worker_misses_nothing(fleet: Fleet) -> None:
-    client = fleet.subscribe("kept:a?envelope=true")
-    fleet.publish("kept:a", "0")
+    client = fleet.subscribe("kept:b?envelope=true")
+    fleet.publish("kept:b", "0")
     position = client.next()["position"]
     client.socket.close()
     for number in range(1, 6):
-        fleet.publish("kept:a", str(number))
-    for again in one_for_each_worker(fleet, f"kept:a?envelope=true&since={position}"):
+        fleet.publish("kept:b", str(number))
+    for again in one_for_each_worker(fleet, f"kept:b?envelope=true&since={position}"):
         assert again.notices[0]["recovered"] is True
         assert [message["data"] for message in again.recovered] == ["1", "2", "3", "4", "5"]
 
 
-def test_a_killed_worker_is_not_missed_and_its_successor_is_known(fleet: Fleet) -> None:
-    clients = one_for_each_worker(fleet, "kept:a?envelope=true")
-    fleet.publish("kept:a", "before")
+def test_a_killed_worker_is_not_missed_and_its_successor_is_known(victims: Fleet) -> None:
+    clients = one_for_each_worker(victims, "kept:a?envelope=true")
+    victims.publish("kept:a", "before")
     position = [client.next()["position"] for client in clients].pop()
     victim, *others = clients
     os.kill(victim.pid, signal.SIGKILL)
-    fleet.wait_for_line("died")
-    assert fleet.publish("kept:a", "meanwhile") >= WORKERS - 1
+    victims.wait_for_line("died")
+    assert victims.publish("kept:a", "meanwhile") >= WORKERS - 1
     assert [client.next()["data"] for client in others] == ["meanwhile"] * (WORKERS - 1)
-    fleet.wait_for_count("is ready", WORKERS + 1)
-    again = fleet.subscribe(f"kept:a?envelope=true&since={position}")
+    victims.wait_for_count("is ready", WORKERS + 1)
+    again = victims.subscribe(f"kept:a?envelope=true&since={position}")
     assert again.pid not in {client.pid for client in clients}
     assert again.notices[0]["recovered"] is True
     assert [message["data"] for message in again.recovered] == ["meanwhile"]
-    assert fleet.publish("kept:a", "after") == WORKERS
+    assert victims.publish("kept:a", "after") == WORKERS
     assert [client.next()["data"] for client in [*others, again]] == ["after"] * WORKERS
-    assert fleet.count("kept:a")["everywhere"] == WORKERS
+    assert victims.count("kept:a")["everywhere"] == WORKERS
 
 
-def test_a_stopped_worker_does_not_hold_up_the_others(fleet: Fleet) -> None:
-    clients = one_for_each_worker(fleet, "a")
+def test_a_stopped_worker_does_not_hold_up_the_others(victims: Fleet) -> None:
+    clients = one_for_each_worker(victims, "a")
     victim, *others = clients
     os.kill(victim.pid, signal.SIGSTOP)
     try:
         # What is published comes to a worker that runs, once the supervisor sees who does not.
-        fleet.wait_until(lambda: fleet.publish("a", "?") and True)
+        victims.wait_until(lambda: victims.publish("a", "?") and True)
         while others[0].next() != "?":
             pass
         for number in range(100):
@@ -183,17 +222,142 @@ def test_a_stopped_worker_does_not_hold_up_the_others(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR2])
 def test_history_and_order_survive_a_restart_of_all_workers(
-    fleet: Fleet, number: signal.Signals
+    victims: Fleet, number: signal.Signals
 ) -> None:
-    clients = one_for_each_worker(fleet, "kept:a?envelope=true")
-    fleet.publish("kept:a", "before")
+    clients = one_for_each_worker(victims, "kept:a?envelope=true")
+    victims.publish("kept:a", "before")
     position = clients[0].next()["position"]
-    fleet.send(number)
-    fleet.wait_for_line("All workers are replaced")
-    fleet.publish("kept:a", "after")
-    again = fleet.subscribe(f"kept:a?envelope=true&since={position}")
+    victims.send(number)
+    victims.wait_for_line("All workers are replaced")
+    victims.publish("kept:a", "after")
+    again = victims.subscribe(f"kept:a?envelope=true&since={position}")
     assert again.notices[0]["recovered"] is True
     assert [message["data"] for message in again.recovered] == ["after"]
-    others = [fleet.subscribe("kept:a?envelope=true") for _ in range(WORKERS - 1)]
-    assert fleet.publish("kept:a", "new") == WORKERS
+    others = [victims.subscribe("kept:a?envelope=true") for _ in range(WORKERS - 1)]
+    assert victims.publish("kept:a", "new") == WORKERS
     assert [client.next()["data"] for client in [again, *others]] == ["new"] * WORKERS
+
+
+class Hub:
+    """What a mesh has told its hub."""
+
+    def __init__(self, **members: int) -> None:
+        self.members = members
+        self.got: list[bytes] = []
+        self.missed: dict[str | None, int] = {}
+        self.looks = 0
+
+    def deliver(self, publication: Publication) -> int:
+        self.got.append(publication.payload)
+        return 1
+
+    def miss(self, topic: str | None, messages: int) -> None:
+        self.missed[topic] = self.missed.get(topic, 0) + messages
+
+    def look(self) -> None:
+        self.looks += 1
+
+    def numbers(self) -> dict[str, int]:
+        return self.members
+
+
+class Transport:
+    """One to a worker that does not read before ``read`` is called."""
+
+    def __init__(self, peer: Peer, other: Peer) -> None:
+        self.peer, self.other = peer, other
+        self.waiting = bytearray()
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        self.high = high
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.waiting)
+
+    def write(self, data: bytes) -> None:
+        was = len(self.waiting)
+        self.waiting += data
+        if was <= self.high < len(self.waiting):
+            self.peer.pause_writing()
+
+    def read(self) -> None:
+        data, self.waiting = bytes(self.waiting), bytearray()
+        if len(data) > self.high:
+            self.peer.resume_writing()
+        self.other.data_received(data)
+
+    def abort(self) -> None:
+        self.peer.connection_lost(None)
+
+
+async def meeting(here: Hub, there: Hub) -> tuple[Mesh, Transport, Transport]:
+    """Two workers that have met: the mesh of the first one, and the way to the other and back."""
+    loop = asyncio.get_running_loop()
+    meshes = [Mesh(loop, number, lambda: None, hub) for number, hub in enumerate((here, there))]
+    peers = [Peer(meshes[0], 1), Peer(meshes[1], 0)]
+    ways = [Transport(peers[0], peers[1]), Transport(peers[1], peers[0])]
+    for mesh, peer, way in zip(meshes, peers, ways, strict=True):
+        mesh._peers[peer.number] = peer
+        peer.connection_made(way)
+    await asyncio.sleep(0)
+    for way in ways:
+        way.read()
+    return meshes[0], *ways
+
+
+async def test_what_waits_for_a_worker_that_does_not_read_is_bounded_and_told() -> None:
+    there = Hub(a=1, kept=1)
+    mesh, way, _ = await meeting(Hub(), there)
+    message = Publication("a", TEXT, b"x" * 1_000_000)
+    reached = [mesh.send(message) for _ in range(40)]
+    await asyncio.sleep(0)
+    assert sum(reached) == 9
+    size = len(way.waiting)
+    assert MAX_WAITING < size < MAX_WAITING + 1_100_000
+    for number in range(10_000):
+        mesh.tell("b", number)
+        mesh.tell("c", number)
+        mesh.news("kept")
+    mesh.tell("c", 0)
+    await asyncio.sleep(0)
+    assert len(way.waiting) == size
+    way.read()
+    await asyncio.sleep(0)
+    way.read()
+    assert len(there.got) == 9
+    assert there.missed == {"a": 31}
+    assert there.looks == 1
+    assert way.other.members == {"b": 9_999}
+    assert mesh.send(message) == 1
+
+
+async def test_a_worker_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asgiws.fanout.mesh.HEARD_SECONDS", 0.01)
+    mesh, way, back = await meeting(Hub(), Hub())
+    await asyncio.wait_for(mesh.heard_by_all(), 5)
+    waiting = asyncio.ensure_future(mesh.heard_by_all())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    way.read()
+    await asyncio.sleep(0)
+    back.read()
+    await asyncio.wait_for(waiting, 5)
+    assert not way.peer.answered or len(way.peer.answered) == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff\xff\xff\xff\x00",  # longer than any record
+        b"\x06\x00\x00\x00\x00\x63\x00\x00\x00\x00\x00",  # another version
+        b"\x00\x00\x00\x00\x63",  # a kind that does not exist
+        b"\x01\x00\x00\x00\x02x",  # a message that is not whole
+        b"\x05\x00\x00\x00\x01\x01\x00\x00\x00\xff",  # a name that is not UTF-8
+    ],
+)
+async def test_a_worker_that_speaks_another_language_is_let_go(data: bytes, log: Any) -> None:
+    mesh, _, back = await meeting(Hub(), Hub(a=1))
+    back.other.data_received(data)
+    assert mesh.count("a") == 0
+    assert mesh._peers == {}
+    assert "another language" in log[0].getMessage()
