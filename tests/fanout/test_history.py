@@ -91,6 +91,35 @@ def test_the_latest_message_of_a_topic_outlives_what_comes_after_it() -> None:
     assert not history.recover("price", first - 1, latest)[1]
 
 
+def test_the_latest_message_is_complete_if_only_that_one_is_missing() -> None:
+    latest = Retention(1, 60.0)
+    chance = random.Random(2)
+    history = History(SMALLEST)
+    numbers = [0]
+    complete = 0
+    for _ in range(3_000):
+        topic = chance.choice(["price", "noise", "noise", "noise"])
+        number = history.append(
+            topic,
+            TEXT,
+            None,
+            b"x" * chance.randrange(3_000),
+            lambda t: latest if t == "price" else KEPT,
+        )
+        if topic == "price":
+            assert number is not None
+            numbers.append(number)
+        elif chance.randrange(20):
+            continue
+        since = min(chance.choice(numbers[-4:]) + chance.randrange(2), history.last)
+        records, is_complete = history.recover("price", since, latest)
+        missed = [number for number in numbers if number > since]
+        assert [record.number for record in records] == (missed if len(missed) < 2 else [])
+        assert is_complete == (len(missed) < 2)
+        complete += is_complete
+    assert complete > 200
+
+
 def test_what_is_old_is_not_recovered() -> None:
     history = History(SMALLEST)
     append(history, "a", "0")

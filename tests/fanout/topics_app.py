@@ -1,6 +1,7 @@
 """An application whose every WebSocket subscribes to the topic that its path names.
 
-The query string has arguments of ``subscribe``; a text message of the client is published.
+The query string has arguments of ``subscribe``; a text message of the client is published, or
+comes back if it begins with "own ".
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ async def app(scope: Any, receive: Any, send: Any, topics: Any = topics) -> None
         async with topics.subscribe(scope, topic, send=send, **arguments(scope)):
             await send({"type": "websocket.send", "text": f"pid {os.getpid()}"})
             while (event := await receive())["type"] == "websocket.receive":
-                await topics.publish(topic, text=event["text"], exclude=scope)
+                if event["text"].startswith("own "):
+                    await send({"type": "websocket.send", "text": event["text"]})
+                else:
+                    await topics.publish(topic, text=event["text"], exclude=scope)
     elif scope["type"] == "http":
         if scope["method"] == "POST":
             body = b""
