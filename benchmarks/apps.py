@@ -137,6 +137,17 @@ async def broadcast(receive: Receive, send: Send) -> None:
         members.pop(send, None)
 
 
+async def by_topics(scope: Event, receive: Receive, send: Send) -> None:
+    """The same by ``asgiws.topics``."""
+    from asgiws import topics  # the other servers are measured without it
+
+    await receive()
+    await send({"type": "websocket.accept"})
+    async with topics.subscribe(scope, "all"):
+        while (event := await receive())["type"] != "websocket.disconnect":
+            await topics.publish("all", text=event["text"])
+
+
 async def whose(receive: Receive, send: Send) -> None:
     """Tell the process id, then be silent."""
     await receive()
@@ -200,7 +211,10 @@ async def lifespan(receive: Receive, send: Send) -> None:
 async def raw(scope: Event, receive: Receive, send: Send) -> None:
     """All paths as one plain ASGI application."""
     if scope["type"] == "websocket":
-        await WEBSOCKETS[scope["path"]](receive, send)
+        if scope["path"] == "/broadcast" and os.environ.get("BENCHMARK_TOPICS"):
+            await by_topics(scope, receive, send)
+        else:
+            await WEBSOCKETS[scope["path"]](receive, send)
     elif scope["type"] == "http":
         await respond(scope, receive, send)
     else:

@@ -124,6 +124,14 @@ _ALL = [
         "FileResponse hands the path of the file over",
         only=("file",),
     ),
+    Server(
+        "asgiws-topics",
+        _ASGIWS,
+        "asgiws.topics sends to all, not the application",
+        env={"BENCHMARK_TOPICS": "1"},
+        deflate=True,
+        only=("broadcast",),
+    ),
     Server("asgiws-asyncio", _ASGIWS + " --loop asyncio", "on asyncio's own loop", only=_LOOPS),
     Server("uvicorn-asyncio", _UVICORN + " --loop asyncio", "on asyncio's own loop", only=_LOOPS),
     Server(
