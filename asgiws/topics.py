@@ -238,7 +238,7 @@ class Recording:
     @property
     def subscribed(self) -> dict[str, int]:
         """How many subscribers each topic has now, in this process."""
-        return self._hub.subscribed()
+        return self._hub.numbers()
 
 
 @contextmanager

@@ -76,6 +76,11 @@ class Backlog:
                 return True
             while self._size > room:
                 self._drop_first()
+        self.keep(publication)
+        return True
+
+    def keep(self, publication: Publication) -> None:
+        """Keep a message, whatever waits already."""
         name: object = (publication.key,)
         if self._policy != LATEST or publication.key is None:
             self._number += 1
@@ -83,7 +88,6 @@ class Backlog:
         self._entries[name] = Entry(publication, self._gap)
         self._gap = 0
         self._size += publication.size + OVERHEAD
-        return True
 
     def miss(self, messages: int) -> None:
         """So many that should come now never come."""

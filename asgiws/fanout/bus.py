@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ..errors import BusUnavailable, TopicError
-from ..log import error_log
 from .history import History, Record, Retention
 from .mesh import Mesh
 from .message import Publication
@@ -15,6 +13,8 @@ from .message import Publication
 APPEND_SECONDS = 2.0  # how long a publication waits for another process that appends
 RETRY_SECONDS = 0.001
 MOST_WORDS = 512  # bytes of a topic's name and a key
+LOOK_SECONDS = 0.25  # between looks into a log of which nobody told us anything
+LOOK_RECORDS = 500  # that are looked at without a pause
 
 
 class Count(NamedTuple):
@@ -35,6 +35,25 @@ class Recovery(NamedTuple):
     position: str | None
 
 
+class Hub(Protocol):
+    """What a bus asks of its hub."""
+
+    def deliver(self, publication: Publication) -> int:
+        """Give a publication to all members here; how many it is on its way to."""
+
+    def miss(self, topic: str, messages: int) -> None:
+        """Publications of a topic were lost on their way."""
+
+    def retention(self, topic: str) -> Retention:
+        """How much of a topic is kept."""
+
+    def numbers(self) -> dict[str, int]:
+        """How many members each topic has here."""
+
+    def new_history(self) -> History:
+        """The log of this server."""
+
+
 class Bus:
     """Brings publications to all hubs that have members, this one among them.
 
@@ -42,30 +61,14 @@ class Bus:
     into the log, and everybody delivers what is in the log, so all see the same order.
     """
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop | None,
-        history: Callable[[], History],
-        retention: Callable[[str], Retention],
-        deliver: Callable[[Publication], int],
-        miss: Callable[[str | None, int], object],
-        mesh: Mesh | None,
-    ) -> None:
-        """``history()`` makes the log, when it is first needed. ``deliver`` and ``miss`` give
-        publications, and the news of lost ones, to the members of this process. ``loop`` is
-        None for a hub that several event loops share.
-        """
+    def __init__(self, hub: Hub, loop: asyncio.AbstractEventLoop | None, mesh: Mesh | None) -> None:
+        """``loop`` is None for a hub that several event loops share."""
+        self._hub = hub
         self._loop = loop
-        self._make = history
-        self._retention = retention
-        self._deliver = deliver
-        self._miss = miss
         self._mesh = mesh
         self._history: History | None = None
-        self._place = 0  # up to where the log is delivered
-        self._number = 0  # the last one that is delivered
         self._excluded: dict[int, object] = {}
-        self._retry: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._following: dict[str, asyncio.Task[None]] = {}
 
     async def ready(self) -> None:
@@ -81,8 +84,8 @@ class Bus:
 
         ``first``: there was none before.
         """
-        if self._retention(topic).messages:
-            self.log()  # what comes from now on is delivered
+        if self._hub.retention(topic).messages:
+            await self._look_at_all()  # what comes from now on is delivered
         if self._mesh is None:
             return
         following = self._following.get(topic)
@@ -105,8 +108,9 @@ class Bus:
         """
         mesh = self._mesh
         if not retention.messages:
-            reached = self._deliver(publication)
+            reached = self._hub.deliver(publication)
             return reached if mesh is None else reached + mesh.send(publication)
+        await self._look_at_all()
         largest = self.log().largest
         if publication.size + MOST_WORDS > largest:
             raise TopicError(
@@ -119,7 +123,7 @@ class Bus:
         if publication.exclude is not None:
             self._excluded[number] = publication.exclude
         reached = self.catch_up(number)
-        return reached if mesh is None else reached + mesh.news(publication.topic)
+        return reached if mesh is None else reached + mesh.news(publication.topic, number)
 
     def recover(self, topic: str, since: str | None, replay: int, retention: Retention) -> Recovery:
         """What came behind position ``since``, or without one the last ``replay`` messages."""
@@ -139,9 +143,16 @@ class Bus:
             kept = Retention(min(replay, retention.messages), retention.seconds)
             records, _ = history.recover(topic, None, kept)
         publications = [self._publication(record) for record in records]
-        # What catch_up could not see yet is not recovered either.
-        seen = [p for p in publications if self._offset(p.position) <= self._number]
-        return Recovery(seen, complete, history.position(self._number))
+        return Recovery(publications, complete, self.position)
+
+    @property
+    def position(self) -> str:
+        """Where the log stands."""
+        return self.log().position(self.log().seen)
+
+    def before(self, position: str | None) -> str:
+        """The position just before another one."""
+        return self.log().position(self._offset(position) - 1)
 
     def is_behind(self, position: str | None, other: str | None) -> bool:
         """Whether a position comes after another one, both of now."""
@@ -155,46 +166,63 @@ class Bus:
         """Whether publications reach the others."""
         return self._mesh is None or self._mesh.healthy()
 
-    def close(self) -> None:
-        """The server has ended."""
-        if self._retry is not None:
-            self._retry.cancel()
+    async def close(self) -> None:
+        """The server has ended: let go of what is still to be written."""
         if self._mesh is not None:
-            self._mesh.close()
+            await self._mesh.close()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def log(self) -> History:
         """The log; what is in it when it is first asked for is old."""
         if self._history is None:
-            self._history = self._make()
-            self._place = self._history.head
-            self._number = self._history.last
+            self._history = self._hub.new_history()
+            if self._mesh is not None:
+                self._look_later()
         return self._history
+
+    def news(self, number: int) -> None:
+        """Another worker has appended; the first that we were not told of has that number."""
+        if self._history is None:
+            self.log().begin_at(number)
+        self.catch_up()
 
     def catch_up(self, own: int = 0) -> int:
         """Deliver what is new in the log; how many members number ``own`` is on its way to."""
-        if self._history is None:
-            return 0
-        records, self._place, lost = self._history.read(self._place)
+        history = self.log()
+        history.advance()
+        records, lost = history.new()
         reached = 0
-        if lost:
-            error_log.error("Messages of topics were lost: this worker was too slow for the log")
-            self._miss(None, 1)
-            self._excluded.clear()
+        if lost is not None:
+            self._tell_lost(lost)
         for record in records:
-            if record.number <= self._number:
-                continue  # the latest of its topic, moved
-            self._number = record.number
             publication = self._publication(record)
             publication.exclude = self._excluded.pop(record.number, None)
-            taken = self._deliver(publication)
+            taken = self._hub.deliver(publication)
             if record.number == own:
                 reached = taken
-        if self._place < self._history.head and self._retry is None and self._loop is not None:
-            self._retry = self._loop.call_later(RETRY_SECONDS, self._look_again)
         return reached
 
-    def _look_again(self) -> None:
-        self._retry = None
+    def _tell_lost(self, before: int) -> None:
+        """Records behind number ``before`` were lost: find out of which topics."""
+        self._excluded.clear()
+        for topic in self._hub.numbers():
+            retention = self._hub.retention(topic)
+            if retention.messages and not self.log().recover(topic, before, retention)[1]:
+                self._hub.miss(topic, 1)  # at least
+
+    async def _look_at_all(self) -> None:
+        """Look at what others have appended, and let others run meanwhile."""
+        while self.log().advance(LOOK_RECORDS):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+    def _look_later(self) -> None:
+        """Keep up with a log that is about other topics than ours."""
+        assert self._loop is not None
+        self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._look_later()
         self.catch_up()
 
     def _append(self, publication: Publication) -> int | None:
@@ -203,7 +231,7 @@ class Bus:
             publication.kind,
             publication.key,
             publication.payload,
-            self._retention,
+            self._hub.retention,
         )
 
     async def _append_later(self, publication: Publication) -> int:

@@ -30,11 +30,6 @@ class Place:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
 
-    @property
-    def made(self) -> Hub | None:
-        """The hub, if somebody has asked for it."""
-        return self._hub
-
     def hub(self) -> Hub:
         """The hub."""
         with self._lock:
@@ -50,11 +45,13 @@ class Place:
         PLACE.set(self)
         _places.append(self)
 
-    def leave(self) -> None:
+    async def leave(self) -> None:
         """The server has ended."""
-        _places.remove(self)
-        if self._hub is not None:
-            self._hub.close()
+        try:
+            if self._hub is not None:
+                await self._hub.close()
+        finally:
+            _places.remove(self)
 
 
 PLACE: ContextVar[Place | None] = ContextVar("asgiws.topics", default=None)
@@ -69,6 +66,8 @@ def hub() -> Hub:
     server of its process.
     """
     place = PLACE.get()
+    if place is None and len(_places) == 1:
+        place = _places[0]
     if place is None or place not in _places:
-        place = _places[0] if len(_places) == 1 else _own
+        place = _own
     return place.hub()

@@ -6,7 +6,8 @@ records make room for new ones. So no worker owns a topic, none has to hand one 
 one that is killed leaves a log that is whole: a record is there once ``head`` is behind it.
 
 Each record knows the one before it in its topic. ``recover`` walks back along them and
-answers only if nothing is missing.
+answers only if nothing is missing. For that a reader remembers the last record of each topic:
+``advance`` looks at every record once.
 
 Positions in the log grow for ever; where they are in the memory is their remainder.
 """
@@ -26,16 +27,13 @@ try:
 except ImportError:  # Windows, which has no workers either
     fcntl = None  # type: ignore[assignment]
 
-VERSION: Final = 1
-
 # Numbers of eight bytes at the begin of the memory.
-_VERSION: Final = 0
-_SIZE: Final = 1  # of the data behind them, in bytes
-_EPOCH: Final = 2
-_LAST: Final = 3  # the number of the last record
-_HEAD: Final = 4  # where the next record comes
-_TAIL: Final = 5  # where the oldest record is
-_EVICTED: Final = 6  # the highest number of those that had to make room
+_SIZE: Final = 0  # of the data behind them, in bytes
+_EPOCH: Final = 1
+_LAST: Final = 2  # the number of the last record
+_HEAD: Final = 3  # where the next record comes
+_TAIL: Final = 4  # where the oldest record is
+_EVICTED: Final = 5  # the highest number of those that had to make room
 _NUMBERS: Final = 16
 
 _START: Final = _NUMBERS * 8
@@ -77,63 +75,64 @@ class Wanted(NamedTuple):
     log: int | None = None  # the descriptor of the memory that the workers share
 
 
+def begin_log(fd: int, size: int) -> None:
+    """Make a file in memory an empty log of ``size`` bytes. Raises OSError."""
+    size = max(SMALLEST, size) // 8 * 8
+    os.ftruncate(fd, _START + size)
+    os.pwrite(fd, _beginning(size), 0)
+
+
+def _beginning(size: int) -> bytes:
+    """The numbers of an empty log."""
+    numbers = [0] * _NUMBERS
+    numbers[_SIZE] = size
+    numbers[_EPOCH] = int.from_bytes(os.urandom(6), "big") | 1
+    numbers[_HEAD] = numbers[_TAIL] = size  # place 0 stands for none
+    return struct.pack(f"={_NUMBERS}Q", *numbers)
+
+
 class History:
-    """The log. Only the functions of one event loop may call it."""
+    """The log, as one process sees it. Only the functions of one event loop may call it."""
 
     def __init__(self, size: int, fd: int | None = None) -> None:
-        """``size`` (bytes) is that of a new log; ``fd`` a file in memory that others share.
+        """``size`` (bytes) is that of a log for this process alone; ``fd`` one of ``begin_log``,
+        which others share.
 
         Raises OSError if the memory cannot be had.
         """
         self._fd = fd
-        size = max(SMALLEST, size) // 8 * 8
         if fd is None:
+            size = max(SMALLEST, size) // 8 * 8
             self._memory = mmap.mmap(-1, _START + size)
-            self._numbers = memoryview(self._memory)[:_START].cast("Q")
-            self._begin(size)
+            self._memory[:_START] = _beginning(size)
         else:
-            self._lock(wait=True)
-            try:
-                if not os.fstat(fd).st_size:
-                    os.ftruncate(fd, _START + size)
-                self._memory = mmap.mmap(fd, os.fstat(fd).st_size)
-                self._numbers = memoryview(self._memory)[:_START].cast("Q")
-                if not self._numbers[_VERSION]:
-                    self._begin(size)
-            finally:
-                self._unlock()
+            self._memory = mmap.mmap(fd, os.fstat(fd).st_size)
+        self._numbers = memoryview(self._memory)[:_START].cast("Q")
         self._size = self._numbers[_SIZE]
         #: new with every log: positions of another one mean nothing here
         self.epoch = f"{self._numbers[_EPOCH]:x}"
+        #: the highest number that ``advance`` has seen
+        self.seen = 0
         self._last: dict[str, tuple[int, int]] = {}  # topic -> number, place of its last record
-        self._seen = self._numbers[_TAIL]  # up to where _last knows the log
-        self._swept = self._seen
-
-    def _begin(self, size: int) -> None:
-        self._numbers[_SIZE] = size
-        self._numbers[_EPOCH] = int.from_bytes(os.urandom(6), "big") | 1
-        # Place 0 stands for none.
-        self._numbers[_HEAD] = self._numbers[_TAIL] = size
-        self._numbers[_VERSION] = VERSION
+        self._place = self._numbers[_TAIL]  # up to where we have looked
+        self._swept = self._place
+        self._old = self._numbers[_HEAD]  # what is before that is not new
+        self._new: list[Record] = []
+        self._lost: int | None = None  # the last number before some that we never saw
 
     @property
     def largest(self) -> int:
         """How many bytes topic, key and payload of a record may have together."""
         return int(self._size // 4) - _HEADER.size
 
-    @property
-    def last(self) -> int:
-        """The number of the last record."""
-        return int(self._numbers[_LAST])
-
-    @property
-    def head(self) -> int:
-        """Where the next record comes; who reads begins there, or where it has stopped."""
-        return int(self._numbers[_HEAD])
-
     def position(self, number: int) -> str:
         """A number as applications and clients see it: ``epoch:offset``."""
         return f"{self.epoch}:{number}"
+
+    def begin_at(self, number: int) -> None:
+        """All records from that number on are new; before ``advance`` is called."""
+        self._old = 0
+        self.seen = number - 1
 
     # Writing.
 
@@ -153,17 +152,17 @@ class History:
         if not self._lock():
             return None
         try:
-            self._index()
-            number = self._numbers[_LAST] + 1
+            self.advance()
+            # Should this process die here, the number is never used.
+            number = self._numbers[_LAST] = self._numbers[_LAST] + 1
             record = Record(number, time.monotonic(), topic, kind, key, payload, 0, 0)
             spared = self._make_room(self._need(record), retention)
             for old in spared:
                 self._write(old)
             if spared:
-                self._index()
+                self.advance()
             self._write(self._behind(record))
-            self._numbers[_LAST] = number
-            self._index()
+            self.advance()
             return int(number)
         finally:
             self._unlock()
@@ -273,26 +272,45 @@ class History:
         )
         return (size + 7) // 8 * 8, record
 
-    def read(self, place: int) -> tuple[list[Record], int, bool]:
-        """The records from there on, where they end, and whether some before them are lost."""
+    def advance(self, most: int = 0) -> bool:
+        """Look at what has come since, at most so many records; whether there is more."""
         numbers = self._numbers
-        lost = place < numbers[_TAIL]
-        if lost:
-            place = numbers[_TAIL]
-        records: list[Record] = []
-        while place < numbers[_HEAD]:
-            length, record = self._read(place)
-            if place < numbers[_TAIL]:
-                # It had to make room while we read it.
-                lost = True
-                place = numbers[_TAIL]
+        looked = 0
+        while self._place < numbers[_HEAD]:
+            if most and looked == most:
+                return True
+            length, record = (0, None)
+            if self._place >= numbers[_TAIL]:
+                length, record = self._read(self._place)
+            if self._place < numbers[_TAIL]:
+                # It had to make room before or while we looked at it.
+                if self._lost is None and self._place >= self._old:
+                    self._lost = self.seen
+                self._last.clear()
+                self._place = int(numbers[_TAIL])
                 continue
             if not length:
                 break  # another processor sees it later than ``head``
             if record is not None:
-                records.append(record)
-            place += length
-        return records, int(place), lost
+                looked += 1
+                self._last[record.topic] = record.number, self._place
+                # One with a lower number is the latest of its topic, written again.
+                if record.number > self.seen:
+                    self.seen = record.number
+                    if self._place >= self._old:
+                        self._new.append(record)
+            self._place += length
+        tail = numbers[_TAIL]
+        if tail - self._swept > self._size:
+            self._swept = tail
+            self._last = {name: at for name, at in self._last.items() if at[1] >= tail}
+        return False
+
+    def new(self) -> tuple[list[Record], int | None]:
+        """What has come since this was last asked; if some of it was lost, behind which number."""
+        records, self._new = self._new, []
+        lost, self._lost = self._lost, None
+        return records, lost
 
     def recover(
         self, topic: str, since: int | None, retention: Retention
@@ -301,12 +319,12 @@ class History:
 
         If it is not, nothing is given. With ``since`` None it is what is kept.
         """
-        self._index()
+        self.advance()
         found: list[Record] = []
         oldest = time.monotonic() - retention.seconds
         known = self._last.get(topic)
         if known is None or known[1] < self._numbers[_TAIL]:
-            complete = since is not None and self._numbers[_EVICTED] <= since <= self.last
+            complete = since is not None and self._numbers[_EVICTED] <= since <= self.seen
             return found, complete
         place = known[1]
         while True:
@@ -319,7 +337,7 @@ class History:
                 complete = False
                 break
             if since is not None and record.number <= since:
-                complete = since <= self.last
+                complete = since <= self.seen
                 break
             if len(found) == retention.messages or record.seconds < oldest:
                 complete = False
@@ -337,33 +355,14 @@ class History:
         found.reverse()
         return found, complete
 
-    def _index(self) -> None:
-        """Know the last record of each topic."""
-        if self._seen < self._numbers[_TAIL]:
-            self._last.clear()
-        numbers = self._numbers
-        place = max(self._seen, numbers[_TAIL])
-        while place < numbers[_HEAD]:
-            length, record = self._read(place)
-            if not length or place < numbers[_TAIL]:
-                break
-            if record is not None:
-                self._last[record.topic] = record.number, place
-            place += length
-        self._seen = place
-        tail = numbers[_TAIL]
-        if tail - self._swept > self._size:
-            self._swept = tail
-            self._last = {name: at for name, at in self._last.items() if at[1] >= tail}
-
     # The lock.
 
-    def _lock(self, wait: bool = False) -> bool:
+    def _lock(self) -> bool:
         """Keep other processes from appending; whether we do."""
         if self._fd is None:
             return True
         try:
-            fcntl.lockf(self._fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             return False
         return True

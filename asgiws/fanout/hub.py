@@ -9,8 +9,9 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, Final, NamedTuple
 
 from ..asgi import Send
-from ..errors import TopicError
+from ..errors import ClientDisconnected, TopicError
 from ..websocket.session import Session
+from ..websocket.states import FAILING
 from .backlog import checked
 from .bus import Bus, Count, Recovery
 from .foreign import pump
@@ -114,7 +115,7 @@ class Hub:
         self._recorded: list[list[Message]] = []
         self._is_ready = False
         self.mesh = None if mesh is None else mesh(self)
-        self.bus = Bus(loop, self._new_log, self.retention, self.deliver, self.miss, self.mesh)
+        self.bus = Bus(self, loop, self.mesh)
 
     # What the facade calls.
 
@@ -131,6 +132,7 @@ class Hub:
 
         ``json`` is a tuple of the value, or empty. Raises TopicError and BusUnavailable.
         """
+        self._check_loop()
         publication = _made(topic, text, data, json, key)
         if exclude is not None:
             publication.exclude = identity(exclude)
@@ -146,10 +148,11 @@ class Hub:
         return reached
 
     def publish_from_thread(self, call: Coroutine[Any, Any, int], seconds: float) -> int:
-        """Run ``publish`` of this hub from a thread that runs no event loop."""
-        if asyncio._get_running_loop() is not None:
+        """Run ``publish`` of this hub from another thread."""
+        running = asyncio._get_running_loop()
+        if running is not None and running is (self.loop or running):
             call.close()
-            raise RuntimeError("publish_from_thread: in an event loop `await topics.publish(...)`")
+            raise RuntimeError("publish_from_thread: in this thread `await topics.publish(...)`")
         if self.loop is not None:
             future = asyncio.run_coroutine_threadsafe(call, self.loop)
             try:
@@ -174,12 +177,10 @@ class Hub:
         entered = await self._enter(member, topic, wishes)
         try:
             _check_socket(session, topic)  # it may have ended, or subscribed, meanwhile
-        except TopicError:
+        except BaseException:
             self._leave(member)
-            if session.is_accepted:
-                raise
-        else:
-            member.behind, session.subscribed = session.subscribed, member
+            raise
+        member.behind, session.subscribed = session.subscribed, member
         return entered
 
     async def _enter_foreign(
@@ -192,6 +193,9 @@ class Hub:
                 f"a scope and `send=send`, got {type(socket).__name__}"
             )
         means = (socket, getattr(socket, "scope", socket))
+        known = self._topics.get(topic)
+        if known is not None and any(member.is_excluded(means[1]) for member in known.members):
+            raise _subscribed_already(topic)
         member = Listener(wishes.policy, wishes.max_bytes, self.loop is None, means)
         entered = await self._enter(member, topic, wishes)
         first = _begin(entered) if wishes.envelope else {}
@@ -213,6 +217,7 @@ class Hub:
 
     async def count(self, topic: str) -> Count:
         """How many have subscribed."""
+        self._check_loop()
         _check_name(topic)
         if not self._is_ready:
             await self._get_ready()
@@ -233,11 +238,6 @@ class Hub:
                 len(members),
             )
 
-    def subscribed(self) -> dict[str, int]:
-        """How many members each topic has here."""
-        with self._guard:
-            return {name: len(topic.members) for name, topic in self._topics.items()}
-
     @contextmanager
     def recording(self) -> Iterator[list[Message]]:
         """What is published meanwhile."""
@@ -256,9 +256,9 @@ class Hub:
                     return retention
         return self._default
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """The server has ended."""
-        self.bus.close()
+        await self.bus.close()
 
     # What the bus calls.
 
@@ -271,24 +271,40 @@ class Hub:
         self._delivered += reached
         return reached
 
-    def miss(self, topic: str | None, messages: int) -> None:
-        """Publications of a topic were lost on their way, or of all with history (None)."""
-        for name, each in tuple(self._topics.items()):
-            if name == topic or (topic is None and self.retention(name).messages):
-                each.miss(messages)
+    def miss(self, topic: str, messages: int) -> None:
+        """Publications of a topic were lost on their way."""
+        found = self._topics.get(topic)
+        if found is not None:
+            found.miss(messages)
 
-    def look(self) -> None:
-        """Another worker has put something into the log."""
-        self.bus.catch_up()
+    def miss_all(self) -> None:
+        """Publications of any topic without history may have been lost on their way."""
+        for name, topic in tuple(self._topics.items()):
+            if not self.retention(name).messages:
+                topic.miss(1)  # at least
+
+    def news(self, number: int) -> None:
+        """Another worker has put something into the log, from that number on."""
+        self.bus.news(number)
 
     def numbers(self) -> dict[str, int]:
-        """How many members each topic has here, for who joins."""
-        return {name: len(topic.members) for name, topic in self._topics.items()}
+        """How many members each topic has here."""
+        with self._guard:
+            return {name: len(topic.members) for name, topic in self._topics.items()}
 
-    def _new_log(self) -> History:
+    def new_history(self) -> History:
+        """The log of this server."""
         return History(self._wanted.memory, self._wanted.log)
 
     # Inside.
+
+    def _check_loop(self) -> None:
+        """Raises RuntimeError in the event loop of another thread, where nothing may be done."""
+        if self.loop is not None and asyncio.get_running_loop() is not self.loop:
+            raise RuntimeError(
+                "topics belong to the event loop of the server: "
+                "in a thread of its own call topics.publish_from_thread(...)"
+            )
 
     async def _get_ready(self) -> None:
         await self.bus.ready()
@@ -296,6 +312,7 @@ class Hub:
 
     async def _enter(self, member: Member, topic: str, wishes: Wishes) -> Entered:
         """Join a topic, with what was asked for of its history before anything new."""
+        self._check_loop()
         if not self._is_ready:
             await self._get_ready()
         holder = Holder()
@@ -317,12 +334,16 @@ class Hub:
         if retention.messages and wishes.looks_back:
             recovery = self.bus.recover(topic, wishes.since, wishes.replay, retention)
             recovered = None if wishes.since is None else recovery.complete
-        entered = Entered(member, recovery.position, recovered)
+        position = recovery.position
+        if recovery.publications:
+            # Who is cut off before they have come must get them next time.
+            position = self.bus.before(recovery.publications[0].position)
+        entered = Entered(member, position, recovered)
         self._join(member, topic)
         if wishes.envelope and isinstance(member, Socket):
             member.tell(notice(topic, **_begin(entered)))
         for publication in recovery.publications:
-            member.take(publication, publication.plain())
+            member.take_old(publication)
         last = recovery.position
         for publication in holder.publications:
             is_new = last is None or self.bus.is_behind(publication.position, last)
@@ -412,16 +433,25 @@ def _check(topic: str, wishes: Wishes) -> None:
         raise TopicError("since and replay exclude each other")
 
 
+def _subscribed_already(topic: str) -> TopicError:
+    return TopicError(f"subscribe: this WebSocket has subscribed to {topic!r} already")
+
+
 def _check_socket(session: Session, topic: str) -> None:
-    """Raises TopicError if the WebSocket cannot subscribe to one more topic, this one."""
+    """Raises TopicError if the WebSocket cannot subscribe to one more topic, this one.
+
+    Raises ClientDisconnected if the client has left.
+    """
+    if session.link > FAILING:
+        raise ClientDisconnected(f"the client is gone ({session.close_code})")
     if not session.is_accepted:
-        raise TopicError("subscribe: the WebSocket must be accepted, and still be open")
+        raise TopicError("subscribe: the WebSocket must be accepted first")
     number = 0
     chained: Socket | None = session.subscribed
     while chained is not None:
         number += 1
         if chained.topic is not None and chained.topic.name == topic:
-            raise TopicError(f"subscribe: this WebSocket has subscribed to {topic!r} already")
+            raise _subscribed_already(topic)
         chained = chained.behind
     if number >= MAX_OF_SOCKET:
         raise TopicError(f"subscribe: a WebSocket may subscribe to {MAX_OF_SOCKET} topics")

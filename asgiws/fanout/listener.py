@@ -40,9 +40,16 @@ class Listener(Member):
         return self._backlog.dropped
 
     def take(self, publication: Publication, plain: Prepared) -> bool:
-        if self._is_foreign and asyncio._get_running_loop() is not self._loop:
+        if self._is_foreign:
             return self._elsewhere(publication)
         return self._put(publication)
+
+    def take_old(self, publication: Publication) -> None:
+        self._backlog.keep(publication)
+
+    def on_leave(self) -> None:
+        self._over = True
+        self._wake()
 
     def is_excluded(self, exclude: object) -> bool:
         return any(exclude is mean for mean in self._means)
@@ -51,6 +58,7 @@ class Listener(Member):
         self._backlog.miss(messages)
 
     def _elsewhere(self, publication: Publication) -> bool:
+        # From its own event loop, too: so all that comes keeps its order.
         try:
             self._loop.call_soon_threadsafe(self._put, publication)
         except RuntimeError:
@@ -62,12 +70,20 @@ class Listener(Member):
             # The policy is to close: the iterator ends behind what it has.
             self._backlog.miss(1)
             self._over = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._wake()
         return not self._over
 
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
     async def take_next(self) -> Message | None:
-        """Wait for the next message; None if there will be no more."""
+        """Wait for the next message; None if there will be no more.
+
+        Raises RuntimeError if somebody waits already.
+        """
+        if self._waiter is not None:
+            raise RuntimeError("somebody else waits for the next message: listen for each of you")
         while not self._backlog:
             if self._over:
                 return None

@@ -41,6 +41,10 @@ class Member:
         """Get a message, ``plain`` where it is sent as it is; whether it is on its way."""
         raise NotImplementedError
 
+    def take_old(self, publication: Publication) -> None:
+        """Get a message that was kept, whatever waits already: what is kept is bounded."""
+        raise NotImplementedError
+
     def is_excluded(self, exclude: object) -> cython.bint:
         """Whether ``exclude`` means this one."""
         return False
@@ -85,7 +89,6 @@ class Topic:
         plain: Prepared = publication.plain()
         exclude: object = publication.exclude
         reached: cython.Py_ssize_t = 0
-        failed: Member | None = None
         member: Member
         members: list[Member] = self.members
         for member in members:
@@ -96,9 +99,6 @@ class Topic:
                     reached += 1
             except Exception as exc:
                 error_log.error("Exception in a delivery", exc_info=exc)
-                failed = member
-        if failed is not None and failed.topic is self:
-            self.leave(failed)  # the next one, should there be more, comes with the next message
         return reached
 
     def miss(self, messages: int) -> None:
@@ -162,6 +162,14 @@ class Socket(Member):
                 return False
             self._backlog = Backlog(self._policy, self._max_bytes)
         return self._keep(publication)
+
+    def take_old(self, publication: Publication) -> None:
+        message: Prepared = publication.enveloped() if self._envelope else publication.plain()
+        if self._backlog is None:
+            if self.session.offer(message) != FULL:
+                return
+            self._backlog = Backlog(self._policy, self._max_bytes)
+        self._backlog.keep(publication)
 
     def is_excluded(self, exclude: object) -> cython.bint:
         return exclude is self.session

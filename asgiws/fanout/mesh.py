@@ -15,6 +15,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Protocol
 
 from ..errors import BusUnavailable
@@ -23,16 +24,17 @@ from .message import Publication
 
 VERSION: Final = 1
 MAX_WAITING: Final = 8_388_608  # bytes for one worker, beside those in the kernel
-READY_SECONDS: Final = 5.0  # for the supervisor and the other workers, when one joins
-HEARD_SECONDS: Final = (
-    1.0  # for the others, when one has subscribed: one that hangs is not waited for
-)
+READY_SECONDS: Final = 5.0  # for the supervisor, when a worker joins
+# For the other workers, when one has joined or subscribed: one that hangs is not waited for.
+HEARD_SECONDS: Final = 1.0
+CLOSE_SECONDS: Final = 2.0  # for the other workers to take what is still to be written
+AGAIN_SECONDS: Final = 1.0  # before the supervisor is asked for one that was lost
 MAX_RECORD: Final = 33_554_432
 
 HELLO: Final = 0  # version, number of the worker
 INTEREST: Final = 1  # members, topic
 MESSAGE: Final = 2  # a publication
-NEWS: Final = 3  # there is something new in the log
+NEWS: Final = 3  # the number of the first record of the log that is new
 GAP: Final = 4  # messages that were dropped, topic
 ASK: Final = 5  # a number: answer it, once all before it is heard
 ANSWER: Final = 6  # that number
@@ -40,6 +42,7 @@ ANSWER: Final = 6  # that number
 _LENGTH: Final = struct.Struct("<IB")
 _TWO: Final = struct.Struct("<HI")
 _NUMBER: Final = struct.Struct("<I")
+_RECORD: Final = struct.Struct("<Q")
 _MESSAGE: Final = struct.Struct("<BHH")
 _NO_KEY: Final = 0xFFFF
 
@@ -50,11 +53,14 @@ class Hub(Protocol):
     def deliver(self, publication: Publication) -> int:
         """Give a publication to all members."""
 
-    def miss(self, topic: str | None, messages: int) -> None:
+    def miss(self, topic: str, messages: int) -> None:
         """Publications of a topic were lost."""
 
-    def look(self) -> None:
-        """There is something new in the log."""
+    def miss_all(self) -> None:
+        """Publications of any topic without history may have been lost."""
+
+    def news(self, number: int) -> None:
+        """There is something new in the log, from that number on."""
 
     def numbers(self) -> dict[str, int]:
         """How many members each topic has."""
@@ -73,14 +79,16 @@ class Peer(asyncio.Protocol):
         # What is told when it reads again: messages that were dropped, members, news of the log.
         self._gaps: dict[str, int] = {}
         self._interest: dict[str, int] = {}
-        self._news = False
+        self._news: int | None = None
         self._paused = False
-        #: called with each number that it answers
+        #: by the numbers that it is to answer
         self.answered: dict[int, asyncio.Future[None]] = {}
         #: how many members its topics have
         self.members: dict[str, int] = {}
-        #: whether it has said what it has subscribed to
-        self.has_greeted = False
+        #: done when it has said what it has subscribed to
+        self.greeted: asyncio.Future[None] = mesh.loop.create_future()
+        #: done when nothing more can be written
+        self.gone: asyncio.Future[None] = mesh.loop.create_future()
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -115,12 +123,12 @@ class Peer(asyncio.Protocol):
         else:
             self.write(INTEREST, _NUMBER.pack(members) + topic.encode())
 
-    def tell_news(self) -> None:
-        """There is something new in the log: one word is enough for all that is."""
-        if not self._news:
-            self._news = True
+    def tell_news(self, number: int) -> None:
+        """There is something new in the log: one word is enough for all that follows."""
+        if self._news is None:
+            self._news = number
             if not self._paused:
-                self.write(NEWS, b"")
+                self.write(NEWS, _RECORD.pack(number))
 
     def ask(self) -> asyncio.Future[None] | None:
         """A future that is done when it has heard all that was written; None if it hangs."""
@@ -142,14 +150,14 @@ class Peer(asyncio.Protocol):
         interest, self._interest = self._interest, {}
         for topic, members in interest.items():
             self.tell(topic, members)
-        if self._news:
-            self.write(NEWS, b"")
+        if self._news is not None:
+            self.write(NEWS, _RECORD.pack(self._news))
 
     def _flush(self) -> None:
         records, self._records = self._records, []
         self._size = 0
         if not self._paused:
-            self._news = False
+            self._news = None
         if self._transport is not None:
             self._transport.write(b"".join(records))
 
@@ -177,6 +185,14 @@ class Peer(asyncio.Protocol):
         error_log.error("Worker %d speaks another language (%s)", self.number, why)
         self.close()
 
+    def finish(self) -> None:
+        """Say what is still to be said, and no more."""
+        self._flush()
+        if self._transport is None:
+            self._leave()
+        else:
+            self._transport.close()
+
     def close(self) -> None:
         """Say no more."""
         if self._transport is not None:
@@ -184,10 +200,14 @@ class Peer(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        for future in self.answered.values():
+        self._leave()
+        self._mesh.lost(self)
+
+    def _leave(self) -> None:
+        """Nobody is to wait for it any more."""
+        for future in (*self.answered.values(), self.greeted, self.gone):
             if not future.done():
                 future.set_result(None)
-        self._mesh.lost(self)
 
 
 class Mesh:
@@ -197,19 +217,22 @@ class Mesh:
         self,
         loop: asyncio.AbstractEventLoop,
         number: int,
-        join: Callable[[], object],
+        join: Callable[[list[int]], object],
         hub: Hub,
     ) -> None:
-        """``join()`` asks the supervisor to introduce this worker; it answers by ``meet`` and
-        ``joined``. ``number`` is that of this worker.
+        """``join(numbers)`` asks the supervisor to introduce this worker to all others but
+        those with these numbers; it answers by ``meet`` and ``joined``. ``number`` is that of
+        this worker.
         """
         self.loop = loop
         self.number = number
         self._ask = join
         self._hub = hub
         self._peers: dict[int, Peer] = {}
-        self._awaited: set[int] | None = None  # who is to greet; None before that is known
-        self._ready: asyncio.Future[None] | None = None
+        self._parted: set[int] = set()  # the numbers of those that were lost
+        self._joined: asyncio.Future[None] | None = None
+        self._again: asyncio.TimerHandle | None = None
+        self._closes = False
         self._numbers = 0
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -223,39 +246,50 @@ class Mesh:
         return self._numbers
 
     async def ready(self) -> None:
-        """Wait until all who have joined before know us, and we know them."""
-        if self._ready is None:
-            self._ready = self.loop.create_future()
-            self._ask()
+        """Wait until all who have joined before know us, and we know them.
+
+        Raises BusUnavailable.
+        """
+        if self._joined is None:
+            self._joined = self.loop.create_future()
+            self._ask(list(self._peers))
         try:
-            await asyncio.wait_for(asyncio.shield(self._ready), READY_SECONDS)
+            await asyncio.wait_for(asyncio.shield(self._joined), READY_SECONDS)
         except TimeoutError:
-            self._ready = None  # whoever comes next asks again
+            self._joined = None  # whoever comes next asks again
             raise BusUnavailable(
-                f"the other workers have not answered for {READY_SECONDS:g} s"
+                f"the supervisor has not answered for {READY_SECONDS:g} s"
             ) from None
+        greetings = [peer.greeted for peer in self._peers.values() if not peer.greeted.done()]
+        if greetings:
+            await asyncio.wait(greetings, timeout=HEARD_SECONDS)
 
     # What the supervisor tells.
 
     def meet(self, number: int, sock: socket.socket) -> None:
         """Another worker is at the other end."""
         if number in self._peers:
-            self._peers[number].close()  # we have asked again
+            self._peers[number].close()
+        elif number in self._parted:
+            self._hub.miss_all()
         peer = Peer(self, number)
         self._peers[number] = peer
         task = self.loop.create_task(_connect(self.loop, peer, sock))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._connected, peer, sock))
 
-    def joined(self, numbers: list[int]) -> None:
-        """These have joined before, and we have met them."""
-        self._awaited = {n for n in numbers if n in self._peers and not self._peers[n].has_greeted}
-        self._look()
+    def _connected(self, peer: Peer, sock: socket.socket, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or task.exception() is not None:
+            sock.close()
+            peer.connection_lost(None)
 
-    def _look(self) -> None:
-        known = self._awaited is not None and not self._awaited
-        if known and self._ready is not None and not self._ready.done():
-            self._ready.set_result(None)
+    def joined(self, complete: bool) -> None:
+        """We have met all there are, or, not ``complete``, all who could be introduced."""
+        if not complete:
+            self._ask_later()
+        if self._joined is not None and not self._joined.done():
+            self._joined.set_result(None)
 
     # What the hub does.
 
@@ -282,13 +316,13 @@ class Mesh:
                     reached += members
         return reached
 
-    def news(self, topic: str) -> int:
-        """Tell those who have members that there is something in the log."""
+    def news(self, topic: str, number: int) -> int:
+        """Tell those who have members that record ``number`` is in the log."""
         reached = 0
         for peer in self._peers.values():
             members = peer.members.get(topic)
             if members:
-                peer.tell_news()
+                peer.tell_news(number)
                 reached += members
         return reached
 
@@ -298,13 +332,21 @@ class Mesh:
 
     def healthy(self) -> bool:
         """Whether this worker has joined, if it was to."""
-        return self._ready is None or self._ready.done()
+        return self._joined is None or self._joined.done()
 
-    def close(self) -> None:
-        """Leave."""
+    async def close(self) -> None:
+        """Leave, as soon as the others have what was published."""
+        self._closes = True
+        if self._again is not None:
+            self._again.cancel()
         for task in self._tasks:
             task.cancel()
-        for peer in tuple(self._peers.values()):
+        peers = tuple(self._peers.values())
+        for peer in peers:
+            peer.finish()
+        if peers:
+            await asyncio.wait([peer.gone for peer in peers], timeout=CLOSE_SECONDS)
+        for peer in peers:
             peer.close()
 
     # What the others say.
@@ -314,7 +356,7 @@ class Mesh:
         if kind == MESSAGE:
             self._hub.deliver(_decode(body))
         elif kind == NEWS:
-            self._hub.look()
+            self._hub.news(*_RECORD.unpack(body))
         elif kind == INTEREST:
             (members,) = _NUMBER.unpack_from(body)
             topic = body[_NUMBER.size :].decode()
@@ -322,11 +364,8 @@ class Mesh:
                 peer.members[topic] = members
             elif topic:
                 peer.members.pop(topic, None)
-            else:
-                peer.has_greeted = True
-                if self._awaited is not None:
-                    self._awaited.discard(peer.number)
-                self._look()
+            elif not peer.greeted.done():
+                peer.greeted.set_result(None)
         elif kind == GAP:
             (number,) = _NUMBER.unpack_from(body)
             self._hub.miss(body[_NUMBER.size :].decode(), number)
@@ -345,12 +384,19 @@ class Mesh:
             raise ValueError(f"a record of kind {kind}")
 
     def lost(self, peer: Peer) -> None:
-        """Another worker has ended."""
+        """Another worker has ended, or its descriptor did not arrive: ask for those there are."""
         if self._peers.get(peer.number) is peer:
             del self._peers[peer.number]
-        if self._awaited is not None:
-            self._awaited.discard(peer.number)
-        self._look()
+            self._parted.add(peer.number)
+            self._ask_later()
+
+    def _ask_later(self) -> None:
+        if self._again is None and not self._closes:
+            self._again = self.loop.call_later(AGAIN_SECONDS, self._ask_again)
+
+    def _ask_again(self) -> None:
+        self._again = None
+        self._ask(list(self._peers))
 
 
 async def _connect(loop: asyncio.AbstractEventLoop, peer: Peer, sock: socket.socket) -> None:

@@ -203,12 +203,18 @@ class Child:
         self.channel.send("drain", terms=terms._asdict())
 
     def introduce(self, other: Child) -> bool:
-        """Connect it with another worker, for the messages of topics; whether both know."""
-        near, far = socket.socketpair()
+        """Connect it with another worker, for the messages of topics; whether that could be tried.
+
+        If it does not reach one of them, the other one sees the end, and asks again.
+        """
+        try:
+            near, far = socket.socketpair()
+        except OSError:
+            return False
         with near, far:
-            return self.channel.send(
-                "meet", near.fileno(), number=other.number
-            ) and other.channel.send("meet", far.fileno(), number=self.number)
+            self.channel.send("meet", near.fileno(), number=other.number)
+            other.channel.send("meet", far.fileno(), number=self.number)
+        return True
 
     def warn(self, terms: Terms) -> None:
         """Tell it that it will have to drain after ``terms.delay``."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import WorkerFailed
+from ..fanout.history import begin_log
 from ..log import error_log
 from ..options.config import MOST_WORKERS, Config
 from .board import SEATS, Board
@@ -44,7 +45,7 @@ class Fleet:
         self.wanted = config.workers
         self.board = Board() if board is None else board
         #: a file in memory, for what the workers keep of their topics
-        self.log = memory_file() if log is None else log
+        self.log = _new_log(config) if log is None else log
         self.children: list[Child] = []
         self.dispatcher = dispatcher
         self.ending = False
@@ -153,7 +154,7 @@ class Fleet:
         elif kind == "retire":
             child.retires = str(message.get("reason"))
         elif kind == "topics":
-            self._introduce(child)
+            self._introduce(child, message["known"])
         return True
 
     def look(self, now: float) -> None:
@@ -204,15 +205,15 @@ class Fleet:
             self._failed(child, status, now)
         self._share()
 
-    def _introduce(self, child: Child) -> None:
-        """Connect it with all others that use topics."""
+    def _introduce(self, child: Child, known: list[int]) -> None:
+        """Connect it with all others that use topics, but for those that it knows."""
         child.uses_topics = True
-        met = [
-            other.number
+        tried = [
+            child.introduce(other)
             for other in self.children
-            if other is not child and other.uses_topics and child.introduce(other)
+            if other is not child and other.uses_topics and other.number not in known
         ]
-        child.channel.send("joined", numbers=met)
+        child.channel.send("joined", complete=all(tried))
 
     def _serve(self, child: Child, now: float) -> None:
         child.enter(SERVING, now)
@@ -363,6 +364,12 @@ class Fleet:
             child.replaces = replaces
             self.children.append(child)
             self.on_start(child)
+
+
+def _new_log(config: Config) -> int:
+    fd = memory_file()
+    begin_log(fd, config.topics_history_memory)
+    return fd
 
 
 def why_not_started(child: Child, status: int) -> str:

@@ -271,7 +271,7 @@ class Server:
                 await drain.run()
                 await lifespan.shutdown(max(drain.patience, CANCEL_SECONDS))
             finally:
-                place.leave()
+                await place.leave()
             self._notifier.close()
             if self.started:
                 error_log.info("Stopped")

@@ -120,10 +120,19 @@ class Worker(Server):
         def mesh(hub: Any) -> Any:
             from ..fanout.mesh import Mesh  # loaded by who uses it
 
-            return Mesh(loop, self._number, lambda: self._channel.send("topics"), hub)
+            def join(known: list[int]) -> None:
+                self._channel.send("topics", known=known)
+
+            return Mesh(loop, self._number, join, hub)
 
         self._topics = Place(self._wanted_topics(self._log), mesh)
         return self._topics
+
+    @property
+    def _mesh(self) -> Any:
+        """The other workers. There is a hub once we have asked for them."""
+        assert self._topics is not None
+        return self._topics.hub().mesh
 
     def guard(self) -> None:
         """The thread that ends the process if nobody else would: the supervisor is gone, and
@@ -164,12 +173,13 @@ class Worker(Server):
             pass
         elif order["kind"] == "drain":
             self.drain(Terms(**order["terms"]))
-        elif self._topics is not None and (hub := self._topics.made) is not None:
-            assert hub.mesh is not None
-            if order["kind"] == "meet":
-                hub.mesh.meet(order["number"], socket.socket(fileno=order["fd"]))
-            elif order["kind"] == "joined":
-                hub.mesh.joined(order["numbers"])
+        elif order["kind"] == "joined":
+            self._mesh.joined(order["complete"])
+        elif "fd" in order:
+            self._mesh.meet(order["number"], socket.socket(fileno=order["fd"]))
+        else:
+            # The other one sees that, and asks again.
+            error_log.error("Cannot meet a worker for now: no file descriptors are left")
 
 
 class _Orders:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from collections.abc import Iterator
+
 import pytest
 
 from asgiws.errors import BusUnavailable, TopicError
 from asgiws.fanout import bus as module
 from asgiws.fanout.bus import Bus
-from asgiws.fanout.history import SMALLEST, History, Retention
+from asgiws.fanout.history import SMALLEST, History, Retention, begin_log
 from asgiws.fanout.message import TEXT, Publication
+from asgiws.process.descriptors import memory_file
 
 KEPT = Retention(10, 60.0)
 
@@ -23,53 +28,118 @@ class Held(History):
         return None if self.times >= 0 else super().append(*arguments)  # type: ignore[arg-type]
 
 
-def local(history: History, got: list[Publication], lost: list[object]) -> Bus:
-    def deliver(publication: Publication) -> int:
-        got.append(publication)
+class Hub:
+    """What a bus has told its hub."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.got: list[Publication] = []
+        self.missed: list[str] = []
+
+    def deliver(self, publication: Publication) -> int:
+        self.got.append(publication)
         return 1
 
-    def miss(topic: str | None, messages: int) -> None:
-        lost.append(topic)
+    def miss(self, topic: str, messages: int) -> None:
+        self.missed.append(topic)
 
-    return Bus(None, lambda: history, lambda _: KEPT, deliver, miss, None)
+    def retention(self, topic: str) -> Retention:
+        return KEPT
+
+    def numbers(self) -> dict[str, int]:
+        return {"a": 1, "quiet": 1}
+
+    def new_history(self) -> History:
+        return self.history
+
+
+def local(history: History) -> tuple[Bus, Hub]:
+    hub = Hub(history)
+    return Bus(hub, None, None), hub
 
 
 async def test_a_publication_waits_for_another_process_that_appends() -> None:
-    got: list[Publication] = []
-    bus = local(Held(SMALLEST), got, [])
+    bus, hub = local(Held(SMALLEST))
     assert await bus.publish(Publication("a", TEXT, b"x"), KEPT) == 1
-    assert [publication.payload for publication in got] == [b"x"]
+    assert [publication.payload for publication in hub.got] == [b"x"]
 
 
 async def test_a_publication_that_is_not_taken_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "APPEND_SECONDS", 0.01)
     history = Held(SMALLEST)
     history.times = 10**9
+    bus, _ = local(history)
     with pytest.raises(BusUnavailable, match="not published"):
-        await local(history, [], []).publish(Publication("a", TEXT, b"x"), KEPT)
+        await bus.publish(Publication("a", TEXT, b"x"), KEPT)
 
 
-async def test_what_others_append_is_delivered_in_order_and_a_loss_is_told() -> None:
-    got: list[Publication] = []
-    lost: list[object] = []
-    history = History(SMALLEST)
-    bus = local(history, got, lost)
+@pytest.fixture
+def shared() -> Iterator[int]:
+    fd = memory_file()
+    begin_log(fd, SMALLEST)
+    yield fd
+    os.close(fd)
+
+
+def append(history: History, topic: str, text: bytes) -> int | None:
+    return history.append(topic, TEXT, None, text, lambda _: KEPT)
+
+
+async def test_what_others_append_is_delivered_in_order(shared: int) -> None:
+    other = History(SMALLEST, shared)
+    append(other, "a", b"old")
+    bus, hub = local(History(SMALLEST, shared))
     await bus.follow("a", True)
     for text in (b"1", b"2"):
-        history.append("a", TEXT, None, text, lambda _: KEPT)
+        append(other, "a", text)
     bus.catch_up()
-    assert [publication.payload for publication in got] == [b"1", b"2"]
-    assert bus.is_behind(got[1].position, got[0].position)
-    for _ in range(1_000):
-        history.append("a", TEXT, None, b"x" * 200, lambda _: KEPT)
+    assert [publication.payload for publication in hub.got] == [b"1", b"2"]
+    assert bus.is_behind(hub.got[1].position, hub.got[0].position)
+
+
+async def test_only_topics_that_have_lost_something_are_told_so(shared: int) -> None:
+    other = History(SMALLEST, shared)
+    bus, hub = local(History(SMALLEST, shared))
+    await bus.follow("a", True)
+    append(other, "a", b"lost")
+    for number in range(1_000):
+        append(other, "noise" if number < 999 else "a", b"x" * 200)
     bus.catch_up()
-    assert lost == [None]
+    assert "a" in hub.missed
+    hub.missed.clear()
+    # Nothing is known of a topic whose last message is gone; of this one it is there.
+    append(other, "quiet", b"there")
+    bus.catch_up()
+    for _ in range(100):
+        append(other, "noise", b"x" * 200)
+    bus.catch_up()
+    assert hub.missed == []
+
+
+async def test_news_of_a_log_that_was_not_looked_into_yet_loses_nothing(shared: int) -> None:
+    other = History(SMALLEST, shared)
+    append(other, "a", b"old")
+    bus, hub = local(History(SMALLEST, shared))
+    number = append(other, "a", b"new")
+    assert number is not None
+    bus.news(number)
+    assert [publication.payload for publication in hub.got] == [b"new"]
+
+
+async def test_a_long_log_is_looked_at_with_pauses(shared: int) -> None:
+    other = History(SMALLEST, shared)
+    for _ in range(600):
+        append(other, "a", b"")
+    bus, _ = local(History(SMALLEST, shared))
+    looking = asyncio.ensure_future(bus.follow("a", True))
+    await asyncio.sleep(0)
+    assert not looking.done()
+    await looking
 
 
 async def test_a_message_that_is_too_large_for_the_log_is_refused_and_the_largest_fits() -> None:
-    got: list[Publication] = []
     history = History(SMALLEST)
-    bus = local(history, got, [])
+    bus, _ = local(history)
     most = history.largest - module.MOST_WORDS
     for _ in range(10):
         assert await bus.publish(Publication("a", TEXT, b"x" * most), KEPT) == 1

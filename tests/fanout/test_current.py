@@ -22,12 +22,23 @@ async def test_code_means_the_hub_of_its_server() -> None:
     assert contexts[0].run(current.hub) is one.hub()
     assert contexts[1].run(current.hub) is two.hub()
     assert contexts[2].run(current.hub) is own
-    one.leave()
-    two.leave()
+    await one.leave()
+    await two.leave()
     assert contexts[0].run(current.hub) is own
 
 
 async def test_no_hub_is_made_before_it_is_needed() -> None:
     place = Place(Wanted())
-    assert place.made is None
-    assert place.hub() is place.made
+    assert place._hub is None
+    assert place.hub() is place.hub()
+
+
+async def test_code_of_a_server_that_has_ended_does_not_mean_another_one() -> None:
+    loop = asyncio.get_running_loop()
+    one, two = Place(Wanted()), Place(Wanted())
+    contexts = [contextvars.copy_context() for _ in range(2)]
+    contexts[0].run(one.settle, loop)
+    contexts[1].run(two.settle, loop)
+    await one.leave()
+    assert contexts[0].run(current.hub) is not two.hub()
+    await two.leave()

@@ -7,10 +7,11 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
-from asgiws.fanout.history import SMALLEST, History, Retention
+from asgiws.fanout.history import SMALLEST, History, Retention, begin_log
 from asgiws.fanout.message import TEXT
 from asgiws.process.descriptors import memory_file
 
@@ -111,7 +112,7 @@ def test_the_latest_message_is_complete_if_only_that_one_is_missing() -> None:
             numbers.append(number)
         elif chance.randrange(20):
             continue
-        since = min(chance.choice(numbers[-4:]) + chance.randrange(2), history.last)
+        since = min(chance.choice(numbers[-4:]) + chance.randrange(2), history.seen)
         records, is_complete = history.recover("price", since, latest)
         missed = [number for number in numbers if number > since]
         assert [record.number for record in records] == (missed if len(missed) < 2 else [])
@@ -128,26 +129,67 @@ def test_what_is_old_is_not_recovered() -> None:
     assert history.recover("a", 0, Retention(100, 1e-9)) == ([], False)
 
 
-def test_a_reader_gets_all_in_order_and_is_told_if_it_was_too_slow() -> None:
-    history = History(SMALLEST)
-    place = history.head
+@pytest.fixture
+def shared() -> Iterator[int]:
+    fd = memory_file()
+    begin_log(fd, SMALLEST)
+    yield fd
+    os.close(fd)
+
+
+def test_a_reader_gets_all_in_order_and_is_told_if_it_was_too_slow(shared: int) -> None:
+    history, reader = History(SMALLEST, shared), History(SMALLEST, shared)
     for index in range(50):
         append(history, "a", str(index))
-    records, place, lost = history.read(place)
+    assert reader.advance(20)
+    assert not reader.advance()
+    records, lost = reader.new()
     assert [record.payload.decode() for record in records] == [str(n) for n in range(50)]
-    assert not lost
+    assert lost is None
     for _ in range(1_000):
         append(history, "a", "x" * 200)
-    records, place, lost = history.read(place)
-    assert lost
-    assert records[-1].number == history.last
-    assert history.read(place) == ([], place, False)
+    reader.advance()
+    records, lost = reader.new()
+    assert lost == 50
+    assert records[-1].number == history.seen
+    assert reader.new() == ([], None)
 
 
-def test_processes_share_a_log_and_number_together() -> None:
-    fd = memory_file()
+def test_what_was_there_before_is_old_unless_a_number_is_named(shared: int) -> None:
+    history = History(SMALLEST, shared)
+    for index in range(10):
+        append(history, "a", str(index))
+    late, named = History(SMALLEST, shared), History(SMALLEST, shared)
+    named.begin_at(8)
+    append(history, "a", "new")
+    for reader, numbers in ((late, [11]), (named, [8, 9, 10, 11])):
+        reader.advance()
+        assert [record.number for record in reader.new()[0]] == numbers
+    assert texts(late, "a", 8) == (["8", "9", "new"], True)
+
+
+def test_a_writer_that_dies_before_its_record_is_whole_leaves_a_gap_and_no_second_number(
+    shared: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history, reader = History(SMALLEST, shared), History(SMALLEST, shared)
+    append(history, "a", "0")
+
+    def die(_record: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(history, "_write", die)
+        with pytest.raises(KeyboardInterrupt):
+            append(history, "a", "never")
+    assert append(history, "a", "1") == 3
+    reader.advance()
+    assert [(record.number, record.payload) for record in reader.new()[0]] == [(1, b"0"), (3, b"1")]
+    assert texts(reader, "a", 1) == (["1"], True)
+
+
+def test_processes_share_a_log_and_number_together(shared: int) -> None:
+    fd = shared
     history = History(SMALLEST, fd)
-    place = history.head
     program = (
         "import sys; from asgiws.fanout.history import *; from asgiws.fanout.message import TEXT\n"
         f"history = History({SMALLEST}, int(sys.argv[1])); done = 0\n"
@@ -161,15 +203,15 @@ def test_processes_share_a_log_and_number_together() -> None:
         for name in "xy"
     ]
     assert [other.wait(30) for other in others] == [0, 0]
-    records, _, lost = history.read(place)
-    assert not lost
+    history.advance()
+    records, lost = history.new()
+    assert lost is None
     assert [record.number for record in records] == list(range(1, 201))
     assert sorted(record.payload for record in records) == [b"x"] * 100 + [b"y"] * 100
-    os.close(fd)
 
 
-def test_whoever_dies_with_the_lock_holds_nobody_up() -> None:
-    fd = memory_file()
+def test_whoever_dies_with_the_lock_holds_nobody_up(shared: int) -> None:
+    fd = shared
     history = History(SMALLEST, fd)
     append(history, "a", "0")
     program = (
@@ -187,17 +229,15 @@ def test_whoever_dies_with_the_lock_holds_nobody_up() -> None:
     holder.wait()
     holder.stdout.close()
     assert append(history, "a", "1") == 2
-    os.close(fd)
 
 
 @pytest.mark.parametrize("at", [0, 8, 16, 24, 32, 40, 42, 44, 52, 60, 70])
-def test_a_record_that_is_not_whole_is_not_read(at: int) -> None:
-    history = History(SMALLEST)
-    place = history.head
+def test_a_record_that_is_not_whole_is_not_read(at: int, shared: int) -> None:
+    history, reader = History(SMALLEST, shared), History(SMALLEST, shared)
     append(history, "a", "0" * 20)
     history._memory[128 + at] ^= 0xFF
-    records, _, _ = history.read(place)
-    assert records == []
+    reader.advance()
+    assert reader.new() == ([], None)
 
 
 def test_a_log_that_cannot_be_read_is_begun_anew() -> None:
@@ -207,4 +247,4 @@ def test_a_log_that_cannot_be_read_is_begun_anew() -> None:
     for _ in range(1_000):
         append(history, "a", "x" * 200)
     assert texts(history, "a", 0) == ([], False)
-    assert texts(history, "a", history.last - 2) == (["x" * 200] * 2, True)
+    assert texts(history, "a", history.seen - 2) == (["x" * 200] * 2, True)

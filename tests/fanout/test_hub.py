@@ -269,6 +269,48 @@ def test_a_websocket_subscribes_to_a_topic_once(
     assert errors[3:] == ["1"]
 
 
+def test_a_client_that_has_left_is_told_as_such(
+    package: ModuleType, loop: str, topics: Any, log: list[Any]
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        async with topics.subscribe(scope, "a"):
+            raise AssertionError("it has subscribed")
+
+    with serve(app, loop, package) as server:
+        with connect(f"ws://127.0.0.1:{server.port}/", proxy=None):
+            pass
+        server.wait_until(lambda: not server.server.serving.tasks)
+    assert [record.getMessage() for record in log if record.levelname == "ERROR"] == []
+
+
+def test_a_loop_of_its_own_is_refused_and_may_publish_as_a_thread_does(
+    package: ModuleType, loop: str, topics: Any, errors: list[str]
+) -> None:
+    async def elsewhere() -> None:
+        for call in (topics.publish("a", text="x"), topics.count("a")):
+            try:
+                await call
+            except RuntimeError as error:
+                errors.append(str(error))
+        topics.publish_from_thread("a", text="from its thread")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        async with topics.subscribe(scope, "a"):
+            await asyncio.to_thread(asyncio.run, elsewhere())
+
+    with serve(app, loop, package) as server, STACK:
+        client = subscribed(server, "")
+        assert client.recv(timeout=DEADLINE) == "from its thread"
+        assert close_code_of(client) == 1000
+    assert ["publish_from_thread" in error for error in errors] == [True] * 2
+
+
 def test_the_lifespan_a_task_and_a_thread_publish(
     package: ModuleType, loop: str, topics: Any, errors: list[str]
 ) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from asgiws.errors import BusUnavailable
 from asgiws.fanout.mesh import MAX_WAITING, Mesh, Peer
 from asgiws.fanout.message import TEXT, Publication
 from tests.toolkit.certificates import NO_TLS
@@ -244,18 +246,21 @@ class Hub:
     def __init__(self, **members: int) -> None:
         self.members = members
         self.got: list[bytes] = []
-        self.missed: dict[str | None, int] = {}
-        self.looks = 0
+        self.missed: dict[str, int] = {}
+        self.numbers_of_news: list[int] = []
 
     def deliver(self, publication: Publication) -> int:
         self.got.append(publication.payload)
         return 1
 
-    def miss(self, topic: str | None, messages: int) -> None:
+    def miss(self, topic: str, messages: int) -> None:
         self.missed[topic] = self.missed.get(topic, 0) + messages
 
-    def look(self) -> None:
-        self.looks += 1
+    def miss_all(self) -> None:
+        self.miss("all", 1)
+
+    def news(self, number: int) -> None:
+        self.numbers_of_news.append(number)
 
     def numbers(self) -> dict[str, int]:
         return self.members
@@ -287,13 +292,20 @@ class Transport:
         self.other.data_received(data)
 
     def abort(self) -> None:
-        self.peer.connection_lost(None)
+        if self.peer._transport is not None:
+            self.peer.connection_lost(None)
+
+    def close(self) -> None:
+        """What waits is still to be read."""
+        self.closes = True
 
 
 async def meeting(here: Hub, there: Hub) -> tuple[Mesh, Transport, Transport]:
     """Two workers that have met: the mesh of the first one, and the way to the other and back."""
     loop = asyncio.get_running_loop()
-    meshes = [Mesh(loop, number, lambda: None, hub) for number, hub in enumerate((here, there))]
+    meshes = [
+        Mesh(loop, number, lambda known: None, hub) for number, hub in enumerate((here, there))
+    ]
     peers = [Peer(meshes[0], 1), Peer(meshes[1], 0)]
     ways = [Transport(peers[0], peers[1]), Transport(peers[1], peers[0])]
     for mesh, peer, way in zip(meshes, peers, ways, strict=True):
@@ -317,7 +329,7 @@ async def test_what_waits_for_a_worker_that_does_not_read_is_bounded_and_told() 
     for number in range(10_000):
         mesh.tell("b", number)
         mesh.tell("c", number)
-        mesh.news("kept")
+        mesh.news("kept", number)
     mesh.tell("c", 0)
     await asyncio.sleep(0)
     assert len(way.waiting) == size
@@ -326,7 +338,7 @@ async def test_what_waits_for_a_worker_that_does_not_read_is_bounded_and_told() 
     way.read()
     assert len(there.got) == 9
     assert there.missed == {"a": 31}
-    assert there.looks == 1
+    assert there.numbers_of_news == [0]
     assert way.other.members == {"b": 9_999}
     assert mesh.send(message) == 1
 
@@ -361,3 +373,69 @@ async def test_a_worker_that_speaks_another_language_is_let_go(data: bytes, log:
     assert mesh.count("a") == 0
     assert mesh._peers == {}
     assert "another language" in log[0].getMessage()
+
+
+async def test_the_end_waits_until_the_others_have_what_was_published(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there = Hub(a=1)
+    mesh, way, _ = await meeting(Hub(), there)
+    assert mesh.send(Publication("a", TEXT, b"the last words")) == 1
+    closing = asyncio.ensure_future(mesh.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    way.read()
+    way.peer.connection_lost(None)
+    await asyncio.wait_for(closing, 5)
+    assert there.got == [b"the last words"]
+    # One that hangs is not waited for.
+    monkeypatch.setattr("asgiws.fanout.mesh.CLOSE_SECONDS", 0.01)
+    mesh, _, _ = await meeting(Hub(), there)
+    await asyncio.wait_for(mesh.close(), 5)
+
+
+async def test_one_that_was_lost_is_asked_for_and_a_loss_is_told_when_it_is_met_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So ends a meeting for which one side had no descriptor."""
+    monkeypatch.setattr("asgiws.fanout.mesh.AGAIN_SECONDS", 0.0)
+    hub = Hub(a=1)
+    mesh, way, _ = await meeting(hub, Hub())
+    asked: asyncio.Queue[list[int]] = asyncio.Queue()
+    mesh._ask = asked.put_nowait
+    way.peer.connection_lost(None)
+    assert await asyncio.wait_for(asked.get(), 5) == []
+    near, far = socket.socketpair()
+    with far:
+        mesh.meet(1, near)
+        mesh.joined(True)
+        assert hub.missed == {"all": 1}
+        await mesh.close()
+
+
+async def test_a_supervisor_without_descriptors_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("asgiws.fanout.mesh.AGAIN_SECONDS", 0.0)
+    mesh, _, _ = await meeting(Hub(), Hub())
+    asked: asyncio.Queue[list[int]] = asyncio.Queue()
+    mesh._ask = asked.put_nowait
+    ready = asyncio.ensure_future(mesh.ready())
+    assert await asyncio.wait_for(asked.get(), 5) == [1]
+    mesh.joined(False)
+    await asyncio.wait_for(ready, 5)
+    assert await asyncio.wait_for(asked.get(), 5) == [1]
+    assert mesh.healthy()
+
+
+async def test_a_supervisor_that_does_not_answer_is_an_error_and_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("asgiws.fanout.mesh.READY_SECONDS", 0.01)
+    asked: list[list[int]] = []
+    mesh = Mesh(asyncio.get_running_loop(), 1, asked.append, Hub())
+    assert mesh.healthy()
+    for _ in range(2):
+        with pytest.raises(BusUnavailable, match="supervisor"):
+            await mesh.ready()
+    assert asked == [[], []]
