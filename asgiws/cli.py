@@ -1,7 +1,6 @@
 """``asgiws APP [OPTIONS]``: argv to Config to a running server.
 
-The only module that prints to the terminal or ends the process. The options are
-read off the declaration in config.py; click parses the words, and every value is
+The options are read off the declaration in config.py; click parses the words, and every value is
 checked where all sources are (sources.py), so a mistake reads the same wherever it
 stood. docs/options.md lists the exit codes.
 """
@@ -178,10 +177,7 @@ def serve(config: str | None, **typed: Any) -> None:
         look_first_in(configured.app_dir)
         program.serve(configured, reread, file_of_options(os.environ, config))
     except StartupError as error:
-        if error.details:
-            click.echo(error.details.rstrip("\n"), err=True)
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(error.exit_code)
+        program.fail(error)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

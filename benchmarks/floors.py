@@ -2,7 +2,7 @@
 
 Usage: floors.py picows PORT, or floors.py tcp PORT|PATH MODE. They echo, or send what any
 member says to all members: picows at the path /broadcast, tcp with the mode "broadcast".
-Or floors.py h11 PORT: it greets.
+Or floors.py h11|httptools PORT: they greet.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 from typing import ClassVar, cast
 
 import h11
+import httptools
 import uvloop
 
 HELLO = (
@@ -77,9 +78,33 @@ class H11Hello(asyncio.Protocol):
             self.transport.write(HELLO)
 
 
-async def serve_h11(port: str) -> None:
+class HttptoolsHello(asyncio.Protocol):
+    """The same with httptools: it is called for each part of a head, as a server would be."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.parser = httptools.HttpRequestParser(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.parser.feed_data(data)
+
+    def on_message_begin(self) -> None:
+        self.target = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    def on_url(self, part: bytes) -> None:
+        self.target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name, value))
+
+    def on_message_complete(self) -> None:
+        self.transport.write(HELLO)
+
+
+async def serve_hello(port: str, protocol: type[asyncio.Protocol]) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(H11Hello, "127.0.0.1", int(port), backlog=2048)
+    server = await loop.create_server(protocol, "127.0.0.1", int(port), backlog=2048)
     await server.serve_forever()
 
 
@@ -133,4 +158,8 @@ async def serve_picows(port: str) -> None:
 
 if __name__ == "__main__":
     kind, *arguments = sys.argv[1:]
-    uvloop.run({"picows": serve_picows, "tcp": serve_tcp, "h11": serve_h11}[kind](*arguments))
+    hello = {"h11": H11Hello, "httptools": HttptoolsHello}
+    if kind in hello:
+        uvloop.run(serve_hello(*arguments, hello[kind]))
+    else:
+        uvloop.run({"picows": serve_picows, "tcp": serve_tcp}[kind](*arguments))

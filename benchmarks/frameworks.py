@@ -6,6 +6,7 @@ A module of its own, so that measuring the raw application imports no framework.
 from __future__ import annotations
 
 import tempfile
+from typing import IO
 
 from apps import DOWNLOAD, HELLO
 from fastapi import FastAPI
@@ -16,9 +17,18 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 members: dict[WebSocket, None] = {}
-file = tempfile.NamedTemporaryFile()  # noqa: SIM115  # it lives as long as the server
-file.write(b"".join(DOWNLOAD))
-file.flush()
+
+
+def kept(content: bytes) -> IO[bytes]:
+    """A file that lives as long as the server."""
+    file = tempfile.NamedTemporaryFile()  # noqa: SIM115
+    file.write(content)
+    file.flush()
+    return file
+
+
+file = kept(b"".join(DOWNLOAD))
+file_64k = kept(b"".join(DOWNLOAD)[: 64 << 10])
 
 
 async def echo(websocket: WebSocket) -> None:
@@ -52,6 +62,14 @@ async def starlette_file(request: Request) -> FileResponse:
     return FileResponse(file.name)
 
 
+async def starlette_file_64k(request: Request) -> FileResponse:
+    return FileResponse(file_64k.name)
+
+
+async def fastapi_json() -> dict[str, str]:
+    return {"message": HELLO.decode()}
+
+
 async def fastapi_hello() -> PlainTextResponse:
     return PlainTextResponse(HELLO)
 
@@ -62,6 +80,7 @@ starlette = Starlette(
         WebSocketRoute("/broadcast", broadcast),
         Route("/hello", starlette_hello),
         Route("/file", starlette_file),
+        Route("/file-64k", starlette_file_64k),
     ]
 )
 
@@ -69,3 +88,4 @@ fastapi = FastAPI()
 fastapi.websocket("/echo")(echo)
 fastapi.websocket("/broadcast")(broadcast)
 fastapi.get("/hello", response_class=PlainTextResponse)(fastapi_hello)
+fastapi.get("/json")(fastapi_json)

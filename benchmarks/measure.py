@@ -56,6 +56,7 @@ class Sample:
     per_second: float = 0.0
     p50: float = 0.0
     p99: float = 0.0
+    p999: float = 0.0
     max: float = 0.0
     server_busy: float = 0.0
     client_busy: float = 0.0
@@ -326,6 +327,7 @@ def _samples(
                 per_second=units / wall,
                 p50=latency.get("p50", 0.0),
                 p99=latency.get("p99", 0.0),
+                p999=latency.get("p999", 0.0),
                 max=latency.get("max", 0.0),
                 server_busy=part["server_cpu_s"] / wall,
                 client_busy=part["client_cpu_s"] / wall,

@@ -42,7 +42,7 @@ README_ROWS = (
 # printed only where the run shows the loss.
 REASONS = (
     (
-        ("hello", "post-1k", "post-10k", "download", "file-1m"),
+        ("hello", "json", "connections", "post-1k", "post-10k", "download", "file-1m", "file-64k"),
         "HTTP is Python compiled to C around the parser, where others are C or Rust throughout; "
         "without httptools the heads of requests are h11's, in Python.",
     ),
@@ -414,13 +414,13 @@ def page(data: dict[str, Any], charts: list[tuple[str, str]]) -> str:
         parts += ["## Variants", ratio_table(table, with_side, shown)]
     latency = [key for key in rest if not _about_throughput(key)]
     if latency:
-        parts += ["## Latency: p50 / p99, µs"]
-        parts.append(value_table(table, latency, main, ("p50", "p99")))
+        parts += ["## Latency: p50 / p99 / p99.9, µs"]
+        parts.append(value_table(table, latency, main, ("p50", "p99", "p999")))
     if growth:
         parts += ["## Cost as connections grow: CPU µs per message"]
         parts.append(value_table(table, growth, main, ("cpu_us",)))
-        parts.append("The latencies of the same runs, p50 / p99, µs:")
-        parts.append(value_table(table, growth, main, ("p50", "p99")))
+        parts.append("The latencies of the same runs, p50 / p99 / p99.9, µs:")
+        parts.append(value_table(table, growth, main, ("p50", "p99", "p999")))
     if memory:
         parts += ["## Memory of idle connections: KiB per connection"]
         parts.append(value_table(table, memory, main, ("memory_kib",)))

@@ -38,7 +38,7 @@ class Scenario:
 
     @property
     def http(self) -> bool:
-        return self.mode in ("hello", "post", "download")
+        return self.mode in ("hello", "post", "download", "fresh", "requests")
 
     @property
     def deflate(self) -> bool:
@@ -198,15 +198,46 @@ _ALL = [
     Scenario(
         "download",
         "HTTP download of 1 MiB, streamed in 64 chunks",
-        "download --path /download --connections 8",
+        "download --path /download --connections 8 --size 1048576",
         unit="request",
     ),
     Scenario(
         "file-1m",
         "a file of 1 MiB, Starlette's FileResponse",
-        "download --path /file --connections 8",
+        "download --path /file --connections 8 --size 1048576",
         unit="request",
         apps=("starlette",),
+    ),
+    Scenario(
+        "file-64k",
+        "a file of 64 KiB, Starlette's FileResponse",
+        "download --path /file-64k --connections 64 --size 65536",
+        unit="request",
+        apps=("starlette",),
+    ),
+    Scenario(
+        "json",
+        "HTTP hello as JSON, 64 connections kept alive",
+        "hello --path /json --connections 64 --json",
+        unit="request",
+        apps=("fastapi",),
+    ),
+    Scenario(
+        "connections",
+        "HTTP hello, 64 connections, a new one for each request",
+        "fresh --path /hello --connections 64",
+        unit="request",
+    ),
+    *(
+        Scenario(
+            f"requests-{rate}",
+            f"{rate:,} requests/s over 64 connections",
+            f"requests --path /hello --rate {rate} --connections 64",
+            unit="request",
+            throughput=False,
+            slices=12,
+        )
+        for rate in (1000, 10_000)
     ),
     *(
         Scenario(

@@ -39,9 +39,10 @@ class Server:
 
 _ASGIWS = "asgiws {app} {listen} --log-level critical --no-access-log"
 _UVICORN = "uvicorn {app} {listen} --log-level critical --no-access-log"
+_GUNICORN = "gunicorn -k asgi {app} {listen} --log-level critical"
 _UDS = "--uds {address}"
 _LOOPS = ("echo-125-64", "hello")
-_HTTP = ("handshake", "hello", "post", "download", "file")
+_HTTP = ("handshake", "hello", "post", "download", "file", "json", "connections", "requests")
 
 _ALL = [
     Server("asgiws", _ASGIWS, "compiled, uvloop", uds=_UDS, deflate=True),
@@ -68,6 +69,7 @@ _ALL = [
         "HTTP by h11",
         only=_HTTP,
     ),
+    Server("uvicorn-zttp", _UVICORN + " --http zttp", "HTTP by zttp", only=_HTTP),
     Server(
         "hypercorn",
         "hypercorn {app} {listen} -k uvloop --log-level CRITICAL",
@@ -83,10 +85,17 @@ _ALL = [
     ),
     Server(
         "gunicorn",
-        "gunicorn -k asgi {app} {listen} --log-level critical",
-        "its own ASGI worker on uvloop",
+        _GUNICORN + " --http-parser python",
+        "its own ASGI worker on uvloop, without its C parser, as it is installed",
         port="-b 127.0.0.1:{address}",
         uds="-b unix:{address}",
+    ),
+    Server(
+        "gunicorn-h1c",
+        _GUNICORN + " --http-parser fast",
+        "the same with its C parser, gunicorn_h1c",
+        port="-b 127.0.0.1:{address}",
+        only=_HTTP,
     ),
     Server(
         "daphne",
@@ -109,6 +118,12 @@ _ALL = [
         only=("deflate",),
     ),
     Server("asgiws-h11", _ASGIWS + " --http h11", "HTTP by h11", uds=_UDS, only=_HTTP),
+    Server(
+        "asgiws-pathsend",
+        _ASGIWS + " --pathsend",
+        "FileResponse hands the path of the file over",
+        only=("file",),
+    ),
     Server("asgiws-asyncio", _ASGIWS + " --loop asyncio", "on asyncio's own loop", only=_LOOPS),
     Server("uvicorn-asyncio", _UVICORN + " --loop asyncio", "on asyncio's own loop", only=_LOOPS),
     Server(
@@ -123,6 +138,14 @@ _ALL = [
         "uvloop-h11",
         "python floors.py h11 {listen}",
         "floor: request heads parsed by h11, no ASGI",
+        port="{address}",
+        floor=True,
+        only=("hello",),
+    ),
+    Server(
+        "uvloop-httptools",
+        "python floors.py httptools {listen}",
+        "floor: request heads parsed by httptools, no ASGI",
         port="{address}",
         floor=True,
         only=("hello",),

@@ -12,6 +12,8 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -67,13 +69,52 @@ def run(load: Path, port: int, arguments: str, slice_ms: int = 40) -> dict[str, 
         "rate --connections 3 --rate 1000 --size 125",
         "hello --path /hello --connections 2",
         "post --path /post --connections 2 --size 10240",
-        "download --path /download --connections 1",
+        "download --path /download --connections 1 --size 1048576",
+        "fresh --path /hello --connections 3",
+        "requests --path /hello --connections 3 --rate 1000",
     ],
 )
 def test_right_answers_are_counted(load: Path, port: int, arguments: str) -> None:
     result = run(load, port, arguments)
     assert (result["errors"], result["losses"]) == (0, 0), result["first_error"]
     assert result["near"]["units"] > 0
+
+
+@pytest.mark.parametrize(
+    ("app", "arguments"),
+    [
+        ("starlette", "download --path /file-64k --connections 2 --size 65536"),
+        ("fastapi", "hello --path /json --connections 2 --json"),
+    ],
+)
+def test_right_answers_of_a_framework_are_counted(load: Path, app: str, arguments: str) -> None:
+    directory = str(ROOT / "benchmarks")
+    command = ("asgiws", f"frameworks:{app}", "--app-dir", directory, "--port", "0", "--pathsend")
+    with Served(*command) as server:
+        result = run(load, server.port, arguments)
+    assert (result["errors"], result["losses"]) == (0, 0), result["first_error"]
+    assert result["near"]["units"] > 0
+
+
+def test_a_request_that_waits_behind_a_slow_answer_is_late(load: Path) -> None:
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\nHello, world!"
+
+    def serve(listener: socket.socket) -> None:
+        client, _ = listener.accept()
+        with client:
+            while client.recv(65536):
+                time.sleep(0.01)
+                client.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        arguments = "requests --path /hello --connections 1 --rate 1000"
+        result = run(load, listener.getsockname()[1], arguments, slice_ms=60)
+        thread.join(10)
+    part = result.get("near") or result["far"]
+    # Sixty were due in 60 ms, and each was answered 10 ms after the one before it.
+    assert part["latency_us"]["p50"] > 30_000
 
 
 @pytest.fixture
@@ -107,6 +148,7 @@ def measured(
             ["echo-125-64", "echo-1m-16", "pipelined-16", "broadcast-500", "echo-125-uds"],
         ),
         ("uvloop-h11", "hello"),
+        ("uvloop-httptools", "hello"),
     ],
 )
 def test_a_floor_gives_the_right_answers(
@@ -141,7 +183,7 @@ def test_the_floor_in_c_keeps_what_a_client_does_not_take_yet(tmp_path: Path) ->
 
 def test_every_floor_takes_part_in_what_it_can_do() -> None:
     floors = {server.name for server in SERVERS.values() if server.floor}
-    http = {"uvloop-h11"}
+    http = {"uvloop-h11", "uvloop-httptools"}
     for name, able in (("broadcast-500", floors - http), ("push", set()), ("hello", http)):
         fit = {server.name for server in SERVERS.values() if SCENARIOS[name].fits(server)}
         assert fit & floors == able
@@ -175,7 +217,8 @@ def test_zlib_ng_is_measured_where_messages_are_compressed() -> None:
 
 
 def test_one_wrong_letter_is_an_error(load: Path, port: int) -> None:
-    result = run(load, port, "echo --path /corrupt --connections 2 --size 125")
+    arguments = "echo --path /corrupt --connections 2 --size 125"
+    result = run(load, port, arguments, slice_ms=10_000)  # it ends with the error
     assert result["errors"] == 1
     assert "message 99: wrong content" in result["first_error"]
 

@@ -42,10 +42,12 @@ BELOW: dict[str, set[str]] = {
     "wire": set(),
     "transport": {"wire"},
     "websocket": {"transport", "wire"},
+    "fanout": {"websocket", "wire"},
+    "topics": {"fanout"},
     "http": {"websocket", "transport", "wire"},
-    "process": {"http", "websocket", "transport", "wire", "options"},
+    "process": {"fanout", "http", "websocket", "transport", "wire", "options"},
     "options": {"wire"},
-    "cli": {"process", "http", "websocket", "transport", "wire", "options"},
+    "cli": {"process", "fanout", "http", "websocket", "transport", "wire", "options"},
 }
 
 

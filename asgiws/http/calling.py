@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Collection
 
 from ..asgi import ASGIApp, Receive, Scope, Send
+from ..errors import ApplicationCancelled
 
 
 async def call(
@@ -33,4 +34,4 @@ async def call(
     except asyncio.CancelledError as exc:
         if asyncio.current_task() in cancelled:
             raise
-        raise RuntimeError("the application was cancelled, and not by the server") from exc
+        raise ApplicationCancelled("the application was cancelled, and not by the server") from exc

@@ -44,7 +44,7 @@ from .heads import head_size
 from .opening import Opening
 from .request import Request, parse
 from .response import Response, error_response
-from .scope import http_scope, peer_of, websocket_scope
+from .scope import TOPICS, http_scope, peer_of, websocket_scope
 from .serving import DRAINING, RETIRING, STOPPING, Serving
 
 # What the next bytes are.
@@ -395,6 +395,7 @@ class HTTPProtocol:
         """Call the application for a WebSocket; its deadlines begin."""
         serving = self.serving
         self._websocket = websocket = Session(serving.websockets, opening, agreed)
+        scope["extensions"][TOPICS] = websocket  # for asgiws.topics, which writes to it
         self._state = OPENING
         serving.start(
             scope, websocket.receive, websocket.send, self._context.copy(), websocket.app_done

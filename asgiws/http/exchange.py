@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ..asgi import Event
-from ..errors import ASGIError
+from ..errors import ASGIError, tells_of_disconnect
 from ..log import error_log
 from ..wire.grammar import lists
 from .access import log_request
@@ -232,8 +232,12 @@ class Exchange:
         exc = None if cancelled else task.exception()
         answered = response.complete or self._stream.lost
         begun = response.begun
+        told = self.told
+        if exc is not None and (told or answered or self._gone) and tells_of_disconnect(exc):
+            exc = None
+            told = True
         if not answered:
-            if self.told and exc is None:
+            if told and exc is None:
                 # The client has left, or is to, and the application has done as it was told.
                 answered = True
                 if begun:

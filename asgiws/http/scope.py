@@ -27,6 +27,8 @@ Server = tuple[str, int | None]
 HTTP_SPEC: Final = "2.3"
 WEBSOCKET_SPEC: Final = "2.5"
 
+TOPICS: Final = "asgiws.topics"  # the extension of a WebSocket that topics can write to
+
 
 class Peer:
     """What all scopes of one connection have in common.

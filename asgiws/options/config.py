@@ -58,6 +58,7 @@ WORKERS = "Workers"
 HTTP = "HTTP"
 WEBSOCKET = "WebSocket"
 COMPRESSION = "WebSocket compression"
+TOPICS = "Topics"
 LIMITS = "Limits and shutdown"
 PROXIES = "Proxies"
 TLS = "TLS"
@@ -368,6 +369,21 @@ class Config:
         choice("zlib", "zlib-ng"),
         "What compresses; zlib-ng is faster with large messages and takes 130 KiB more for a "
         "connection.",
+    )
+
+    topics_history: int = option(
+        0,
+        TOPICS,
+        whole(0),
+        "How many messages of each topic are kept for who comes later, unless the application "
+        "says it of a topic.",
+    )
+    topics_history_age: float = option(300.0, TOPICS, seconds(), "How long they are kept.")
+    topics_history_memory: int = option(
+        16_777_216,
+        TOPICS,
+        whole(65_536),
+        "Bytes of memory for all that is kept; the workers of a machine share it.",
     )
 
     # nginx cuts off after the same time.

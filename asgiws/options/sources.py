@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from logging import DEBUG, WARNING
+from logging import DEBUG, INFO, WARNING
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..errors import ConfigError
 from ..log import once_configured
 from ..text import clip
 from .config import BY_NAME, OPTIONS, RELOAD, Config, Contradiction, find
+from .guess import guesses
 from .kinds import PREFIX, Option, convert
 
 # Variables that are no options: which file to read, and which build to run.
@@ -87,10 +88,9 @@ def load(
             values[name] = convert(declared.check, typed, declared, where, declared.flag)
             origins[name] = where
     if "app" not in values:
-        raise ConfigError(
-            "no application: give its import string, as in `asgiws main:app` "
-            '(or ASGIWS_APP, or app = "main:app" in [tool.asgiws])'
-        )
+        raise ConfigError(_no_application(values.get("app_dir", ""), file))
+    if "app" not in command_line:
+        once_configured(INFO, "The application is %s, from %s", values["app"], origins["app"])
     try:
         config = Config(**values)
     except Contradiction as error:
@@ -101,6 +101,25 @@ def load(
         if BY_NAME[name].group == RELOAD and not (config.reload or name == "reload"):
             once_configured(WARNING, "%s: it does nothing without --reload", origins[name])
     return config
+
+
+def _no_application(directory: str, table: str) -> str:
+    """What to say to whoever names no application: how to type the one that is here."""
+    found = guesses(directory)
+    if not found:
+        return (
+            "no application: give its import string, as in `asgiws main:app` "
+            '(or ASGIWS_APP, or app = "main:app" in [tool.asgiws])'
+        )
+    first, *others = found
+    where = f" --app-dir {directory}" if directory else ""
+    message = f"no application: {first.file} has one, which `{first.typed}{where}` serves"
+    if others:
+        typed = " or ".join(f"`{other.typed}{where}`" for other in others[:2])
+        message += f"; another may be {typed}"
+    if table:
+        message += f' (or write app = "{first.app}" in {table})'
+    return message
 
 
 def file_of_options(environ: Mapping[str, str], config_file: str | None = None) -> str:

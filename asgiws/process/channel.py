@@ -7,6 +7,7 @@ a message that finds no room is lost, which only happens if the other side hangs
 from __future__ import annotations
 
 import json
+import os
 import socket
 from typing import Any
 
@@ -35,20 +36,30 @@ class Channel:
         """The descriptor, for who waits for messages."""
         return self.sock.fileno()
 
-    def send(self, kind: str, **values: Any) -> bool:
-        """Send a message; whether the other side will get it unless it ends before."""
+    def send(self, kind: str, fd: int | None = None, **values: Any) -> bool:
+        """Send a message; whether the other side will get it unless it ends before.
+
+        With ``fd`` the other side gets a descriptor of its own for the same file.
+        """
         data = json.dumps({"kind": kind, **values}).encode()
         try:
-            self.sock.send(data)
+            if fd is None:
+                self.sock.send(data)
+            else:
+                socket.send_fds(self.sock, [data], [fd])
         except OSError:
             return False
         return True
 
     def receive(self) -> dict[str, Any] | None:
-        """The next message; None if there is none, which may be for ever (``over``)."""
+        """The next message; None if there is none, which may be for ever (``over``).
+
+        A descriptor that came with it is its ``fd``, and the caller's.
+        """
         data = b""
+        fds: list[int] = []
         try:
-            data = self.sock.recv(LARGEST_BYTES)
+            data, fds, _, _ = socket.recv_fds(self.sock, LARGEST_BYTES, 1)
         except (BlockingIOError, InterruptedError):
             return None
         except OSError:
@@ -57,6 +68,9 @@ class Channel:
             self.over = True
             return None
         message: dict[str, Any] = json.loads(data)
+        for fd in fds:
+            os.set_inheritable(fd, False)
+            message["fd"] = fd
         return message
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from contextlib import suppress
 from typing import Any, Self
@@ -64,6 +65,7 @@ class Child:
         self.is_over = False  # its event loop is closed, and what is left is the process
         self.kill_at = NEVER
         self.failure: dict[str, Any] = {}  # why it could not start, in its own words
+        self.uses_topics = False  # and knows the others that do
         self._beat = 0
         self._probed = False
 
@@ -73,6 +75,7 @@ class Child:
         config: Config,
         addresses: list[Any],
         board: Board,
+        log: int,
         place: int,
         number: int,
         generation: int,
@@ -94,6 +97,7 @@ class Child:
                         board.fd,
                         theirs.fileno(),
                         far.fileno(),
+                        log,
                         _options(config),
                         addresses,
                         list(sys.path),
@@ -126,6 +130,7 @@ class Child:
             now,
         )
         child.enter(state["state"], now)
+        child.uses_topics = state["uses_topics"]
         if state["kill_in"] is not None:
             child.kill_at = now + state["kill_in"]
         for fd in child.descriptors:
@@ -140,6 +145,7 @@ class Child:
             "pid": self.pid,
             "generation": self.generation,
             "state": self.state,
+            "uses_topics": self.uses_topics,
             "kill_in": None if self.kill_at == NEVER else self.kill_at - now,
             "near": self.receiver.near.fileno(),
             "far": self.receiver.far.fileno(),
@@ -195,6 +201,14 @@ class Child:
         self.enter(DRAINING, now)
         self.kill_at = min(self.kill_at, now + terms.most_seconds + BLOCKED_SECONDS)
         self.channel.send("drain", terms=terms._asdict())
+
+    def introduce(self, other: Child) -> bool:
+        """Connect it with another worker, for the messages of topics; whether both know."""
+        near, far = socket.socketpair()
+        with near, far:
+            return self.channel.send(
+                "meet", near.fileno(), number=other.number
+            ) and other.channel.send("meet", far.fileno(), number=self.number)
 
     def warn(self, terms: Terms) -> None:
         """Tell it that it will have to drain after ``terms.delay``."""

@@ -14,6 +14,7 @@ from ..log import error_log
 from ..options.config import MOST_WORKERS, Config
 from .board import SEATS, Board
 from .child import DRAINING, KILLED, SERVING, STARTING, Child, exit_code, told
+from .descriptors import memory_file
 from .dispatch import Dispatcher
 from .drain import REPLACED, Terms, terms
 
@@ -35,12 +36,15 @@ class Fleet:
         addresses: list[Any],
         dispatcher: Dispatcher,
         board: Board | None = None,
+        log: int | None = None,
     ) -> None:
-        """``board`` is that of the program before this one, if there was one."""
+        """``board`` and ``log`` are those of the program before this one, if there was one."""
         self.config = config
         self.addresses = addresses
         self.wanted = config.workers
         self.board = Board() if board is None else board
+        #: a file in memory, for what the workers keep of their topics
+        self.log = memory_file() if log is None else log
         self.children: list[Child] = []
         self.dispatcher = dispatcher
         self.ending = False
@@ -105,6 +109,7 @@ class Fleet:
         """What the next program must know of the workers. All of it can be JSON."""
         return {
             "board": self.board.fd,
+            "log": self.log,
             "children": [child.handed_over(now) for child in self.children],
             "numbers": self._numbers,
             "generation": self._generation,
@@ -113,7 +118,11 @@ class Fleet:
     @property
     def descriptors(self) -> list[int]:
         """Those that the next program must inherit."""
-        return [self.board.fd, *(fd for child in self.children for fd in child.descriptors)]
+        return [
+            self.board.fd,
+            self.log,
+            *(fd for child in self.children for fd in child.descriptors),
+        ]
 
     def drain_all(self, now: float, ends: Terms) -> None:
         """The program ends: every worker drains."""
@@ -143,6 +152,8 @@ class Fleet:
             child.is_over = True
         elif kind == "retire":
             child.retires = str(message.get("reason"))
+        elif kind == "topics":
+            self._introduce(child)
         return True
 
     def look(self, now: float) -> None:
@@ -192,6 +203,16 @@ class Fleet:
         else:
             self._failed(child, status, now)
         self._share()
+
+    def _introduce(self, child: Child) -> None:
+        """Connect it with all others that use topics."""
+        child.uses_topics = True
+        met = [
+            other.number
+            for other in self.children
+            if other is not child and other.uses_topics and child.introduce(other)
+        ]
+        child.channel.send("joined", numbers=met)
 
     def _serve(self, child: Child, now: float) -> None:
         child.enter(SERVING, now)
@@ -321,6 +342,7 @@ class Fleet:
                 self.config,
                 self.addresses,
                 self.board,
+                self.log,
                 place,
                 self._numbers,
                 self._generation,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, StartupError
 from ..options.config import Config
 from . import upgrade
 from .importer import is_loading
@@ -15,11 +16,28 @@ from .server import Server
 def run(app: Any, **options: Any) -> None:
     """Serve ``app``, an ASGI application or its import string, until SIGINT or SIGTERM.
 
-    ``options`` are the fields of Config. Raises ConfigError and the other kinds of
-    StartupError; returns after a clean shutdown. With several ``workers``, or ``reload``,
-    ``app`` must be an import string, and the call stand behind ``if __name__ == "__main__"``.
+    ``options`` are the fields of Config. Returns after a clean shutdown. What keeps the server
+    from starting is printed, and ends the program with the exit code that the command line
+    has for it: it raises SystemExit. With several ``workers``, or ``reload``, ``app`` must be
+    an import string, and the call stand behind ``if __name__ == "__main__"``.
     """
-    serve(Config(app, **options))
+    try:
+        serve(Config(app, **options))
+    except StartupError as error:
+        if is_loading():
+            raise  # whoever imports this program tells it
+        fail(error)
+
+
+def fail(error: StartupError) -> NoReturn:
+    """End the program, which cannot start: one line on stderr, and an exit code of its own.
+
+    Where the application raised, its traceback comes before that line.
+    """
+    if sys.stderr is not None:
+        details = error.details.rstrip("\n")
+        print(f"{details}\n" if details else "", f"Error: {error}", sep="", file=sys.stderr)
+    sys.exit(error.exit_code)
 
 
 def serve(

@@ -18,6 +18,8 @@ from typing import Any, Protocol
 
 from .._build import build
 from ..errors import ConfigError, StartupError
+from ..fanout.current import Place
+from ..fanout.history import Wanted
 from ..http.admission import Admission
 from ..http.connection import HTTPProtocol
 from ..http.forwarded import Proxies
@@ -200,6 +202,16 @@ class Server:
             self._addresses = bound.names
             yield Listeners(loop, bound.sockets, arrivals, config.backlog)
 
+    def _place(self, _loop: asyncio.AbstractEventLoop) -> Place:
+        """Where the application finds its topics."""
+        return Place(self._wanted_topics())
+
+    def _wanted_topics(self, log: int | None = None) -> Wanted:
+        config = self.config
+        return Wanted(
+            config.topics_history, config.topics_history_age, config.topics_history_memory, log
+        )
+
     def _announce(self) -> None:
         """Connections are accepted: tell it."""
         for url in self.urls:
@@ -234,6 +246,8 @@ class Server:
         serving = self.serving = _serving(config, app, loop, lifespan.state, notice, recycling)
         arrivals = Arrivals(loop, partial(HTTPProtocol, serving), tls, config.timeout_request_head)
         drain = self._drain = Drain(serving, arrivals)
+        place = self._place(loop)
+        place.settle(loop)
         try:
             with self._entrance(loop, serving, arrivals) as entrance:
                 if not await _unless(drain.asked, lifespan.startup()):
@@ -255,6 +269,7 @@ class Server:
         finally:
             await drain.run()
             await lifespan.shutdown(max(drain.patience, CANCEL_SECONDS))
+            place.leave()
             self._notifier.close()
             if self.started:
                 error_log.info("Stopped")

@@ -28,6 +28,7 @@ class Spec(NamedTuple):
     board: int
     channel: int
     inbox: int
+    log: int  # what is kept of topics
     options: dict[str, Any]  # the fields of its Config
     addresses: list[Any]
     path: list[str]
@@ -43,7 +44,7 @@ def spawn(spec: Spec) -> int:
         file.flush()
         return start(
             f"from {__package__}.worker import main; main({file.fileno()})",
-            (file.fileno(), spec.board, spec.channel, spec.inbox),
+            (file.fileno(), spec.board, spec.channel, spec.inbox, spec.log),
         )
 
 

@@ -109,7 +109,8 @@ class Supervisor:
         held = before["bound"] if before else ()
         with Bound(wanted, config.uds_permissions, held) as self._bound, self._signals():
             board = Board(before["board"]) if before else None
-            fleet = self.fleet_type(config, self._bound.names, self._dispatcher, board)
+            log = before["log"] if before else None
+            fleet = self.fleet_type(config, self._bound.names, self._dispatcher, board, log)
             self._fleet = fleet
             fleet.on_start = self._follow
             fleet.on_end = self._forget
@@ -456,6 +457,7 @@ class Supervisor:
             os.set_inheritable(fd, False)
             self._dispatcher.waiting.append(sock)
         os.set_inheritable(state["board"], False)
+        os.set_inheritable(state["log"], False)
         self._is_restarting = True
         self._open()
         self._reap()  # who ended meanwhile

@@ -25,7 +25,7 @@ from .importer import load_app
 
 # Of what is handed over, and of what supervisor and workers share. A program with another
 # one cannot take over, and says so when it is checked.
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 CHECK: Final = "_ASGIWS_CHECK"  # in the environment of the child: the format of who asks
 HANDED_OVER: Final = "_ASGIWS_HANDED_OVER"  # in that of the next program: a descriptor

@@ -10,6 +10,7 @@ import asyncio
 import faulthandler
 import select
 import signal
+import socket
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ from types import FrameType
 from typing import Any
 
 from ..errors import StartupError
+from ..fanout.current import Place
 from ..http.serving import Serving
 from ..log import error_log
 from ..options.config import Config
@@ -87,6 +89,9 @@ class Worker(Server):
         self._channel = channel
         self._hears = False  # whether the event loop hears what the channel tells
         self._box = inbox.adopt(spec.inbox)
+        self._number = spec.number
+        self._log = spec.log
+        self._topics: Place | None = None
         board = Board(spec.board)
         self._seat = board.seat(spec.seat)
         board.close()
@@ -110,6 +115,15 @@ class Worker(Server):
     def _last_terms(self) -> Terms:
         """Those by which it ends without a supervisor."""
         return terms(self.config, TERMINATED)._replace(delay=0.0)
+
+    def _place(self, loop: asyncio.AbstractEventLoop) -> Place:
+        def mesh(hub: Any) -> Any:
+            from ..fanout.mesh import Mesh  # loaded by who uses it
+
+            return Mesh(loop, self._number, lambda: self._channel.send("topics"), hub)
+
+        self._topics = Place(self._wanted_topics(self._log), mesh)
+        return self._topics
 
     def guard(self) -> None:
         """The thread that ends the process if nobody else would: the supervisor is gone, and
@@ -146,8 +160,16 @@ class Worker(Server):
             self._loop.remove_reader(self._channel.fileno())
             error_log.error("The supervisor is gone: this worker drains and ends")
             self.drain(self._last_terms)
-        elif order is not None and order["kind"] == "drain":
+        elif order is None:
+            pass
+        elif order["kind"] == "drain":
             self.drain(Terms(**order["terms"]))
+        elif self._topics is not None and (hub := self._topics.made) is not None:
+            assert hub.mesh is not None
+            if order["kind"] == "meet":
+                hub.mesh.meet(order["number"], socket.socket(fileno=order["fd"]))
+            elif order["kind"] == "joined":
+                hub.mesh.joined(order["numbers"])
 
 
 class _Orders:

@@ -27,5 +27,4 @@ cdef class Outbox:
     cpdef bint is_empty(self) except -1
     cpdef wake_next(self)
     cpdef wake(self)
-    cpdef resume(self)
     cpdef lose(self)

@@ -187,11 +187,6 @@ class Outbox:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def resume(self) -> None:
-        """The transport takes more; whoever waits goes on."""
-        self.paused = False
-        self.wake_next()
-
     def lose(self) -> None:
         """The connection is lost: drop what is corked, and wake whoever waits."""
         self.transport = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..asgi import Event
-from ..errors import ASGIError, ClientDisconnected
+from ..errors import ASGIError
 from ..log import error_log
 from ..wire.errors import NORMAL_CLOSURE, may_be_sent
 from ..wire.frames import MAX_REASON_BYTES
@@ -37,21 +37,3 @@ def close_arguments(event: Event) -> tuple[int, str]:
         error_log.warning("websocket.close: the reason was cut at %d bytes", MAX_REASON_BYTES)
         reason = encoded[:MAX_REASON_BYTES].decode(errors="ignore")
     return int(code), str.__str__(reason)  # of a subclass, such as an enumeration's member
-
-
-def tells_of_disconnect(exc: BaseException | None) -> bool:
-    """Whether ``exc`` is the news of a client's departure, and no error.
-
-    That is our ClientDisconnected, Starlette's WebSocketDisconnect (known by its name), what
-    a framework has raised *from* one of them, and a group of nothing else. What is merely
-    raised while one is handled is an error of the application's.
-    """
-    seen = set()  # raise error from error
-    while exc is not None and id(exc) not in seen:
-        seen.add(id(exc))
-        if isinstance(exc, BaseExceptionGroup):
-            return all(tells_of_disconnect(part) for part in exc.exceptions)
-        if isinstance(exc, ClientDisconnected) or type(exc).__name__ == "WebSocketDisconnect":
-            return True
-        exc = exc.__cause__
-    return False

@@ -5,6 +5,7 @@ from asgiws.websocket.inbox cimport Inbox
 from asgiws.websocket.pulse cimport Pulse
 from asgiws.websocket.watch cimport Watch
 from asgiws.wire.frames cimport frame, header, text_frame
+from asgiws.wire.prepared cimport Prepared
 from asgiws.wire.protocol cimport Protocol
 
 # The module's constants in C: a name of Python's costs a look-up whenever it is read.
@@ -13,6 +14,7 @@ cdef int OPENING, OPEN, FAILING, DEPARTED, CLOSING, OVER
 cdef int OPENED, REFUSED, BROKE, FAILED, CLOSED, CLOSE, LEFT, FINISHED, CUT, LOST
 cdef int PARSED, KEPT, NOT_READ
 cdef int LETS_GO, BUSY, RESTING
+cdef int TAKEN, FULL, GONE
 cdef int NOTHING, TIME_TO_PING, SILENT, IDLE
 cdef int WIRE_CLOSED, WIRE_FAILED
 cdef int BACKLOG_BYTES, BUDGET_BYTES, BUDGET_MESSAGES, CORK_BYTES
@@ -37,9 +39,10 @@ cdef class Session:
     cdef readonly int link
     cdef public Py_ssize_t messages_in, bytes_in, messages_out, bytes_out
     cdef public Py_ssize_t close_code
-    cdef public object close_reason, closed_by, subprotocol
+    cdef public object close_reason, closed_by, subprotocol, subscribed
 
     cdef _send_message(self, dict event)
+    cpdef int offer(self, Prepared message) except -1
     cdef void _count_out(self, Py_ssize_t size) noexcept
     cdef _accept(self, event)
     cdef bint _ready(self) except -1

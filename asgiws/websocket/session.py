@@ -30,7 +30,7 @@ except ImportError:
     from ..wire import _nocython as cython
 
 from ..asgi import Event
-from ..errors import ASGIError, ClientDisconnected
+from ..errors import ASGIError, ClientDisconnected, tells_of_disconnect
 from ..log import error_log
 from ..transport.ending import Ending
 from ..transport.outbox import CORK_BYTES, Outbox
@@ -44,10 +44,11 @@ from ..wire.errors import (
     SERVICE_RESTART,
 )
 from ..wire.frames import FIN, PING, frame, header, text_frame
+from ..wire.prepared import Prepared
 from ..wire.protocol import CLOSED as WIRE_CLOSED
 from ..wire.protocol import FAILED as WIRE_FAILED
 from ..wire.protocol import Protocol
-from .events import close_arguments, expected, tells_of_disconnect, unencodable
+from .events import close_arguments, expected, unencodable
 from .inbox import Inbox
 from .limits import NEVER
 from .pulse import Pulse
@@ -66,6 +67,8 @@ from .states import (
     FAILED,
     FAILING,
     FINISHED,
+    FULL,
+    GONE,
     KEPT,
     LEFT,
     LETS_GO,
@@ -80,6 +83,7 @@ from .states import (
     REFUSED,
     RESTING,
     SENDS,
+    TAKEN,
 )
 from .watch import IDLE, NOTHING, SILENT, Watch
 from .watch import PING as TIME_TO_PING
@@ -146,6 +150,7 @@ class Session:
         "messages_in",
         "messages_out",
         "subprotocol",
+        "subscribed",
     )
 
     def __init__(self, pulse: Pulse, opening: Any, agreed: deflate.Agreed | None) -> None:
@@ -177,6 +182,8 @@ class Session:
         self._deflator: deflate.Deflator | None = None
         self._deflator_used = 0.0  # when it was last seen to have been used
         self._sent = 0  # messages out at that time
+        #: what is told when more can be written (``writable``) and when no more will be (``ended``)
+        self.subscribed: Any = None
         # What lets others run.
         self._budget = BUDGET_MESSAGES
         self._budget_bytes = BUDGET_BYTES
@@ -284,6 +291,27 @@ class Session:
         else:
             self._out.write_large(header(first, size), data)
 
+    def offer(self, message: Prepared) -> cython.int:
+        """Send a message that others get as well; TAKEN, FULL or GONE, and it never waits.
+
+        It leaves at the end of this iteration of the event loop, together with all others.
+        """
+        if self._app != ACCEPTED or self.link > FAILING:
+            return GONE
+        if self._out.paused:
+            return FULL
+        self.messages_out += 1
+        self.bytes_out += message.size
+        settings = self._pulse.limits.deflate
+        if self._agreed is None or settings is None or message.size < settings.min_size:
+            self._out.write(message.plain(), True)
+        else:
+            # The client's window moves on without our deflator, which would refer to what
+            # is no longer there: the next one begins with an empty window.
+            self._deflator = None
+            self._out.write(message.deflated(self._agreed.server_bits, settings), True)
+        return TAKEN
+
     def _count_out(self, size: cython.Py_ssize_t) -> None:
         self.messages_out += 1
         self.bytes_out += size
@@ -373,6 +401,11 @@ class Session:
         elif self._app == CONNECTING:
             self._end(REFUSED, code, reason, "server")
             self._opening.refuse(503)
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether messages can be sent."""
+        return bool(self._app == ACCEPTED and self.link <= FAILING)
 
     @property
     def standing(self) -> int:
@@ -481,7 +514,10 @@ class Session:
     def resume_writing(self) -> None:
         self._protocol.release_pongs()
         self._write_replies()
-        self._out.resume()
+        self._out.paused = False
+        if self.subscribed is not None:
+            self.subscribed.writable()  # which may be more than the transport takes
+        self._out.wake_next()
 
     # In.
 
@@ -600,6 +636,8 @@ class Session:
             self.closed_by = by
             self._out.wake()
             self._wake()
+            if self.subscribed is not None:
+                self.subscribed.ended()
         if self.link == OVER:
             self._pulse.members.discard(self)
 

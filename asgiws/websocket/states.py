@@ -91,3 +91,8 @@ RESTING: Final = 3  # it ends when it is told to, and is between two messages
 PARSED: Final = 0
 KEPT: Final = 1  # the queue is at its mark: bytes are kept as they are
 NOT_READ: Final = 2  # so are as many bytes as may be
+
+# What becomes of a message that is offered to a session, beside those of its application.
+TAKEN: Final = 0
+FULL: Final = 1  # the transport is over its mark: it would have to wait
+GONE: Final = 2  # nothing can be sent any more

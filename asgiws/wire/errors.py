@@ -18,6 +18,7 @@ POLICY_VIOLATION: Final = 1008
 MESSAGE_TOO_BIG: Final = 1009
 INTERNAL_ERROR: Final = 1011
 SERVICE_RESTART: Final = 1012
+TRY_AGAIN_LATER: Final = 1013
 
 
 def may_be_sent(code: int) -> bool:

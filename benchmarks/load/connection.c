@@ -42,6 +42,9 @@ static uint8_t scratch[65536 + SMALL], input[64 * 1024];
 static char head[2048];
 
 static bool http(void) { return opt.mode >= HELLO; }
+static bool paced(void) { return opt.mode == RATE || opt.mode == REQUESTS; }
+/* Whether each unit has a connection of its own. */
+static bool once(void) { return opt.mode == HANDSHAKE || opt.mode == FRESH; }
 static bool slow(const struct connection *c) {
     return opt.mode == SLOW && c->id == opt.connections - 1;
 }
@@ -197,6 +200,7 @@ static void request(struct connection *c) {
                     opt.port, (unsigned)(r & 1023), (unsigned long long)r, (unsigned long long)s);
     if (body)
         n += sprintf(head + n, "Content-Type: text/plain\r\nContent-Length: %zu\r\n", body);
+    if (opt.mode == FRESH) n += sprintf(head + n, "Connection: close\r\n");
     n += sprintf(head + n, "\r\n");
     send_raw(c, head, (size_t)n);
     if (body) {
@@ -205,6 +209,7 @@ static void request(struct connection *c) {
         send_raw(c, digits, PREFIX);
         send_raw(c, frames[variant_of(c, c->received)].plain + PREFIX, body - PREFIX);
     }
+    if (paced() || once()) return;           /* counted when it was due, or with its connection */
     c->sent_at[c->received % RING] = now;
     outstanding++;
 }
@@ -341,6 +346,7 @@ static void connected(struct connection *c) {
 void opened(struct connection *c) {
     open_count++;
     if (opt.mode == HANDSHAKE) queue(c);
+    if (opt.mode == FRESH) request(c);
     if (slow(c)) epoll_ctl(epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);  /* the timer reads it */
 }
 
@@ -358,7 +364,7 @@ void open_all(void) {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     epoll_ctl(epoll_fd, EPOLL_CTL_ADD, timer_fd, &event);
     connections = calloc((size_t)opt.connections, sizeof *connections);
-    if (opt.mode == HANDSHAKE) return;
+    if (once()) return;
     int64_t deadline = now_ns() + 60000000000LL;
     for (int started = 0; open_count < opt.connections && !errors;) {
         while (started < opt.connections && started - open_count < OPENING_AT_ONCE)
@@ -408,32 +414,36 @@ void kick(void) {
                 for (int j = 0; j < PUBLISHED_AT_ONCE; j++) publish();
             break;
         case HANDSHAKE:
+        case FRESH:
             start_connection(c);
             outstanding++;
             continue;
         case RATE:
+        case REQUESTS:
             break;
         default:
             for (int j = 0; j < opt.inflight; j++) request(c);
         }
         flush(c);
     }
-    if (opt.mode == RATE) {
+    if (paced()) {
         next_tick = now + 1000000000 / opt.rate;
         set_timer(next_tick - now, 1000000000 / opt.rate);
     }
 }
 
-/* RATE: send what is due, to one connection after another. */
+/* RATE, REQUESTS: send what is due, to one connection after another. The latency counts from
+ * the moment it was due: what waits behind a slow answer, or for this program, is late. */
 static void tick(void) {
     while (running && next_tick <= now) {
         struct connection *c = &connections[next_connection++ % opt.connections];
-        if (c->queued - c->received >= RING) {
+        uint64_t *last = http() ? &c->due : &c->queued;
+        if (*last - c->received >= RING) {
             fail(c, "the server is a thousand messages behind");
             return;
         }
-        queue(c);
-        c->sent_at[(c->queued - 1) % RING] = next_tick;
+        c->sent_at[(*last)++ % RING] = next_tick;
+        if (http() && c->due - c->received == 1) request(c);
         outstanding++;
         flush(c);
         next_tick += 1000000000 / opt.rate;
@@ -452,9 +462,10 @@ void expect_next(struct connection *c) {
         unsigned long long count = (c->received + 1) * FLOOD_CONFIRM;
         c->expect_length = (size_t)sprintf(c->expect_text, "%llu %llu", count, count * opt.size);
         c->expect = (uint8_t *)c->expect_text;
-    } else if (opt.mode == HELLO) {
-        c->expect = (const uint8_t *)"Hello, world!";
-        c->expect_length = 13;
+    } else if (opt.mode == HELLO || opt.mode == FRESH || opt.mode == REQUESTS) {
+        const char *hello = opt.json ? "{\"message\":\"Hello, world!\"}" : "Hello, world!";
+        c->expect = (const uint8_t *)hello;
+        c->expect_length = strlen(hello);
     } else if (opt.mode == DOWNLOAD) {
         c->expect = download;
         c->expect_length = download_length;
@@ -484,8 +495,8 @@ void answered(struct connection *c) {
         c->received++;
         return;
     }
-    units += opt.mode == FLOOD ? FLOOD_CONFIRM : opt.mode != HANDSHAKE;
-    outstanding -= opt.mode == FLOOD ? FLOOD_CONFIRM : opt.mode != HANDSHAKE;
+    units += opt.mode == FLOOD ? FLOOD_CONFIRM : !once();
+    outstanding -= opt.mode == FLOOD ? FLOOD_CONFIRM : !once();
     if (opt.mode == BROADCAST) {
         record(&latency, now - connections[0].sent_at[c->received % RING]);
         if (++delivered[c->received % 64] == opt.connections && running) {
@@ -496,11 +507,15 @@ void answered(struct connection *c) {
         record(&latency, now - c->opened_at);
         send_frame(c, 0x88, "\x03\xe8", 2);
         c->phase = CLOSING;
+    } else if (opt.mode == FRESH) {
+        record(&latency, now - c->opened_at);
+        c->phase = CLOSING;
     } else if (opt.mode != PUSH) {
         record(&latency, now - c->sent_at[c->received % RING]);
     }
     c->received++;
-    if (!running) return;
+    if (opt.mode == REQUESTS && c->due > c->received) request(c);
+    if (!running || opt.mode == FRESH || opt.mode == REQUESTS) return;
     if (opt.mode == ECHO || opt.mode == SLOW) {
         queue(c);
         outstanding++;
@@ -521,7 +536,8 @@ void closed(struct connection *c) {
 }
 
 static void ended(struct connection *c) {
-    if (opt.mode == HANDSHAKE && c->phase == CLOSING && c->in_frame == false && c->control_length) {
+    bool whole = opt.mode == FRESH || (opt.mode == HANDSHAKE && !c->in_frame && c->control_length);
+    if (whole && c->phase == CLOSING) {
         end_connection(c);
         units++;
         outstanding--;
@@ -540,7 +556,7 @@ static void on_input(struct connection *c) {
     for (;;) {
         ssize_t n = recv(c->fd, input, sizeof input, 0);
         if (n < 0) {
-            if (errno == ECONNRESET && opt.mode == HANDSHAKE && c->phase == CLOSING) {
+            if (errno == ECONNRESET && once() && c->phase == CLOSING) {
                 ended(c);
             } else if (errno != EAGAIN && errno != EINTR) {
                 fail(c, "recv: %s", strerror(errno));
@@ -578,7 +594,7 @@ void poll_once(int64_t until) {
         if (!c) {
             uint64_t expirations;
             if (read(timer_fd, &expirations, sizeof expirations) > 0) {
-                if (opt.mode == RATE) tick();
+                if (paced()) tick();
                 else if (opt.mode == SLOW) read_slowly();
             }
             continue;

@@ -19,7 +19,8 @@
 #include <stdint.h>
 #include <zlib.h>
 
-enum mode { ECHO, RATE, PUSH, FLOOD, BROADCAST, HANDSHAKE, IDLE, SLOW, HELLO, POST, DOWNLOAD };
+enum mode { ECHO, RATE, PUSH, FLOOD, BROADCAST, HANDSHAKE, IDLE, SLOW, HELLO, POST, DOWNLOAD,
+            FRESH, REQUESTS };
 
 struct options {
     enum mode mode;
@@ -28,7 +29,7 @@ struct options {
     const char *uds;       /* the path of a Unix socket, in place of the port */
     int connections;
     int inflight;
-    int64_t rate;          /* RATE: messages per second over all connections */
+    int64_t rate;          /* RATE, REQUESTS: how many per second over all connections */
     size_t size;
     bool binary, json, deflate, tcp, browser, hold;
     int slices, slice_ms, warmup_ms;
@@ -93,6 +94,7 @@ struct connection {
     size_t raw_length, raw_pos, raw_capacity;
     uint64_t salt;                          /* makes this connection's messages its own */
     int64_t opened_at;
+    uint64_t due;                           /* REQUESTS: how many should have been sent by now */
     int64_t *sent_at;                       /* a ring */
     /* in */
     uint64_t received;

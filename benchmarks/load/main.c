@@ -26,7 +26,8 @@ static int moved;
 static uint64_t losses;
 
 static const char *const MODES[] = {"echo", "rate", "push", "flood", "broadcast", "handshake",
-                                    "idle", "slow", "hello", "post", "download"};
+                                    "idle", "slow", "hello", "post", "download", "fresh",
+                                    "requests"};
 
 static void usage(const char *what) {
     fprintf(stderr, "load: %s\nusage: load MODE --port N|--uds PATH [--path P] [--connections N] "
@@ -184,7 +185,7 @@ int main(int argc, char **argv) {
         if (!strcmp(argv[1], MODES[i])) opt.mode = (enum mode)i, known = true;
     if (!known) usage(argv[1]);
     if (!opt.port == !opt.uds) usage("either --port or --uds");
-    if (opt.mode == HANDSHAKE && opt.uds) usage("handshakes are done over TCP only");
+    if ((opt.mode == HANDSHAKE || opt.mode == FRESH) && opt.uds) usage("connections are made over TCP only");
     if (!getrlimit(RLIMIT_NOFILE, &files)) {
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);

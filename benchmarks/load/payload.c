@@ -132,7 +132,8 @@ void prepare_streams(void) {
         pattern(push_messages[i], i, PUSH_SIZE);
     }
     download_length = chunk * chunks;
-    download = malloc(download_length);
+    if (opt.mode == DOWNLOAD && opt.size < download_length) download_length = opt.size;
+    download = malloc(chunk * chunks);
     for (size_t i = 0; i < chunks; i++) pattern(download + i * chunk, (int)i, chunk);
 }
 

@@ -100,6 +100,9 @@ class Window:
         self.driver.switch_to.window(self.window)
         return [found.text for found in self.driver.find_elements(By.CSS_SELECTOR, selector)]
 
+    def focus(self, selector: str) -> None:
+        self.driver.execute_script("arguments[0].focus()", self.find(selector))
+
     def reload(self) -> None:
         self.driver.switch_to.window(self.window)
         self.driver.refresh()

@@ -2,44 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from selenium.webdriver import Chrome
 
 from ..toolkit.served import Served, serve_example
-from .chromium import Visitor, chromium, complaints, png
+from .chromium import png
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    with chromium(tmp_path_factory.mktemp("profile")) as driver:
-        yield driver
-
-
-@pytest.fixture
-def server() -> Iterator[Served]:
-    with serve_example() as served:
-        yield served
-
-
-@pytest.fixture
-def visit(browser: Chrome, server: Served) -> Iterator[Callable[[str], Visitor]]:
-    """`visit("Ada")` opens a window in which Ada is in the lobby."""
-    first = browser.current_window_handle
-    yield lambda name: Visitor(browser, server.url, name)
-    found = []
-    for window in browser.window_handles:
-        if window != first:
-            browser.switch_to.window(window)
-            found += complaints(browser)
-            browser.close()
-    browser.switch_to.window(first)
-    assert found == []
 
 
 def test_two_pages_talk_to_each_other(visit, tmp_path: Path) -> None:
@@ -97,7 +68,7 @@ def test_a_stopped_server_shows_as_1012_and_its_return_reconnects_the_page(
     ada.say("Before the restart")
     ada.see(".message.mine", "Before the restart")
     assert server.stop() == 0
-    ada.see("#notice", "Connection closed: 1012")
+    ada.see("#log", "Connection closed: 1012")
     ada.see("#state", "offline")
     with serve_example(port=server.port):
         ada.see("#state", "online")

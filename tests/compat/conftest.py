@@ -12,6 +12,7 @@ import pytest
 from selenium.webdriver import Chrome
 
 from ..browser.chromium import Window, chromium
+from ..toolkit.npm import npm_install
 from ..toolkit.served import Served
 
 # A server in use that is asked to end must do so long before any deadline of its own.
@@ -89,11 +90,9 @@ def node(tmp_path: Path) -> Callable[..., list[str]]:
     """
 
     def command(script: str, *packages: str) -> list[str]:
-        npm, program = shutil.which("npm"), shutil.which("node")
-        assert npm, "npm is not installed, and this test needs it: apt-get install npm"
-        assert program
-        install = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(tmp_path), *packages]
-        subprocess.run(install, check=True, timeout=120, cwd=tmp_path)
+        program = shutil.which("node")
+        assert program, "Node.js is not installed, and this test needs it: apt-get install nodejs"
+        npm_install(tmp_path, *packages)
         return [program, str(shutil.copy(Path(__file__).with_name(script), tmp_path))]
 
     return command

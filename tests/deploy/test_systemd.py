@@ -9,13 +9,18 @@ import stat
 import subprocess
 import sys
 import time
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ..process import fleet_app
+from ..toolkit.crowd import Crowd, skew
 from ..toolkit.raw_http import Client, request
 from ..toolkit.served import ROOT
 from .machine import DEADLINE, Machine
-from .pages import free_port, listed
+from .pages import free_port, listed, put
 
 pytestmark = pytest.mark.slow
 
@@ -98,6 +103,48 @@ def test_a_fleet_is_reloaded_without_a_request_that_is_lost(
     machine.systemctl("stop", "chat.service")
     assert machine.show("chat.service", "Result") == "success"
     assert "Traceback" not in machine.log()
+
+
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+def test_a_thousand_websockets_of_a_socket_unit_are_even(kind: str, machine: Machine) -> None:
+    """One after the other, 64 at a time and all at once, also after a worker was killed.
+
+    Each of the two takes 22 s on two busy cores.
+    """
+    where: Any = str(machine.path(SOCKET))
+    if kind == "tcp":
+        where = Namespace(port=free_port())
+        line = put(listed("ListenStream="), "127.0.0.1:8000", f"127.0.0.1:{where.port}")
+        machine.write("/etc/systemd/user/chat.socket.d/tcp.conf", f"[Socket]\n{line}\n")
+    machine.write("/srv/chat/main.py", Path(fleet_app.__file__).read_text())
+    machine.write("/srv/chat/pyproject.toml", "[tool.asgiws]\nworkers = 4\n")
+    machine.systemctl("start", "chat.socket")
+    ready = 0
+
+    def wait_for_workers(more: int) -> None:
+        nonlocal ready
+        ready += more
+        end = time.monotonic() + DEADLINE
+        while machine.log().count(" is ready") < ready:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    for at_once, most in ((1, 0.02), (64, 0.1), (1000, 0.1)):
+        machine.systemctl("restart", "chat.service")
+        wait_for_workers(4)
+        with Crowd(where) as crowd:
+            crowd.join(1000, at_once)
+            workers = set(crowd.counts())
+            assert len(workers) == 4
+            assert skew(crowd.counts(), workers) <= most
+            killed = min(workers)
+            machine.run("kill", "-KILL", str(killed))
+            crowd.forget(killed)
+            wait_for_workers(1)
+            crowd.join(1000 - len(crowd.open), at_once)
+            assert killed not in crowd.counts()
+            assert len(crowd.counts()) == 4
+            assert skew(crowd.counts(), crowd.counts()) <= most
 
 
 def test_a_supervisor_that_hangs_is_restarted_by_the_watchdog(machine: Machine) -> None:

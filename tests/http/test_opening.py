@@ -303,6 +303,7 @@ def test_the_scope_tells_what_was_asked_for(loop: str) -> None:
         (scope,) = app.scopes
         headers = scope.pop("headers")
         notice = server.server.serving.notice
+        assert scope["extensions"].pop("asgiws.topics").is_accepted
         assert scope == {
             "type": "websocket",
             "asgi": {"version": "3.0", "spec_version": "2.5"},

@@ -69,6 +69,7 @@ class Fake(Child):
         config: Config,
         addresses: list[Any],
         board: Board,
+        log: int,
         place: int,
         number: int,
         generation: int,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import asgiws
-from asgiws.errors import ConfigError
+from asgiws.errors import BindError, ConfigError
 
 from ..toolkit.program import Program
 from ..toolkit.raw_http import Client
@@ -26,11 +26,60 @@ def program(directory: Path, call: str, guard: str = 'if __name__ == "__main__":
     return Program("script", cwd=directory)
 
 
-def test_an_application_object_cannot_be_served_by_several_processes() -> None:
+def test_an_application_object_cannot_be_served_by_several_processes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     async def app(scope: object, receive: object, send: object) -> None: ...
 
-    with pytest.raises(ConfigError, match="workers 2: each worker imports the application anew"):
+    with pytest.raises(SystemExit):
         asgiws.run(app, workers=2)
+    assert "workers 2: each worker imports the application anew" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "told"),
+    [
+        (
+            'asgiws.run("fleet_app:app", prot=80)',
+            2,
+            r"there is no such option; did you mean port\?",
+        ),
+        ('asgiws.run("fleet_app:app", port="80")', 2, "port must be a whole number"),
+        ('asgiws.run("fleet_app:nothing", port=0)', 3, "nothing"),
+        ('asgiws.run("fleet_app:nothing", port=0, workers=2)', 3, "nothing"),
+        ('asgiws.run("fleet_app:app", bind="unix:/no/such/place")', 4, "/no/such/place"),
+    ],
+)
+def test_a_script_that_cannot_start_says_why_in_one_line_and_ends_with_the_exit_code_of_the_cli(
+    tmp_path: Path, call: str, status: int, told: str
+) -> None:
+    with program(tmp_path, call) as script:
+        assert script.wait_for_end() == status
+        lines = script.lines()
+    assert len(lines) == 1, "".join(lines)
+    assert lines[0].startswith("Error: ")
+    assert script.lines(told)
+
+
+def test_an_application_that_raises_shows_its_own_traceback_in_a_script(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0\n", "utf-8")
+    with program(tmp_path, 'asgiws.run("broken:app", port=0)') as script:
+        assert script.wait_for_end() == 3
+        assert script.lines("ZeroDivisionError")
+        assert not script.lines("program.py"), "it shows asgiws"
+        assert script.lines()[-1].startswith("Error: ")
+
+
+def test_a_server_that_cannot_start_raises() -> None:
+    with pytest.raises(BindError):
+        asgiws.Server(
+            asgiws.Config("tests.process.fleet_app:app", bind="unix:/no/such/place")
+        ).run()
+
+
+@pytest.mark.parametrize("level", ["INFO", "Info", "info", 20])
+def test_a_level_is_known_in_any_case(level: object) -> None:
+    assert asgiws.Config("app:app", log_level=level).log_level == "info"
 
 
 def test_a_server_is_one_process() -> None:

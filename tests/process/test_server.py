@@ -246,11 +246,14 @@ def test_run_gives_the_signals_back() -> None:
     assert not set(during) & set(before)
 
 
-def test_run_raises_what_is_wrong() -> None:
-    with pytest.raises(ConfigError, match="no such option"):
+def test_run_says_what_is_wrong_and_exits(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
         asgiws.run(hello_and_wait, prot=1)
-    with pytest.raises(AppLoadError):
+    assert caught.value.code == ConfigError.exit_code
+    assert "no such option" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as caught:
         asgiws.run("no_such_module:app", port=0, log_level="critical")
+    assert caught.value.code == AppLoadError.exit_code
 
 
 def test_a_loop_that_cannot_watch_sockets_is_named() -> None:

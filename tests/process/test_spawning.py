@@ -61,7 +61,7 @@ def test_sigint_waits_until_it_says_what_it_means() -> None:
 
 
 def test_options_that_cannot_be_handed_over_are_an_error_that_names_them() -> None:
-    spec = Spec(1, 0, 0, 0, 0, {"log_config": {"filter": lambda record: True}}, [], [], [])
+    spec = Spec(1, 0, 0, 0, 0, 0, {"log_config": {"filter": lambda record: True}}, [], [], [])
     with pytest.raises(ConfigError, match="log_config"):
         spawn(spec)
 
@@ -70,7 +70,7 @@ def test_a_spec_is_read_as_it_was_written() -> None:
     headers = ((b"x-name", bytes(range(0x80, 0x100))), (b"x-other", b""))
     config = Config("app:app", headers=headers, bind=("[::1]:1", "unix:/\udcff"), workers=3)
     options = dataclasses.asdict(config)
-    spec = Spec(2, 3, 4, 5, 6, options, [("::1", 80, 0, 0), "/ä"], ["/there"], ["asgiws"], True)
+    spec = Spec(2, 3, 4, 5, 6, 7, options, [("::1", 80, 0, 0), "/ä"], ["/there"], ["asgiws"], True)
     found = from_json(to_json(spec))
     assert Config(**found.options) == config
     assert found._replace(options=options) == spec
@@ -93,7 +93,7 @@ def test_the_default_action_of_sigterm_is_not_blocked() -> None:
 
 def test_no_directory_is_needed_that_can_be_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
-    fds = [os.open(os.devnull, os.O_RDWR) for _ in range(3)]
+    fds = [os.open(os.devnull, os.O_RDWR) for _ in range(4)]
     pid = spawn(Spec(1, 0, *fds, {}, [], [], []))  # a worker without options: it ends at once
     assert os.waitpid(pid, 0)[1] != 0
     for fd in fds:

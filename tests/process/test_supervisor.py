@@ -6,12 +6,9 @@ import os
 import resource
 import signal
 import socket
-import threading
 import time
-from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,9 +20,9 @@ from asgiws.process.fleet import Fleet
 from asgiws.process.supervisor import ACCEPTS_AT_ONCE, WAITING_MOST, Supervisor
 
 from ..toolkit.certificates import Certificates
+from ..toolkit.crowd import Crowd, skew
 from ..toolkit.program import Program
 from ..toolkit.raw_http import Client
-from ..toolkit.raw_websocket import RawWebSocket
 from ..toolkit.served import Served
 from ..toolkit.traffic import Traffic
 from .test_worker import APP, fleet, whose, workers_of
@@ -34,60 +31,6 @@ from .test_worker import APP, fleet, whose, workers_of
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
-class Crowd:
-    """Open WebSockets, and in which process each of them is."""
-
-    def __init__(self, where: Any, served: Any = None, **options: Any) -> None:
-        self.where = where
-        self.served = served or where
-        self.options = options
-        self.stack = ExitStack()
-        self.open: list[tuple[int, RawWebSocket]] = []
-
-    def join(self, count: int, at_once: int = 1) -> None:
-        """Open so many more, as many at a time as ``at_once`` says."""
-        left = [count]
-        lock = threading.Lock()
-
-        def opening() -> None:
-            while True:
-                with lock:
-                    if not left[0]:
-                        return
-                    left[0] -= 1
-                one = RawWebSocket(self.where, **self.options)
-                pid = int(one.read_frame()[1])
-                with lock:
-                    self.stack.enter_context(one)
-                    self.open.append((pid, one))
-
-        threads = [threading.Thread(target=opening) for _ in range(at_once)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    def forget(self, pid: int) -> None:
-        """That process has died."""
-        self.open = [(whose, one) for whose, one in self.open if whose != pid]
-
-    def counts(self) -> Counter[int]:
-        """How many each process has."""
-        return Counter(pid for pid, _ in self.open)
-
-    def __enter__(self) -> Crowd:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stack.close()
-
-
-def skew(counts: Counter[int], workers: list[int]) -> float:
-    """By how much the busiest has more than the idlest, as a part of the mean."""
-    of_each = [counts[pid] for pid in workers]
-    return (max(of_each) - min(of_each)) / (sum(of_each) / len(of_each))
 
 
 @pytest.mark.slow

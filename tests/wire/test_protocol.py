@@ -573,6 +573,7 @@ class TestPeerCloses:
             "MESSAGE_TOO_BIG": 1009,
             "INTERNAL_ERROR": 1011,
             "SERVICE_RESTART": 1012,
+            "TRY_AGAIN_LATER": 1013,
         }
 
     def test_half_a_code_is_a_protocol_error(self, package: ModuleType) -> None:

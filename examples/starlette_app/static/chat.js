@@ -19,11 +19,14 @@ const MEANINGS = {
   1013: "try again later",
 };
 
+const OFFLINE = "This device is offline";
+
 const element = (id) => document.getElementById(id);
 
 let name = sessionStorage.getItem("name");
 let room = location.hash.slice(1) || "lobby";
 let rooms = {};
+const links = new Map(); // of the list of rooms: they change in place, so that none loses the focus
 let socket = null;
 let attempts = 0; // to connect, since the last connection that lasted
 let retryTimer = 0;
@@ -67,11 +70,11 @@ function connect() {
     let text, final = false;
     if (opened) {
       text = `Connection closed: ${code} ${reason || MEANINGS[code] || ""}`.trim();
+      note(text);
     } else {
       [text, final] = await whyRefused();
       if (target !== socket) return; // meanwhile another room was chosen
     }
-    note(text);
     if (final) {
       showState("closed", text);
     } else {
@@ -96,8 +99,18 @@ function reconnect(text) {
   const ceiling = Math.min(MAX_DELAY, 1_000 * 2 ** attempts);
   const delay = ceiling * (0.5 + Math.random() / 2);
   attempts += 1;
-  retryTimer = setTimeout(connect, delay);
-  showState("waiting", `${text} · next attempt in ${Math.ceil(delay / 1_000)} s`);
+  showState("waiting", text);
+  countDown(Date.now() + delay);
+}
+
+function countDown(due) {
+  const left = due - Date.now();
+  if (left <= 0) {
+    connect();
+    return;
+  }
+  element("countdown").textContent = `Next try in ${Math.ceil(left / 1_000)} s.`;
+  retryTimer = setTimeout(countDown, left % 1_000 || 1_000, due);
 }
 
 // A browser does not tell a script why a handshake was refused. The same URL over HTTP
@@ -109,7 +122,7 @@ async function whyRefused() {
     const reason = (await response.text()).slice(0, 200);
     return [`Handshake refused: ${response.status} ${reason}`, response.status < 500];
   } catch {
-    return ["The server does not answer", false];
+    return [navigator.onLine ? "The server does not answer" : OFFLINE, false];
   }
 }
 
@@ -223,7 +236,7 @@ function showMessage(event, content) {
   face.setAttribute("aria-hidden", "true");
   // Who goes on talking is not introduced again.
   item.dataset.author = `${event.name} ${event.via === "http"}`;
-  const before = element("log").lastElementChild?.dataset.author;
+  const before = element("messages").lastElementChild?.dataset.author;
   item.classList.toggle("again", before === item.dataset.author);
 
   const bubble = document.createElement("div");
@@ -241,9 +254,9 @@ function note(text) {
 }
 
 function append(item) {
-  const log = element("log");
-  log.append(item);
-  while (log.children.length > MAX_LOG) log.firstChild.remove();
+  const messages = element("messages");
+  messages.append(item);
+  while (messages.children.length > MAX_LOG) messages.firstChild.remove();
   followLog();
 }
 
@@ -282,11 +295,16 @@ function showState(state, text = "") {
   const words = { connecting: "connecting", open: "online", waiting: "offline", closed: "refused" };
   element("state").dataset.state = state;
   element("state").textContent = words[state];
-  if (state !== "connecting") {
+  if (state === "connecting") {
+    element("countdown").textContent = "Trying now."; // and why is still to be read
+  } else {
+    if (element("notice").contains(document.activeElement) && !text) element("text").focus();
     element("notice").hidden = !text;
-    element("notice-text").textContent = text;
+    element("notice-text").textContent = text && `${text.replace(/[.]$/, "")}.`;
+    element("countdown").textContent = "";
   }
-  element("send").disabled = element("attach").disabled = state !== "open";
+  // Not `disabled`, which would take the focus away from them.
+  for (const id of ["send", "attach"]) element(id).ariaDisabled = String(state !== "open");
   if (state !== "open") showMembers([]);
 }
 
@@ -301,18 +319,27 @@ async function refreshRooms() {
 }
 
 function showRooms() {
-  const links = Object.entries(rooms).map(([id, { title, seats, taken, locked }]) => {
-    const link = document.createElement("a");
-    link.href = `#${id}`;
-    const label = document.createElement("span");
+  for (const [id, { title, seats, taken, locked }] of Object.entries(rooms)) {
+    const link = links.get(id) ?? addLink(id);
+    const [label, count, spoken] = link.children;
     label.textContent = title;
-    const count = document.createElement("small");
     count.textContent = locked ? "locked" : `${taken}/${seats}`;
-    link.append(label, count);
+    spoken.textContent = locked ? "locked" : `${taken} of ${seats} seats taken`;
     link.ariaCurrent = id === room ? "page" : null;
-    return link;
-  });
-  element("rooms").replaceChildren(...links);
+  }
+}
+
+function addLink(id) {
+  const link = document.createElement("a");
+  link.href = `#${id}`;
+  link.append(...["span", "small", "span"].map((tag) => document.createElement(tag)));
+  link.children[1].ariaHidden = "true";
+  link.children[2].className = "unseen";
+  const item = document.createElement("li");
+  item.append(link);
+  element("rooms").append(item);
+  links.set(id, link);
+  return link;
 }
 
 function showTitle() {
@@ -320,13 +347,13 @@ function showTitle() {
   document.title = `${title} · Rooms`;
   element("room-title").textContent = title;
   element("room-topic").textContent = rooms[room]?.topic ?? "";
-  element("text").placeholder = `Message to ${title}`;
+  element("text").placeholder = element("text-label").textContent = `Message to ${title}`;
 }
 
 function enterRoom() {
   attempts = lastSeen = 0;
   following = true;
-  element("log").replaceChildren();
+  element("messages").replaceChildren();
   element("notice").hidden = true;
   showRooms();
   showTitle();
@@ -366,7 +393,9 @@ element("composer").onsubmit = (event) => {
   sendText();
 };
 
-element("attach").onclick = () => element("picture").click();
+element("attach").onclick = () => {
+  if (socket?.readyState === WebSocket.OPEN) element("picture").click();
+};
 
 element("picture").onchange = () => {
   const [file] = element("picture").files;
@@ -385,8 +414,25 @@ element("log").onscroll = ({ target: log }) => {
 new ResizeObserver(followLog).observe(element("log"));
 
 element("retry").onclick = connect;
+
+// A connection over a network that went away can look open for minutes.
+window.onoffline = () => {
+  if (element("state").dataset.state !== "open") return;
+  disconnect();
+  note(OFFLINE);
+  reconnect(OFFLINE);
+};
+
 window.ononline = () => {
   if (element("state").dataset.state === "waiting") connect();
+};
+
+// Who chooses a room wants to write in it. On a touch screen that would open the keyboard.
+element("rooms").onclick = ({ target, detail }) => {
+  const byKeyboard = detail === 0;
+  if (target.closest("a") && (byKeyboard || matchMedia("(hover: hover)").matches)) {
+    element("text").focus();
+  }
 };
 
 window.onhashchange = () => {

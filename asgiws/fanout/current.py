@@ -1,0 +1,75 @@
+"""Which hub the running code means: that of its server, or the one of this process.
+
+A server says in its context how its hub is made; the tasks of the application inherit that.
+Nothing else is loaded before somebody uses a topic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from .history import Wanted
+
+if TYPE_CHECKING:
+    from .hub import Hub
+    from .mesh import Mesh
+
+
+class Place:
+    """Where one server has its hub; it is made when it is first asked for."""
+
+    def __init__(self, wanted: Wanted, mesh: Callable[[Any], Mesh] | None = None) -> None:
+        """``mesh(hub)`` joins the other workers, if there are any."""
+        self._wanted = wanted
+        self._mesh = mesh
+        self._hub: Hub | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def made(self) -> Hub | None:
+        """The hub, if somebody has asked for it."""
+        return self._hub
+
+    def hub(self) -> Hub:
+        """The hub."""
+        with self._lock:
+            if self._hub is None:
+                from .hub import Hub
+
+                self._hub = Hub(self._wanted, self._loop, self._mesh)
+            return self._hub
+
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    def settle(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Be the place of all code that runs in this context and those made from it."""
+        self._loop = loop
+        PLACE.set(self)
+        _places.append(self)
+
+    def leave(self) -> None:
+        """The server has ended."""
+        _places.remove(self)
+        if self._hub is not None:
+            self._hub.close()
+
+
+PLACE: ContextVar[Place | None] = ContextVar("asgiws.topics", default=None)
+_places: list[Place] = []  # those of all servers that run in this process
+_own = Place(Wanted())  # that of a process without a server of ours
+
+
+def hub() -> Hub:
+    """The hub of the running code.
+
+    Code that runs in no context of a server (a thread of its own, say) means the only
+    server of its process.
+    """
+    place = PLACE.get()
+    if place is None or place not in _places:
+        place = _places[0] if len(_places) == 1 else _own
+    return place.hub()

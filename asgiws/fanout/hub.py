@@ -1,0 +1,453 @@
+"""All topics of one server: who subscribes, what is published, and what is kept of it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, Final, NamedTuple
+
+from ..asgi import Send
+from ..errors import TopicError
+from ..websocket.session import Session
+from .backlog import checked
+from .bus import Bus, Count, Local, Recovery
+from .foreign import pump, told
+from .history import History, Retention, Wanted
+from .listener import Holder, Listener, Messages
+from .members import Member, Socket, Topic, close_slow
+from .mesh import Mesh
+from .message import BYTES, JSON, TEXT, Message, Publication, notice, to_json
+
+EXTENSION: Final = "asgiws.topics"  # in the scope of a WebSocket: its session
+
+MAX_NAME: Final = 255  # bytes of a topic's name, and of a key
+MAX_MESSAGE: Final = 16_777_216  # bytes
+MAX_OF_SOCKET: Final = 128  # topics of one WebSocket
+MAX_TOPICS: Final = 1_000_000  # with members, in one process
+
+# A publisher that never waits lets the event loop come round after so many.
+BUDGET_PUBLICATIONS: Final = 64
+
+NOTHING: Final = Retention(0, 0.0)
+
+_rules: dict[str, Retention] = {}
+
+
+def keep(prefix: str, messages: int, seconds: float) -> None:
+    """Keep a history of all topics whose names begin so; the longest prefix counts."""
+    _check_name(prefix)
+    if isinstance(messages, bool) or not isinstance(messages, int) or messages < 0:
+        raise TopicError(f"messages must be an int that is not negative, got {messages!r:.50}")
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
+        raise TopicError(f"seconds must be a positive number, got {seconds!r:.50}")
+    _rules[prefix] = Retention(messages, float(seconds))
+
+
+def _check_name(topic: str) -> None:
+    """Raises TopicError for what cannot be a topic's name."""
+    if not isinstance(topic, str):
+        raise TopicError(f"a topic must be a str, got {topic!r:.100}")
+    try:
+        size = len(topic.encode())
+    except UnicodeEncodeError:
+        raise TopicError(f"a topic must be encodable in UTF-8, got {topic!r:.100}") from None
+    if not 0 < size <= MAX_NAME:
+        raise TopicError(f"a topic must have 1 to {MAX_NAME} bytes in UTF-8, not {size}")
+
+
+class Stats(NamedTuple):
+    """What a hub has done since it began, and who subscribes now; all in one process."""
+
+    published: int  # by this process
+    delivered: int  # messages that are on their way to a subscriber
+    dropped: int  # messages that a subscriber has missed: it was slow, or they were lost
+    closed: int  # WebSockets that were closed because they were slow
+    topics: int
+    subscriptions: int
+
+
+class Entered(NamedTuple):
+    """What a subscription has found."""
+
+    member: Any
+    position: str | None
+    recovered: bool | None
+
+
+class Hub:
+    """The topics of one event loop, or of all loops of a process that asgiws does not serve."""
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        loop: asyncio.AbstractEventLoop | None,
+        mesh: Callable[[Hub], Mesh] | None = None,
+    ) -> None:
+        """``loop`` is None where another server runs, be it in several threads."""
+        self.loop = loop
+        self._wanted = wanted
+        self._guard: Any = threading.RLock() if loop is None else nullcontext()
+        self._topics: dict[str, Topic] = {}
+        self._default = Retention(wanted.messages, wanted.seconds)
+        self._published = self._delivered = self._dropped = self._closed = 0
+        self._recorded: list[list[Message]] = []
+        self._is_ready = False
+        self.mesh = None if mesh is None else mesh(self)
+        self.bus: Bus = _bus(self, wanted)
+
+    # What the facade calls.
+
+    async def publish(
+        self,
+        topic: str,
+        text: str | None,
+        data: bytes | None,
+        json: Any,
+        key: str | None,
+        exclude: Any,
+    ) -> int:
+        """Publish one message; how many subscribers, as far as known, it is on its way to.
+
+        ``json`` is a tuple of the value, or empty. Raises TopicError and BusUnavailable.
+        """
+        publication = _made(topic, text, data, json, key)
+        if exclude is not None:
+            publication.exclude = identity(exclude)
+        if not self._is_ready:
+            await self._get_ready()
+        with self._guard:
+            reached = await self.bus.publish(publication, self.retention(topic))
+        self._published += 1
+        for recorded in self._recorded:
+            recorded.append(Message(publication))
+        if not self._published % BUDGET_PUBLICATIONS:
+            await asyncio.sleep(0)
+        return reached
+
+    def publish_from_thread(self, call: Coroutine[Any, Any, int], seconds: float) -> int:
+        """Run ``publish`` of this hub from a thread that runs no event loop."""
+        if asyncio._get_running_loop() is not None:
+            call.close()
+            raise RuntimeError("publish_from_thread: in an event loop `await topics.publish(...)`")
+        if self.loop is not None:
+            return int(asyncio.run_coroutine_threadsafe(call, self.loop).result(seconds))
+        return asyncio.run(call)
+
+    async def enter_socket(
+        self,
+        socket: Any,
+        topic: str,
+        policy: str,
+        max_bytes: int,
+        since: str | None,
+        replay: int,
+        envelope: bool,
+        send: Send | None,
+    ) -> Entered:
+        """Subscribe a WebSocket."""
+        _check(topic, policy, max_bytes, since, replay)
+        session = session_of(socket)
+        if session is None:
+            return await self._enter_foreign(
+                socket, topic, policy, max_bytes, since, replay, envelope, send
+            )
+        if not session.is_accepted:
+            raise TopicError("subscribe: the WebSocket must be accepted, and still be open")
+        number = 0
+        chained: Socket | None = session.subscribed
+        while chained is not None:
+            number += 1
+            if chained.topic is not None and chained.topic.name == topic:
+                raise TopicError(f"subscribe: this WebSocket has subscribed to {topic!r} already")
+            chained = chained.behind
+        if number >= MAX_OF_SOCKET:
+            raise TopicError(f"subscribe: a WebSocket may subscribe to {MAX_OF_SOCKET} topics")
+        member = Socket(session, envelope, policy, max_bytes, self._on_slow, self._leave)
+        entered = await self._enter(member, topic, since, replay, envelope)
+        if not session.is_accepted:
+            self._leave(member)  # it has ended meanwhile
+        else:
+            member.behind, session.subscribed = session.subscribed, member
+        return entered
+
+    async def _enter_foreign(
+        self,
+        socket: Any,
+        topic: str,
+        policy: str,
+        max_bytes: int,
+        since: str | None,
+        replay: int,
+        envelope: bool,
+        send: Send | None,
+    ) -> Entered:
+        send = send or getattr(socket, "send", None)
+        if send is None:
+            raise TopicError(
+                "subscribe: expected a WebSocket with `send`, or with another server than asgiws "
+                f"a scope and `send=send`, got {type(socket).__name__}"
+            )
+        means = (socket, getattr(socket, "scope", socket))
+        member = Listener(policy, max_bytes, self.loop is None, means)
+        entered = await self._enter(member, topic, since, replay, False)
+        if envelope:
+            await send(told(topic, **_begin(entered)))
+        task = asyncio.get_running_loop().create_task(pump(member, topic, send, envelope))
+        return entered._replace(member=(member, task))
+
+    async def enter_listener(
+        self, topic: str, policy: str, max_bytes: int, since: str | None, replay: int
+    ) -> tuple[Listener, Messages]:
+        """Subscribe an iterator."""
+        _check(topic, policy, max_bytes, since, replay)
+        listener = Listener(policy, max_bytes, self.loop is None)
+        entered = await self._enter(listener, topic, since, replay, False)
+        return listener, Messages(listener, entered.position, entered.recovered)
+
+    async def leave(self, member: Any) -> None:
+        """End a subscription; it may have ended already."""
+        if isinstance(member, tuple):
+            member, task = member
+            task.cancel()
+        self._leave(member)
+
+    async def count(self, topic: str) -> Count:
+        """How many have subscribed."""
+        _check_name(topic)
+        if not self._is_ready:
+            await self._get_ready()
+        found = self._topics.get(topic)
+        here = 0 if found is None else len(found.members)
+        return Count(here, here + await self.bus.count(topic))
+
+    def stats(self) -> Stats:
+        """What has been done."""
+        with self._guard:
+            members = [m for topic in self._topics.values() for m in topic.members]
+            return Stats(
+                self._published,
+                self._delivered,
+                self._dropped + sum(_dropped(member) for member in members),
+                self._closed,
+                len(self._topics),
+                len(members),
+            )
+
+    def subscribed(self) -> dict[str, int]:
+        """How many members each topic has here."""
+        with self._guard:
+            return {name: len(topic.members) for name, topic in self._topics.items()}
+
+    @contextmanager
+    def recording(self) -> Iterator[list[Message]]:
+        """What is published meanwhile."""
+        messages: list[Message] = []
+        self._recorded.append(messages)
+        try:
+            yield messages
+        finally:
+            self._recorded = [each for each in self._recorded if each is not messages]
+
+    def retention(self, topic: str) -> Retention:
+        """How much of a topic is kept."""
+        if _rules:
+            for prefix in sorted(_rules, key=len, reverse=True):
+                if topic.startswith(prefix):
+                    return _rules[prefix]
+        return self._default
+
+    def close(self) -> None:
+        """The server has ended."""
+        self.bus.close()
+
+    # What the bus calls.
+
+    def deliver(self, publication: Publication) -> int:
+        """Give a publication to all members; how many it is on its way to."""
+        topic = self._topics.get(publication.topic)
+        if topic is None:
+            return 0
+        reached: int = topic.deliver(publication)
+        self._delivered += reached
+        return reached
+
+    def miss(self, topic: str | None, messages: int) -> None:
+        """Publications of a topic were lost on their way, or of all (None)."""
+        for each in tuple(self._topics.values()):
+            if topic is None or each.name == topic:
+                each.miss(messages)
+
+    def look(self) -> None:
+        """Another worker has put something into the log."""
+        self.bus.catch_up()
+
+    def numbers(self) -> dict[str, int]:
+        """How many members each topic has here, for who joins."""
+        return {name: len(topic.members) for name, topic in self._topics.items()}
+
+    def new_log(self) -> History:
+        """The log of this server."""
+        return History(self._wanted.memory, self._wanted.log)
+
+    # Inside.
+
+    async def _get_ready(self) -> None:
+        await self.bus.ready()
+        self._is_ready = True
+
+    async def _enter(
+        self, member: Member, topic: str, since: str | None, replay: int, envelope: bool
+    ) -> Entered:
+        """Join a topic, with what was asked for of its history before anything new."""
+        if not self._is_ready:
+            await self._get_ready()
+        retention = self.retention(topic)
+        asks = since is not None or replay or envelope
+        if not asks and topic in self._topics:
+            self._join(member, topic)
+            return Entered(member, None, None)
+        holder = Holder()
+        self._join(holder, topic)
+        try:
+            await self.bus.follow(topic)
+            recovery = Recovery([], True, None)
+            if retention.messages:
+                with self._guard:
+                    recovery = await self.bus.recover(topic, since, replay, retention)
+            recovered = None if since is None else bool(retention.messages and recovery.complete)
+            entered = Entered(member, recovery.position, recovered)
+            with self._guard:
+                # From here on nothing waits: no message is missed, and none comes twice.
+                self._join(member, topic)
+                if envelope and isinstance(member, Socket):
+                    member.tell(notice(topic, **_begin(entered)))
+                for publication in recovery.publications:
+                    member.take(publication, publication.plain())
+                last = recovery.position
+                for publication in holder.publications:
+                    if last is None or self.bus.is_behind(publication.position, last):
+                        member.take(publication, publication.plain())
+                if holder.gap:
+                    member.miss(holder.gap)
+        finally:
+            self._leave(holder)
+        return entered
+
+    def _join(self, member: Member, name: str) -> None:
+        with self._guard:
+            topic = self._topics.get(name)
+            if topic is None:
+                if len(self._topics) >= MAX_TOPICS:
+                    raise TopicError(f"a process may have {MAX_TOPICS} topics")
+                topic = self._topics[name] = Topic(name)
+            topic.join(member)
+            self.bus.changed(name, len(topic.members))
+
+    def _leave(self, member: Member) -> None:
+        with self._guard:
+            topic = member.topic
+            if topic is None:
+                return
+            topic.leave(member)
+            self._dropped += _dropped(member)
+            if isinstance(member, Socket):
+                _unchain(member)
+            if not topic.members and self._topics.get(topic.name) is topic:
+                del self._topics[topic.name]
+            self.bus.changed(topic.name, len(topic.members))
+
+    def _on_slow(self, member: Socket) -> None:
+        self._closed += 1
+        assert self.loop is not None
+        self.loop.call_soon(close_slow, member)
+
+
+def _bus(hub: Hub, wanted: Wanted) -> Bus:
+    return Local(hub.loop, hub.new_log, hub.retention, hub.deliver, hub.miss, hub.mesh)
+
+
+def _unchain(member: Socket) -> None:
+    """Take it out of the chain of its session."""
+    before: Socket | None = None
+    chained: Socket | None = member.session.subscribed
+    while chained is not None and chained is not member:
+        before, chained = chained, chained.behind
+    if chained is member:
+        if before is None:
+            member.session.subscribed = member.behind
+        else:
+            before.behind = member.behind
+    member.behind = None
+
+
+def _dropped(member: Any) -> int:
+    return int(member.dropped)
+
+
+def _begin(entered: Entered) -> dict[str, Any]:
+    """What a socket with envelopes is told first."""
+    values: dict[str, Any] = {"subscribed": True, "position": entered.position}
+    if entered.recovered is not None:
+        values["recovered"] = entered.recovered
+    return values
+
+
+def session_of(socket: Any) -> Session | None:
+    """The session of a WebSocket that this server has, given it or its scope."""
+    scope = getattr(socket, "scope", socket)
+    if isinstance(scope, dict):
+        extensions = scope.get("extensions")
+        session = extensions.get(EXTENSION) if isinstance(extensions, dict) else None
+        if isinstance(session, Session):
+            return session
+    return None
+
+
+def identity(socket: Any) -> object:
+    """By what a WebSocket is known that shall not get a message."""
+    if hasattr(socket, "session") and isinstance(socket.session, Session):
+        return socket.session
+    return session_of(socket) or socket
+
+
+def _check(topic: str, policy: str, max_bytes: int, since: str | None, replay: int) -> None:
+    _check_name(topic)
+    checked(policy, max_bytes)
+    if since is not None and not isinstance(since, str):
+        raise TopicError(f"since must be a position (str) or None, got {since!r:.100}")
+    if isinstance(replay, bool) or not isinstance(replay, int) or replay < 0:
+        raise TopicError(f"replay must be an int that is not negative, got {replay!r:.50}")
+    if since is not None and replay:
+        raise TopicError("since and replay exclude each other")
+
+
+def _made(
+    topic: str, text: str | None, data: bytes | None, json: Any, key: str | None
+) -> Publication:
+    """The publication that a call of ``publish`` means."""
+    _check_name(topic)
+    if (text is not None) + (data is not None) + bool(json) != 1:
+        raise TopicError("publish: expected exactly one of text=, bytes= and json=")
+    if text is not None:
+        if not isinstance(text, str):
+            raise TopicError(f"publish: text must be a str, got {text!r:.100}")
+        kind = TEXT
+        try:
+            payload = text.encode()
+        except UnicodeEncodeError:
+            raise TopicError("text must be encodable in UTF-8 (no lone surrogates)") from None
+    elif data is not None:
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TopicError(f"publish: bytes must be bytes, got {data!r:.100}")
+        kind = BYTES
+        payload = bytes(data)
+    else:
+        kind = JSON
+        payload = to_json(json[0])
+    if len(payload) > MAX_MESSAGE:
+        raise TopicError(f"publish: a message may have {MAX_MESSAGE} bytes, not {len(payload)}")
+    if key is not None:
+        _check_name(key)
+    return Publication(topic, kind, payload, key)

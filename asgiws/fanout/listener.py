@@ -1,0 +1,132 @@
+"""Messages of a topic as an iterator, for whoever wants to look at them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Self
+
+from ..wire.prepared import Prepared
+from .backlog import Backlog
+from .members import Member
+from .message import Message, Publication
+
+
+class Listener(Member):
+    """A member whose messages wait for ``take_next``, in the event loop in which it was made."""
+
+    __slots__ = ("_backlog", "_is_foreign", "_loop", "_means", "_over", "_waiter")
+
+    def __init__(
+        self,
+        policy: str,
+        max_bytes: int,
+        is_foreign: bool = False,
+        means: tuple[object, ...] = (),
+    ) -> None:
+        """``is_foreign``: messages may come from the threads of other event loops. ``means``
+        are the objects by which it can be excluded.
+        """
+        super().__init__()
+        self._backlog = Backlog(policy, max_bytes)
+        self._loop = asyncio.get_running_loop()
+        self._is_foreign = is_foreign
+        self._means = means
+        self._waiter: asyncio.Future[None] | None = None
+        self._over = False
+
+    @property
+    def dropped(self) -> int:
+        """How many messages this subscriber has missed."""
+        return self._backlog.dropped
+
+    def take(self, publication: Publication, plain: Prepared) -> bool:
+        if self._is_foreign and asyncio._get_running_loop() is not self._loop:
+            return self._elsewhere(publication)
+        return self._put(publication)
+
+    def is_excluded(self, exclude: object) -> bool:
+        return any(exclude is mean for mean in self._means)
+
+    def miss(self, messages: int) -> None:
+        self._backlog.miss(messages)
+
+    def _elsewhere(self, publication: Publication) -> bool:
+        try:
+            self._loop.call_soon_threadsafe(self._put, publication)
+        except RuntimeError:
+            return False  # the loop is closed
+        return True
+
+    def _put(self, publication: Publication) -> bool:
+        if not self._backlog.put(publication):
+            # The policy is to close: the iterator ends behind what it has.
+            self._backlog.miss(1)
+            self._over = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+        return not self._over
+
+    async def take_next(self) -> Message | None:
+        """Wait for the next message; None if there will be no more."""
+        while not self._backlog:
+            if self._over:
+                return None
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        entry = self._backlog.take()
+        return Message(entry.publication, entry.gap)
+
+
+class Messages:
+    """The messages of a topic: ``async for message in messages``.
+
+    ``position`` is where the topic was when it began, None without history; ``recovered``
+    whether all that came behind ``since`` is here, None if that was not asked for.
+    """
+
+    __slots__ = ("_listener", "position", "recovered")
+
+    def __init__(self, listener: Listener, position: str | None, recovered: bool | None) -> None:
+        self._listener = listener
+        self.position = position
+        self.recovered = recovered
+
+    @property
+    def dropped(self) -> int:
+        """How many messages were missed, all in all; ``message.gap`` tells where."""
+        return self._listener.dropped
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        message = await self._listener.take_next()
+        if message is None:
+            raise StopAsyncIteration
+        return message
+
+
+class Holder(Member):
+    """Holds what comes while the history is being asked for."""
+
+    __slots__ = ("gap", "publications")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.publications: list[Publication] = []
+        self.gap = 0
+
+    @property
+    def dropped(self) -> int:
+        """None: whom it holds them for counts them."""
+        return 0
+
+    def take(self, publication: Publication, plain: Prepared) -> bool:
+        self.publications.append(publication)
+        return True
+
+    def miss(self, messages: int) -> None:
+        self.gap += messages

@@ -1,0 +1,244 @@
+"""A topic and its members: the loop over all who get a message, and the sockets among them.
+
+A socket of asgiws gets the frame from here, beside what its application sends. A socket that
+does not read has a backlog; it costs the others nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+try:
+    import cython
+except ImportError:
+    from ..wire import _nocython as cython
+
+from ..log import error_log
+from ..websocket.session import Session
+from ..websocket.states import FULL, GONE, TAKEN
+from ..wire.errors import TRY_AGAIN_LATER
+from ..wire.prepared import Prepared
+from .backlog import Backlog
+from .message import Publication, notice
+
+
+class Member:
+    """Somebody who gets the messages of one topic."""
+
+    __slots__ = ("_index", "topic")
+
+    def __init__(self) -> None:
+        #: None before it has joined, and once it has left
+        self.topic: Topic | None = None
+        self._index = -1  # where it stands in the topic's list
+
+    def take(self, publication: Publication, plain: Prepared) -> cython.bint:
+        """Get a message, ``plain`` where it is sent as it is; whether it is on its way."""
+        raise NotImplementedError
+
+    def is_excluded(self, exclude: object) -> cython.bint:
+        """Whether ``exclude`` means this one."""
+        return False
+
+    def miss(self, messages: int) -> None:
+        """So many messages were lost on their way to this process."""
+        raise NotImplementedError
+
+    def on_leave(self) -> None:
+        """It has left its topic."""
+
+
+class Topic:
+    """All members of one topic in this process, in no order."""
+
+    __slots__ = ("members", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.members: list[Member] = []
+
+    def join(self, member: Member) -> None:
+        """Add a member; it is in no topic."""
+        member.topic = self
+        member._index = len(self.members)
+        self.members.append(member)
+
+    def leave(self, member: Member) -> None:
+        """Take a member out; it is in this topic."""
+        members: list[Member] = self.members
+        last: Member = members[len(members) - 1]
+        # The last one takes its place: no list has to be moved.
+        members[member._index] = last
+        last._index = member._index
+        members.pop()
+        member.topic = None
+        member._index = -1
+        member.on_leave()
+
+    def deliver(self, publication: Publication) -> cython.Py_ssize_t:
+        """Give a message to all members; how many it is on its way to."""
+        plain: Prepared = publication.plain()
+        exclude: object = publication.exclude
+        reached: cython.Py_ssize_t = 0
+        failed: Member | None = None
+        member: Member
+        members: list[Member] = self.members
+        for member in members:
+            if exclude is not None and member.is_excluded(exclude):
+                continue
+            try:
+                if member.take(publication, plain):
+                    reached += 1
+            except Exception as exc:
+                error_log.error("Exception in a delivery", exc_info=exc)
+                failed = member
+        if failed is not None and failed.topic is self:
+            self.leave(failed)  # the next one, should there be more, comes with the next message
+        return reached
+
+    def miss(self, messages: int) -> None:
+        """Tell all members that so many messages were lost."""
+        for member in tuple(self.members):
+            member.miss(messages)
+
+
+class Socket(Member):
+    """A WebSocket of this server, subscribed to one topic.
+
+    All of one session are chained by ``behind``, so that none needs a list.
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_dropped",
+        "_envelope",
+        "_max_bytes",
+        "_policy",
+        "_slow",
+        "behind",
+        "on_end",
+        "session",
+    )
+
+    def __init__(
+        self,
+        session: Session,
+        envelope: bool,
+        policy: str,
+        max_bytes: int,
+        on_slow: Callable[[Socket], object],
+        on_end: Callable[[Socket], object],
+    ) -> None:
+        """``on_slow(self)`` is called when the policy is to close, ``on_end(self)`` when the
+        connection ends; both stand for all sockets of a hub.
+        """
+        super().__init__()
+        self.session = session
+        self.behind: Socket | None = None
+        self._envelope = envelope
+        self._policy = policy
+        self._max_bytes = max_bytes
+        self._dropped = 0  # but for those that the backlog counts
+        self._backlog: Backlog | None = None
+        self._slow: Callable[[Socket], object] | None = on_slow
+        self.on_end = on_end
+
+    @property
+    def dropped(self) -> int:
+        """How many messages this subscriber has missed."""
+        return self._dropped + (0 if self._backlog is None else self._backlog.dropped)
+
+    def take(self, publication: Publication, plain: Prepared) -> cython.bint:
+        outcome: cython.int
+        if self._backlog is None:
+            outcome = self.session.offer(publication.enveloped() if self._envelope else plain)
+            if outcome == TAKEN:
+                return True
+            if outcome == GONE:
+                return False
+            self._backlog = Backlog(self._policy, self._max_bytes)
+        return self._keep(publication)
+
+    def is_excluded(self, exclude: object) -> cython.bint:
+        return exclude is self.session
+
+    def miss(self, messages: int) -> None:
+        if self._backlog is None and self._envelope and self._tell(messages):
+            self._dropped += messages
+            return
+        if self._backlog is None and not self._envelope:
+            self._dropped += messages  # there is nothing to tell it with
+            return
+        if self._backlog is None:
+            self._backlog = Backlog(self._policy, self._max_bytes)
+        self._backlog.miss(messages)
+
+    def tell(self, message: Prepared) -> None:
+        """Send a notice, before any message of the topic."""
+        self.session.offer(message)
+
+    def writable(self) -> None:
+        """The transport takes more: called of the first in the chain."""
+        member: Socket | None = self
+        while member is not None:
+            if member._backlog is not None:
+                member._flush()
+            member = member.behind
+
+    def ended(self) -> None:
+        """Nothing can be sent any more: called of the first in the chain."""
+        member: Socket | None = self
+        self.session.subscribed = None
+        while member is not None:
+            behind: Socket | None = member.behind
+            member.behind = None
+            member.on_end(member)
+            member = behind
+
+    def on_leave(self) -> None:
+        if self._backlog is not None:
+            self._dropped += self._backlog.dropped + len(self._backlog)
+            self._backlog = None
+
+    def _keep(self, publication: Publication) -> bool:
+        """It has to wait."""
+        assert self._backlog is not None
+        if self._backlog.put(publication):
+            return True
+        if self._slow is not None:
+            # Once, and not now: what is at work here is a loop over all members.
+            self._slow(self)
+            self._slow = None
+        self._backlog.miss(1)
+        return False
+
+    def _flush(self) -> None:
+        """Send what has waited, as far as the transport takes it."""
+        backlog = self._backlog
+        assert backlog is not None
+        while (entry := backlog.first()) is not None:
+            if entry.gap and self._envelope and not self._tell(entry.gap):
+                return
+            entry.gap = 0
+            publication = entry.publication
+            message: Prepared = publication.enveloped() if self._envelope else publication.plain()
+            if self.session.offer(message) == FULL:
+                return
+            backlog.take()
+        gap = backlog.gap()
+        if gap and self._envelope and not self._tell(gap):
+            backlog.miss(gap)
+            backlog.dropped -= gap  # they were counted then
+            return
+        self._dropped += backlog.dropped
+        self._backlog = None
+
+    def _tell(self, gap: int) -> bool:
+        """Tell the client how many messages it has missed; whether that is on its way."""
+        assert self.topic is not None
+        return bool(self.session.offer(notice(self.topic.name, gap=gap)) != FULL)
+
+
+def close_slow(member: Socket) -> None:
+    """End the connection of one that does not read (close code 1013)."""
+    member.session.shutdown(TRY_AGAIN_LATER, "too slow")

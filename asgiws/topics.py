@@ -1,0 +1,259 @@
+"""Publish once, reach every WebSocket that has subscribed, in all workers.
+
+    from asgiws import topics
+
+    async with topics.subscribe(websocket, "news"):
+        async for text in websocket.iter_text():
+            await topics.publish("news", text=text, exclude=websocket)
+
+Works in any coroutine of the application, under any ASGI server; where asgiws serves, the
+frames go straight to the sockets, and from worker to worker.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from .asgi import Send
+from .errors import BusUnavailable, TopicError
+from .fanout.backlog import MAX_BYTES
+from .fanout.bus import Count
+from .fanout.current import hub
+from .fanout.hub import Entered, Hub, Stats, keep
+from .fanout.listener import Listener, Messages
+from .fanout.message import Message
+
+__all__ = [
+    "BusUnavailable",
+    "Count",
+    "Message",
+    "Messages",
+    "Recording",
+    "Stats",
+    "Subscription",
+    "TopicError",
+    "count",
+    "healthy",
+    "keep",
+    "listen",
+    "publish",
+    "publish_from_thread",
+    "recording",
+    "stats",
+    "subscribe",
+]
+
+_NOTHING: Any = object()
+
+
+async def publish(
+    topic: str,
+    *,
+    text: str | None = None,
+    bytes: builtins.bytes | None = None,
+    json: Any = _NOTHING,
+    exclude: Any = None,
+    key: str | None = None,
+) -> int:
+    """Publish one message; returns how many subscribers, as far as known, it is on its way to.
+
+    Give exactly one of ``text``, ``bytes`` and ``json`` (what ``json.dumps`` takes).
+    ``exclude`` is a WebSocket, or its scope, that does not get it. Subscribers with the
+    policy ``latest`` that are slow get only the last of several with the same ``key``.
+
+    When it returns, the bus has taken the message. Raises TopicError for arguments that
+    cannot be, and BusUnavailable, an OSError, if the bus does not take it within seconds.
+    """
+    values = () if json is _NOTHING else (json,)
+    return await hub().publish(topic, text, bytes, values, key, exclude)
+
+
+def publish_from_thread(
+    topic: str,
+    *,
+    text: str | None = None,
+    bytes: builtins.bytes | None = None,
+    json: Any = _NOTHING,
+    exclude: Any = None,
+    key: str | None = None,
+    timeout: float = 10.0,
+) -> int:
+    """The same from a thread that runs no event loop; waits for ``timeout`` seconds at most.
+
+    Raises RuntimeError in a thread that runs an event loop, and TimeoutError.
+    """
+    here = hub()
+    values = () if json is _NOTHING else (json,)
+    return here.publish_from_thread(here.publish(topic, text, bytes, values, key, exclude), timeout)
+
+
+class Subscription:
+    """A WebSocket's subscription to a topic, from ``async with`` to its end.
+
+    It also ends with the connection.
+    """
+
+    __slots__ = ("_arguments", "_entered", "_hub", "topic")
+
+    def __init__(self, topic: str, arguments: tuple[Any, ...]) -> None:
+        self.topic = topic
+        self._arguments: tuple[Any, ...] | None = arguments
+        self._hub: Hub | None = None
+        self._entered: Entered | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._arguments is None:
+            raise RuntimeError("a subscription begins once")
+        socket, *others = self._arguments
+        self._arguments = None
+        here = self._hub = hub()
+        self._entered = await here.enter_socket(socket, self.topic, *others)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._hub is not None and self._entered is not None:
+            await self._hub.leave(self._entered.member)
+
+    @property
+    def recovered(self) -> bool | None:
+        """Whether all that came behind ``since`` was sent; None if that was not asked for."""
+        return None if self._entered is None else self._entered.recovered
+
+    @property
+    def position(self) -> str | None:
+        """Where the topic was when it began; None in a topic without history."""
+        return None if self._entered is None else self._entered.position
+
+    @property
+    def dropped(self) -> int:
+        """How many messages this subscriber has missed because it was slow, or they were lost."""
+        if self._entered is None:
+            return 0
+        member = self._entered.member
+        return int((member[0] if isinstance(member, tuple) else member).dropped)
+
+
+def subscribe(
+    socket: Any,
+    topic: str,
+    *,
+    policy: str = "close",
+    max_bytes: int = MAX_BYTES,
+    since: str | None = None,
+    replay: int = 0,
+    envelope: bool = False,
+    send: Send | None = None,
+) -> Subscription:
+    """Send all messages of a topic to an accepted WebSocket: ``async with subscribe(...)``.
+
+    ``socket`` is Starlette's, FastAPI's or Litestar's WebSocket, or a scope; under another
+    server than asgiws a scope needs its ``send``. The frames go straight to the socket, in
+    order with what the application sends, and the application does not see them.
+
+    A client that does not read gets what comes later as long as no more than ``max_bytes``
+    wait for it. Then ``policy`` decides: ``"close"`` the connection (1013), ``"drop_oldest"``,
+    ``"drop_newest"``, or ``"latest"``, which keeps the last message of each ``key``.
+
+    In a topic with history ``since`` (a position) sends what came behind it, or nothing if
+    that is not complete, and ``replay`` the last messages. With ``envelope`` every message
+    is a JSON text with ``topic``, ``position`` and ``data`` (``base64`` for bytes); the first
+    one has ``subscribed``, ``position`` and, with ``since``, ``recovered``; after a loss comes
+    one with ``gap``.
+
+    Entering raises TopicError for arguments that cannot be, and BusUnavailable.
+    """
+    return Subscription(topic, (socket, policy, max_bytes, since, replay, envelope, send))
+
+
+class _Listening:
+    """``async with listen(...) as messages``."""
+
+    __slots__ = ("_arguments", "_hub", "_listener")
+
+    def __init__(self, arguments: tuple[Any, ...]) -> None:
+        self._arguments = arguments
+        self._hub: Hub | None = None
+        self._listener: Listener | None = None
+
+    async def __aenter__(self) -> Messages:
+        if self._hub is not None:
+            raise RuntimeError("a subscription begins once")
+        self._hub = hub()
+        self._listener, messages = await self._hub.enter_listener(*self._arguments)
+        return messages
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._hub is not None and self._listener is not None:
+            await self._hub.leave(self._listener)
+
+
+def listen(
+    topic: str,
+    *,
+    policy: str = "drop_oldest",
+    max_bytes: int = MAX_BYTES,
+    since: str | None = None,
+    replay: int = 0,
+) -> _Listening:
+    """Look at the messages of a topic: ``async with listen(...) as messages``, and then
+    ``async for message in messages``.
+
+    What has not been taken waits, up to ``max_bytes``; then ``policy`` decides as in
+    ``subscribe``, and with ``"close"`` the iterator ends. ``message.gap`` tells how many are
+    missing before a message. ``since`` and ``replay`` are as in ``subscribe``, and
+    ``messages.recovered`` tells whether what was asked for is complete.
+
+    Entering raises TopicError for arguments that cannot be, and BusUnavailable.
+    """
+    return _Listening((topic, policy, max_bytes, since, replay))
+
+
+async def count(topic: str) -> Count:
+    """How many have subscribed: ``here``, in this worker, and ``everywhere``."""
+    return await hub().count(topic)
+
+
+def stats() -> Stats:
+    """What this process has published and delivered, and who has missed something."""
+    return hub().stats()
+
+
+def healthy() -> bool:
+    """Whether publications reach the other workers, or the broker."""
+    return hub().bus.healthy()
+
+
+class Recording:
+    """For tests: what was published since ``recording()`` began, and who has subscribed."""
+
+    def __init__(self, here: Hub, published: list[Message]) -> None:
+        self._hub = here
+        #: the messages, in their order
+        self.published = published
+
+    @property
+    def subscribed(self) -> dict[str, int]:
+        """How many subscribers each topic has now, in this process."""
+        return self._hub.subscribed()
+
+
+@contextmanager
+def recording() -> Iterator[Recording]:
+    """Record what this process publishes, for tests."""
+    here = hub()
+    with here.recording() as published:
+        yield Recording(here, published)

@@ -1,0 +1,56 @@
+"""Listeners: what waits, and threads with event loops of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from asgiws.fanout.listener import Holder, Listener
+from asgiws.fanout.message import TEXT, Publication
+
+
+def publication(text: bytes) -> Publication:
+    return Publication("a", TEXT, text)
+
+
+async def test_a_message_from_another_event_loop_wakes_the_listener() -> None:
+    listener = Listener("drop_oldest", 10_000, is_foreign=True)
+    message = publication(b"x")
+
+    async def take() -> None:
+        assert listener.take(message, message.plain())
+
+    thread = threading.Thread(target=asyncio.run, args=(take(),))
+    thread.start()
+    taken = await listener.take_next()
+    assert taken is not None
+    assert taken.data == "x"
+    thread.join()
+
+
+async def test_a_cancelled_wait_loses_nothing() -> None:
+    listener = Listener("drop_oldest", 10_000)
+    waiting = asyncio.ensure_future(listener.take_next())
+    await asyncio.sleep(0)
+    message = publication(b"x")
+    listener.take(message, message.plain())
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    taken = await listener.take_next()
+    assert taken is not None
+    assert taken.data == "x"
+
+
+async def test_a_listener_is_excluded_by_what_it_stands_for() -> None:
+    scope: dict[str, str] = {}
+    listener = Listener("close", 1, means=(scope,))
+    assert listener.is_excluded(scope)
+    assert not listener.is_excluded({})
+
+
+def test_a_holder_keeps_what_comes() -> None:
+    holder = Holder()
+    message = publication(b"x")
+    assert holder.take(message, message.plain())
+    holder.miss(2)
+    assert (holder.publications, holder.gap, holder.dropped) == ([message], 2, 0)

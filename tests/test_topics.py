@@ -1,0 +1,163 @@
+"""``asgiws.topics`` as applications call it, without any server of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, WebSocket
+from starlette.testclient import TestClient
+
+from asgiws import topics
+from asgiws.fanout import current, history, hub
+
+
+@pytest.fixture(autouse=True)
+def _own_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(current, "_own", current.Place(history.Wanted()))
+    monkeypatch.setattr(hub, "_rules", {})
+
+
+async def test_a_listener_gets_what_is_published_in_order() -> None:
+    async with topics.listen("a") as messages:
+        assert await topics.publish("a", text="1") == 1
+        assert await topics.publish("a", bytes=b"2") == 1
+        assert await topics.publish("a", json={"n": 3}) == 1
+        assert [(await anext(messages)).data for _ in range(3)] == ["1", b"2", {"n": 3}]
+        assert await topics.count("a") == (1, 1)
+    assert await topics.count("a") == (0, 0)
+    assert await topics.publish("a", text="?") == 0
+
+
+async def test_a_listener_goes_on_behind_a_position() -> None:
+    topics.keep("a", messages=10, seconds=60)
+    async with topics.listen("a") as messages:
+        for number in range(5):
+            await topics.publish("a", json=number)
+        position = (await anext(messages)).position
+    async with topics.listen("a", since=position) as messages:
+        assert messages.recovered is True
+        assert [(await anext(messages)).data for _ in range(4)] == [1, 2, 3, 4]
+    async with topics.listen("a", since="other:1") as messages:
+        assert messages.recovered is False
+        await topics.publish("a", json=5)
+        assert (await anext(messages)).data == 5
+
+
+async def test_a_listener_is_told_what_it_missed_and_may_end_for_it() -> None:
+    async with topics.listen("a", max_bytes=600) as messages:
+        for number in range(5):
+            await topics.publish("a", json=number)
+        message = await anext(messages)
+        assert (message.data, message.gap, messages.dropped) == (3, 3, 3)
+    async with topics.listen("a", max_bytes=600, policy="close") as messages:
+        for number in range(5):
+            await topics.publish("a", json=number)
+        assert [message.data async for message in messages] == [0, 1]
+    assert topics.stats().dropped == 6
+
+
+async def test_a_cancelled_listener_leaves() -> None:
+    async def listen() -> None:
+        async with topics.listen("a") as messages:
+            async for _ in messages:
+                pass
+
+    task = asyncio.create_task(listen())
+    while not (await topics.count("a")).here:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert topics.stats().subscriptions == 0
+
+
+def test_starlettes_test_client_works_with_all_of_it() -> None:
+    app = FastAPI()
+
+    @app.websocket("/rooms/{room}")
+    async def chat(websocket: WebSocket, room: str) -> None:
+        await websocket.accept()
+        async with topics.subscribe(websocket, f"room:{room}"):
+            await websocket.send_text("subscribed")
+            async for text in websocket.iter_text():
+                await topics.publish(f"room:{room}", text=text, exclude=websocket)
+
+    @app.post("/rooms/{room}")
+    async def say(room: str, text: str) -> int:
+        return await topics.publish(f"room:{room}", json={"text": text})
+
+    with (
+        TestClient(app) as client,
+        client.websocket_connect("/rooms/a") as one,
+        client.websocket_connect("/rooms/a") as two,
+        topics.recording() as recording,
+    ):
+        assert one.receive_text() == two.receive_text() == "subscribed"
+        one.send_text("hello")
+        assert two.receive_text() == "hello"
+        assert client.post("/rooms/a", params={"text": "for both"}).json() == 2
+        assert one.receive_json() == two.receive_json() == {"text": "for both"}
+        assert [message.data for message in recording.published] == ["hello", {"text": "for both"}]
+        assert recording.subscribed == {"room:a": 2}
+    assert topics.stats().subscriptions == 0
+
+
+async def test_a_thread_publishes() -> None:
+    reached: list[int] = []
+
+    def publish() -> None:
+        reached.append(topics.publish_from_thread("a", text="from a thread"))
+
+    async with topics.listen("a") as messages:
+        thread = threading.Thread(target=publish)
+        thread.start()
+        assert (await anext(messages)).text == "from a thread"
+        thread.join()
+    assert reached == [1]
+    with pytest.raises(RuntimeError, match="event loop"):
+        topics.publish_from_thread("a", text="x")
+
+
+@pytest.mark.parametrize(
+    ("topic", "arguments", "message"),
+    [
+        ("", {"text": "x"}, "1 to 255 bytes"),
+        ("x" * 256, {"text": "x"}, "1 to 255 bytes"),
+        ("a", {}, "exactly one"),
+        ("a", {"text": "x", "json": None}, "exactly one"),
+        ("a", {"text": b"x"}, "text must be a str"),
+        ("a", {"text": "\ud800"}, "UTF-8"),
+        ("a", {"bytes": "x"}, "bytes must be bytes"),
+        ("a", {"bytes": b"x" * 16_777_217}, "16777216 bytes"),
+        (None, {"text": "x"}, "must be a str"),
+    ],
+)
+async def test_what_cannot_be_published_is_refused(
+    topic: Any, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(topics.TopicError, match=message):
+        await topics.publish(topic, **arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"policy": "?"}, {"max_bytes": 0}, {"replay": -1}, {"since": 1}]
+)
+async def test_what_cannot_be_listened_to_is_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(topics.TopicError, match="must be"):
+        async with topics.listen("a", **arguments):
+            pass
+
+
+@pytest.mark.parametrize("arguments", [("a", -1, 1.0), ("a", 1, 0.0), ("", 1, 1.0)])
+def test_what_cannot_be_kept_is_refused(arguments: tuple[str, int, float]) -> None:
+    topic, messages, seconds = arguments
+    with pytest.raises(topics.TopicError, match="must"):
+        topics.keep(topic, messages, seconds)
+
+
+async def test_a_scope_without_send_is_refused_where_nobody_can_write_to_it() -> None:
+    with pytest.raises(topics.TopicError, match="send"):
+        async with topics.subscribe({"type": "websocket"}, "a"):
+            pass
