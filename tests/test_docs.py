@@ -15,8 +15,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 import asgiws
 from asgiws._build import COMPILED_MODULES
@@ -66,6 +67,7 @@ class TestSnippets:
     def test_each_of_them_has_a_test_below(self) -> None:
         assert sorted(snippets()) == [
             "asgi",
+            "authenticate",
             "embedding",
             "fastapi",
             "fastapi-readiness",
@@ -89,6 +91,38 @@ class TestSnippets:
                     websocket.send(text)
                     assert websocket.recv(5) == text
             server.wait_until(lambda: not server.server.serving.tasks)
+
+    def test_each_way_to_authenticate_lets_in_whom_it_knows_and_no_other(
+        self, package: ModuleType
+    ) -> None:
+        with running(application("authenticate"), package=package) as server:
+            url = f"ws://127.0.0.1:{server.port}"
+            good, bad = "secret-of-ada", "secret-of-eve"
+
+            def cookie(token: str) -> dict[str, str]:
+                return {"Cookie": f"session={token}"}
+
+            with connect(f"{url}/cookie", additional_headers=cookie(good)) as websocket:
+                assert websocket.recv(5) == "hello ada"
+            with connect(f"{url}/message") as websocket:
+                websocket.send(good)
+                assert websocket.recv(5) == "hello ada"
+            offered = [Subprotocol("chat"), Subprotocol(good)]
+            with connect(f"{url}/subprotocol", subprotocols=offered) as websocket:
+                assert (websocket.subprotocol, websocket.recv(5)) == ("chat", "hello ada")
+
+            with pytest.raises(InvalidStatus) as refused:
+                connect(f"{url}/cookie", additional_headers=cookie(bad))
+            assert refused.value.response.status_code == 401
+            offered = [Subprotocol("chat"), Subprotocol(bad)]
+            with pytest.raises(InvalidStatus) as refused:
+                connect(f"{url}/subprotocol", subprotocols=offered)
+            assert refused.value.response.status_code == 401
+            with connect(f"{url}/message") as websocket:
+                websocket.send(bad)
+                with pytest.raises(ConnectionClosed):
+                    websocket.recv(5)
+                assert (websocket.close_code, websocket.close_reason) == (1008, "not allowed")
 
     @pytest.mark.parametrize("name", ["fastapi-readiness", "starlette-readiness"])
     def test_readiness_turns_when_the_server_is_about_to_end(
