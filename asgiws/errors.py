@@ -27,7 +27,7 @@ class ConfigError(StartupError):
 
 
 class AppLoadError(StartupError):
-    """The application cannot be imported, is no ASGI application, or its factory raised."""
+    """The application cannot be imported, is not an ASGI application, or its factory raised."""
 
     exit_code = 3
 
@@ -76,27 +76,27 @@ class ApplicationCancelled(RuntimeError):
     """A call of the application was cancelled, and not by the server."""
 
 
-# As ASGI calls it: websocket.disconnect, http.disconnect. aiohttp's ServerDisconnectedError
-# is not among them: it tells of another connection.
+# The names that ASGI uses: websocket.disconnect, http.disconnect. aiohttp's
+# ServerDisconnectedError is not one of them, because it is about another connection.
 _DISCONNECT = re.compile("(web_?socket|client|http|request)?_?disconnect", re.IGNORECASE)
 
 
 def tells_of_disconnect(exc: BaseException | None) -> bool:
     """Whether ``exc`` only tells that the client is gone, and is not an error.
 
-    To be asked where the application has been told so. It may come back as:
+    Ask only if the client is gone, or the application has been told so. These exceptions tell it:
 
-    - our ClientDisconnected, or a cancellation: the application has ended itself;
-    - an exception of a class, or a base class, that is named after ASGI's event, as those
-      that frameworks raise when ``receive`` brings it: WebSocketDisconnect, ClientDisconnect;
-    - what was raised *from* one of them;
-    - a RuntimeError that a module raised while one that it had raised itself was handled:
-      what a framework says of the next use of a connection that is over;
-    - a group of nothing else.
+    - our ClientDisconnected, or ApplicationCancelled: the application has cancelled itself;
+    - an exception whose class, or a base class of it, is named after ASGI's event. Frameworks
+      raise these when ``receive`` returns it: WebSocketDisconnect, ClientDisconnect;
+    - an exception that was raised *from* one of them;
+    - a RuntimeError that was raised while one of them was handled, by the same module: a
+      framework says in this way that a closed connection was used again;
+    - a group that has nothing else in it.
 
-    What is otherwise raised while one is handled is an error of the application's.
+    Any other exception that is raised while one of them is handled is the application's error.
     """
-    seen = set()  # raise error from error
+    seen = set()  # an exception can be its own cause: raise error from error
     while exc is not None and id(exc) not in seen:
         seen.add(id(exc))
         if isinstance(exc, BaseExceptionGroup):
@@ -125,8 +125,8 @@ def _raised_in(exc: BaseException) -> str | None:
 
 
 class TopicError(ValueError):
-    """A call of ``asgiws.topics`` that asks for what cannot be; the message says what could."""
+    """A call of ``asgiws.topics`` with wrong arguments; the message says which are right."""
 
 
 class BusUnavailable(OSError):
-    """A publication was not taken: the broker, or who shares the memory, does not answer."""
+    """A message was not published, because the other workers, or a broker, do not answer."""

@@ -89,7 +89,7 @@ class Cores:
 
 
 def choose_cores(shared: bool = False) -> Cores:
-    """The last core for the server, and the nearest that is no second thread of it for the client.
+    """The last core for the server, and the nearest that is not its second thread for the client.
 
     Interrupts prefer the first core, and cores with neighbouring numbers share a cache.
     """

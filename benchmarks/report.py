@@ -358,8 +358,8 @@ figures for your machine: run the command.
 |---|---|
 {facts}
 
-The main figure is the CPU time of the server's whole process tree per unit of work, for
-it is what noise disturbs least. **Ratios are uvicorn's CPU time divided by the
+The main figure is the CPU time of the server's whole process tree per unit of work, because
+noise disturbs it least. **Ratios are uvicorn's CPU time divided by the
 server's, within the same round: 2.00 means half the CPU time, below 1.00 means more**
 (with ~: between medians, as no round had both with the cores in the same place).
 Every answer was checked for length and content. A sample is refused when the server's

@@ -155,7 +155,7 @@ class TestMistakes:
         assert result.stderr == f"{details}Error: {error}\n"
 
     def test_the_exit_codes_are_all_different_and_documented(self) -> None:
-        page = (ROOT / "docs" / "options.md").read_text("utf-8")
+        page = (ROOT / "docs" / "exit-codes.md").read_text("utf-8")
         codes = [
             vars(error)["exit_code"]
             for error in StartupError.__subclasses__()

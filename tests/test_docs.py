@@ -6,6 +6,8 @@ must have a test here.
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import re
 import subprocess
 import sys
@@ -14,16 +16,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx
 import pytest
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
+from starlette.testclient import TestClient
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
 
 import asgiws
+from asgiws import topics
 from asgiws._build import COMPILED_MODULES
 from asgiws.options.config import OPTIONS, UVICORN_ONLY
 
 from .toolkit.raw_http import Client
 from .toolkit.running import running
+from .toolkit.served import Served
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -66,6 +73,7 @@ class TestSnippets:
     def test_each_of_them_has_a_test_below(self) -> None:
         assert sorted(snippets()) == [
             "asgi",
+            "authenticate",
             "embedding",
             "fastapi",
             "fastapi-readiness",
@@ -76,6 +84,9 @@ class TestSnippets:
             "minutes-litestar",
             "minutes-starlette",
             "starlette-readiness",
+            "topics",
+            "topics-listen",
+            "topics-recording",
         ]
         marks = sum(page.read_text("utf-8").count("<!-- snippet:") for page in PAGES)
         assert marks == len(snippets()), "a mark has no Python behind it"
@@ -89,6 +100,77 @@ class TestSnippets:
                     websocket.send(text)
                     assert websocket.recv(5) == text
             server.wait_until(lambda: not server.server.serving.tasks)
+
+    def test_each_way_to_authenticate_lets_in_whom_it_knows_and_no_other(
+        self, package: ModuleType
+    ) -> None:
+        with running(application("authenticate"), package=package) as server:
+            url = f"ws://127.0.0.1:{server.port}"
+            good, bad = "secret-of-ada", "secret-of-eve"
+
+            def cookie(token: str) -> dict[str, str]:
+                return {"Cookie": f"session={token}"}
+
+            with connect(f"{url}/cookie", additional_headers=cookie(good)) as websocket:
+                assert websocket.recv(5) == "hello ada"
+            with connect(f"{url}/message") as websocket:
+                websocket.send(good)
+                assert websocket.recv(5) == "hello ada"
+            offered = [Subprotocol("chat"), Subprotocol(good)]
+            with connect(f"{url}/subprotocol", subprotocols=offered) as websocket:
+                assert (websocket.subprotocol, websocket.recv(5)) == ("chat", "hello ada")
+
+            with pytest.raises(InvalidStatus) as refused:
+                connect(f"{url}/cookie", additional_headers=cookie(bad))
+            assert refused.value.response.status_code == 401
+            offered = [Subprotocol("chat"), Subprotocol(bad)]
+            with pytest.raises(InvalidStatus) as refused:
+                connect(f"{url}/subprotocol", subprotocols=offered)
+            assert refused.value.response.status_code == 401
+            with connect(f"{url}/message") as websocket:
+                websocket.send(bad)
+                with pytest.raises(ConnectionClosed):
+                    websocket.recv(5)
+                assert (websocket.close_code, websocket.close_reason) == (1008, "not allowed")
+
+    def test_a_room_of_topics_reaches_everybody_but_who_speaks(self, tmp_path: Path) -> None:
+        (tmp_path / "main.py").write_text(snippets()["topics"], "utf-8")
+        command = ("asgiws", "main:app", "--port", "0", "--workers", "2")
+        with Served(*command, cwd=tmp_path) as server:
+            room = f"127.0.0.1:{server.port}/rooms/a"
+            with connect(f"ws://{room}") as ada, connect(f"ws://{room}") as bob:
+                words = {"text": "to all"}
+                server.wait_until(lambda: httpx.post(f"http://{room}", params=words).json() == 2)
+
+                def heard(by: ClientConnection) -> str:
+                    while (text := str(by.recv(5))) == '{"text":"to all"}':
+                        pass
+                    return text
+
+                ada.send("hello")
+                assert heard(bob) == "hello"
+                bob.send("bye")
+                assert heard(ada) == "bye"  # and not her own words
+            assert server.stop() == 0
+
+    async def test_what_a_listener_prints(self, capsys: pytest.CaptureFixture[str]) -> None:
+        body = snippets()["topics-listen"]
+        code = compile(body, "<snippet>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        listening = asyncio.ensure_future(eval(code, {"topics": topics}))
+        while not (await topics.count("prices")).here:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        await topics.publish("prices", json=12)
+        printed = ""
+        while "\n" not in printed:  # it is read by the task above
+            await asyncio.sleep(0)
+            printed += capsys.readouterr().out
+        listening.cancel()
+        assert printed == "prices 12 0\n"
+
+    def test_what_was_published_is_recorded_for_a_test(self) -> None:
+        code = compile(snippets()["topics-recording"], "<snippet>", "exec")
+        with TestClient(application("topics")) as client:
+            exec(code, {"client": client, "topics": topics})
 
     @pytest.mark.parametrize("name", ["fastapi-readiness", "starlette-readiness"])
     def test_readiness_turns_when_the_server_is_about_to_end(
@@ -165,12 +247,22 @@ class TestCommands:
         assert set(re.findall(r"--[a-z][a-z0-9-]+", " ".join(served))) <= known
 
 
-def test_what_is_typed_instead_of_gunicorns_options_exists() -> None:
-    text = (ROOT / "docs" / "from-gunicorn.md").read_text("utf-8")
-    table = text.partition("## Option by option")[2].partition("\n## ")[0]
+@pytest.mark.parametrize(
+    ("page", "heading", "many"),
+    [
+        ("from-gunicorn.md", "## Option by option", 20),
+        ("from-hypercorn.md", "## hypercorn", 15),
+        ("from-hypercorn.md", "## daphne", 10),
+    ],
+)
+def test_what_is_typed_instead_of_another_servers_options_exists(
+    page: str, heading: str, many: int
+) -> None:
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    table = text.partition(heading)[2].partition("\n## ")[0]
     instead = [line.split("|")[2] for line in table.splitlines() if line.startswith("|")]
     named = re.findall(r"--[a-z][a-z0-9_-]+", " ".join(instead))
-    assert len(named) > 20
+    assert len(named) > many
     assert set(named) <= {option.flag for option in OPTIONS} | {"--config", "--no-access-log"}
 
 

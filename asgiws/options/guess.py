@@ -1,6 +1,6 @@
-"""What could be served here, for whoever types ``asgiws`` and no application.
+"""Applications in the current directory, for a user who types ``asgiws`` and names none.
 
-The files are read, never imported: a guess runs nothing, and it only makes a message.
+The files are parsed and never imported, so that a guess runs no code. It only makes a message.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FACTORIES = ("create_app", "make_app", "get_app", "create_application")
 
 
 class Guess(NamedTuple):
-    """An application that may be meant: the file, and its import string or that of its maker."""
+    """A possible application: its file, and its import string or that of its factory."""
 
     file: str
     app: str
@@ -25,12 +25,12 @@ class Guess(NamedTuple):
 
     @property
     def typed(self) -> str:
-        """What serves it, for a message."""
+        """The command that serves it."""
         return f"asgiws {self.app}{' --factory' if self.factory else ''}"
 
 
 def guesses(directory: str = "") -> list[Guess]:
-    """What looks like an application in ``directory``, or in a package of it; likely ones first."""
+    """Possible applications in ``directory`` and in its subdirectories; likely ones first."""
     base = Path(directory)
     places = [base / name for name in FILES]
     places += [path for name in FILES for path in sorted(base.glob(f"*/{name}"))]
@@ -38,7 +38,7 @@ def guesses(directory: str = "") -> list[Guess]:
 
 
 def _in_file(path: Path, base: Path) -> Iterator[Guess]:
-    """The one of a file that is the likeliest, if it has any."""
+    """The likeliest application of a file, or nothing."""
     parts = path.relative_to(base).with_suffix("").parts
     if not all(part.isidentifier() for part in parts):
         return
@@ -54,7 +54,7 @@ def _in_file(path: Path, base: Path) -> Iterator[Guess]:
 
 
 def _bound(body: list[ast.stmt]) -> Iterator[str]:
-    """The names that statements bind in their module; what is bound on a condition, too."""
+    """The names that statements bind in their module, also within ``if`` and ``try``."""
     for node in body:
         match node:
             case ast.Assign(targets=targets):

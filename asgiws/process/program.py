@@ -16,23 +16,23 @@ from .server import Server
 def run(app: Any, **options: Any) -> None:
     """Serve ``app``, an ASGI application or its import string, until SIGINT or SIGTERM.
 
-    ``options`` are the fields of Config. Returns after a clean shutdown. What keeps the server
-    from starting is printed, and ends the program with the exit code that the command line
-    has for it: it raises SystemExit. With several ``workers``, or ``reload``, ``app`` must be
-    an import string, and the call stand behind ``if __name__ == "__main__"``.
+    ``options`` are the fields of Config. Returns after a clean shutdown. If the server cannot
+    start, the reason is printed and SystemExit is raised, with the exit code that the command
+    line has for it. With several ``workers``, or ``reload``, ``app`` must be an import string,
+    and the call must stand behind ``if __name__ == "__main__"``.
     """
     try:
         serve(Config(app, **options))
     except StartupError as error:
         if is_loading():
-            raise  # whoever imports this program tells it
+            raise  # the server that imports this program prints it
         fail(error)
 
 
 def fail(error: StartupError) -> NoReturn:
-    """End the program, which cannot start: one line on stderr, and an exit code of its own.
+    """End the program, which cannot start: one line on stderr, and the exit code of ``error``.
 
-    Where the application raised, its traceback comes before that line.
+    If the application raised, its traceback comes before that line.
     """
     if sys.stderr is not None:
         details = error.details.rstrip("\n")
@@ -46,7 +46,7 @@ def serve(
     """Serve as ``config`` says, until SIGINT or SIGTERM; raises StartupError.
 
     ``reread`` gives the options anew when the workers are replaced (SIGHUP, --reload);
-    ``options_file`` is the file in which some of them may stand.
+    ``options_file`` is the file that may contain some of them.
     """
     if is_loading():
         raise ConfigError(
@@ -55,9 +55,9 @@ def serve(
         )
     if upgrade.is_check():
         upgrade.check(config)
-        # What stands behind the call is for the end of a program that has served.
+        # The statements after the call are for a program that has served.
         raise SystemExit(0)
-    # Below: one process pays nothing for what it does not use.
+    # Imported below, so that one process does not load modules that it does not use.
     if config.reload:
         from .reload import Reloader
 

@@ -30,6 +30,7 @@ def write(directory: Path, **files: str) -> None:
         ("application = 1", "asgiws main:application"),
         ("async def app(scope, receive, send): ...", "asgiws main:app"),
         ("from chat import application as app", "asgiws main:app"),
+        ("if True:\n    app = 1", "asgiws main:app"),
         (
             "try:\n    import fast\nexcept ImportError:\n    pass\nelse:\n    app = 1",
             "asgiws main:app",
@@ -71,6 +72,11 @@ def test_the_likely_places_come_first(tmp_path: Path) -> None:
             {"main": FASTAPI, "app": "application = 1"},
             None,
             "which `asgiws main:app` serves; another may be `asgiws app:application`",
+        ),
+        (
+            {"main": FASTAPI, "app": FASTAPI, "asgi": FASTAPI, "api": FASTAPI},
+            None,
+            "another may be `asgiws app:app` or `asgiws asgi:app`",
         ),
         (
             {"app": FASTAPI},

@@ -9,6 +9,7 @@ import pytest
 
 import asgiws
 from asgiws.errors import BindError, ConfigError
+from asgiws.process.program import fail
 
 from ..toolkit.program import Program
 from ..toolkit.raw_http import Client
@@ -65,7 +66,7 @@ def test_an_application_that_raises_shows_its_own_traceback_in_a_script(tmp_path
     (tmp_path / "broken.py").write_text("1 / 0\n", "utf-8")
     with program(tmp_path, 'asgiws.run("broken:app", port=0)') as script:
         assert script.wait_for_end() == 3
-        assert script.lines("ZeroDivisionError")
+        assert script.lines(r"^    1 / 0$")
         assert not script.lines("program.py"), "it shows asgiws"
         assert script.lines()[-1].startswith("Error: ")
 
@@ -112,5 +113,16 @@ def test_a_script_serves_until_it_is_told_to_end_and_goes_on_then(
 def test_a_script_without_a_guard_is_told_what_is_missing(tmp_path: Path) -> None:
     call = 'app = None\nasgiws.run("script:app", port=0, workers=2)'
     with program(tmp_path, call, guard="") as script:
-        assert script.wait_for_end() != 0
-        assert script.lines('put the call behind if __name__ == "__main__"')
+        assert script.wait_for_end() == 3
+        assert script.lines('^Error: .*put the call behind if __name__ == "__main__"')
+        assert not script.lines("SystemExit")
+
+
+def test_a_program_without_a_stderr_ends_with_its_exit_code_and_is_silent(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    with pytest.raises(SystemExit) as ended:
+        fail(BindError("port 80"))
+    assert ended.value.code == 4
+    assert capsys.readouterr().out == ""
