@@ -2,7 +2,7 @@
 
 The options are read off the declaration in config.py; click parses the words, and every value is
 checked where all sources are (sources.py), so a mistake reads the same wherever it
-stood. docs/options.md lists the exit codes.
+stood. docs/exit-codes.md lists the exit codes.
 """
 
 from __future__ import annotations

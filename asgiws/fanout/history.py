@@ -149,6 +149,7 @@ class History:
         ``retention`` says which topics keep their latest message only: that one outlives
         what came after it.
         """
+        self.advance()  # most of it while others can append
         if not self._lock():
             return None
         try:

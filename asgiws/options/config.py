@@ -336,7 +336,7 @@ class Config:
         origins(),
         "Pages that may open a WebSocket, by their Origin: same-host, null, "
         "https://example.com, https://*.example.com with commas between, or * for all; "
-        "others get 403. Clients without an Origin are no browsers, and let in.",
+        "others get 403. A client that sends no Origin is not a browser, and is let in.",
     )
 
     ws_per_message_deflate: bool = option(

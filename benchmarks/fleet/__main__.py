@@ -186,7 +186,9 @@ async def spread_over(target: measure.Running, workers: int, count: int) -> Row:
         row["after a kill"] = spread_of(kept, workers)
     except ConnectionError:
         row["after a kill"] = "nobody answers"
-    except (OSError, EOFError, RuntimeError) as error:
+    except EOFError:
+        row["after a kill"] = "connections are cut"
+    except (OSError, RuntimeError) as error:
         row["after a kill"] = f"{type(error).__name__} {error}"
     return row
 
