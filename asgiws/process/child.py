@@ -238,8 +238,7 @@ class Child:
             os.kill(self.pid, number)
 
     def close(self) -> None:
-        """It has ended: let go of what we shared."""
-        self.receiver.close()
+        """It has ended: let go of what we shared, but for its inbox."""
         self.channel.close()
 
 

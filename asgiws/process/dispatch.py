@@ -62,6 +62,7 @@ class Dispatcher:
     def __init__(self) -> None:
         self.receivers: list[Receiver] = []
         self.waiting: deque[socket.socket] = deque()
+        self._dead: list[Receiver] = []  # whose inboxes are not empty yet
         self._last = 0
 
     def give(self, sockets: Iterable[socket.socket]) -> None:
@@ -101,7 +102,10 @@ class Dispatcher:
                     break
 
     def recover(self) -> None:
-        """Take back what lies in the inboxes of those whose event loop hangs."""
+        """Take back what lies in the inboxes of those whose event loop hangs, or that are dead."""
+        dead, self._dead = self._dead, []
+        for receiver in dead:
+            self.bury(receiver)
         now = time.monotonic_ns()
         for receiver in self.receivers:
             if not receiver.seat.takes_since(now - STALE_NANOSECONDS):
@@ -109,9 +113,22 @@ class Dispatcher:
 
     def take_back(self, receiver: Receiver) -> None:
         """Take what a worker has not taken out of its inbox: it waits again."""
+        waited = len(self.waiting)
+        self._empty(receiver)
+        receiver.seat.given -= len(self.waiting) - waited
+
+    def bury(self, receiver: Receiver) -> None:
+        """Its worker has ended, and its seat may be another's: empty its inbox and close it."""
+        if self._empty(receiver):
+            receiver.close()
+        else:
+            self._dead.append(receiver)
+
+    def _empty(self, receiver: Receiver) -> bool:
+        """Let wait again what is in an inbox; False if descriptors are short: try again later."""
         try:
             while sockets := inbox.take(receiver.far):
-                receiver.seat.given -= len(sockets)
                 self.waiting.extend(sockets)
         except inbox.NoDescriptors:
-            pass  # the rest, the next time
+            return False
+        return True

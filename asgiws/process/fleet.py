@@ -190,6 +190,7 @@ class Fleet:
         self.children.remove(child)
         self.on_end(child)
         self._retract(child)
+        self.dispatcher.bury(child.receiver)
         child.close()
         for other in self.children:
             if other.replaces is child:

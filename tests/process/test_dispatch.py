@@ -150,3 +150,31 @@ def test_a_full_inbox_is_tried_again_after_a_moment() -> None:
         fleet.dispatcher.flush()
     assert fleet.taken(0) == 3
     fleet.close()
+
+
+def test_what_a_dead_worker_has_not_taken_waits_until_there_are_descriptors(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.give(40)
+    dead = fleet.dispatcher.receivers.pop(0)
+    lost = dead.seat.load
+    assert lost == 10
+    take = inbox.take
+
+    def short(box: socket.socket) -> list[inbox.StreamSocket]:
+        if box is dead.far:
+            raise inbox.NoDescriptors
+        return take(box)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(inbox, "take", short)
+        fleet.dispatcher.take_back(dead)
+        dead.seat.clear()  # another worker sits there now
+        fleet.dispatcher.bury(dead)
+        fleet.dispatcher.recover()
+        assert not fleet.dispatcher.waiting
+    fleet.dispatcher.recover()
+    fleet.dispatcher.flush()
+    assert sum(fleet.loads()) == 40
+    assert dead.seat.load == 0
+    assert dead.far.fileno() == -1

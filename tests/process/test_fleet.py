@@ -98,6 +98,7 @@ class Scene:
         self.now = 100.0
         dispatcher = Dispatcher()
         dispatcher.take_back = lambda receiver: None  # type: ignore[method-assign]
+        dispatcher.bury = lambda receiver: None  # type: ignore[method-assign]
         self.fleet = Fleet(config, [], dispatcher)
         self.fleet.look(self.now)
 
