@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import httpx
@@ -81,6 +82,18 @@ def test_a_stopped_server_shows_as_1012_and_its_return_reconnects_the_page(
         ada.say("After the restart")
         ada.see(".message.mine", "After the restart")
     assert ada.texts(".message .text") == ["Before the restart", "After the restart"]
+
+
+def test_a_message_that_never_reached_the_server_is_sent_again(visit, server: Served) -> None:
+    ada = visit("Ada")
+    server.send(signal.SIGSTOP)
+    assert ada.try_to_say("Is there anybody?")
+    assert ada.texts(".message") == []
+    server.kill()
+    ada.see("#log", "Connection closed: 1006")
+    with serve_example(port=server.port):
+        ada.see(".message.mine", "Is there anybody?")
+    assert ada.texts(".message .text") == ["Is there anybody?"]
 
 
 def test_a_message_that_comes_twice_is_shown_once(visit, server: Served) -> None:
