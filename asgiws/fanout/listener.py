@@ -58,7 +58,7 @@ class Listener(Member):
         return True
 
     def _put(self, publication: Publication) -> bool:
-        if not self._backlog.put(publication):
+        if self._over or not self._backlog.put(publication):
             # The policy is to close: the iterator ends behind what it has.
             self._backlog.miss(1)
             self._over = True

@@ -41,6 +41,19 @@ async def test_a_cancelled_wait_loses_nothing() -> None:
     assert taken.data == "x"
 
 
+async def test_a_listener_that_is_to_be_closed_takes_nothing_more() -> None:
+    """Whoever comes back with the position of the last message misses nothing between."""
+    listener = Listener("close", 1_000)
+    for text, is_taken in ((b"x", True), (b"x" * 2_000, False), (b"y", False)):
+        message = publication(text)
+        assert listener.take(message, message.plain()) is is_taken
+    taken = await listener.take_next()
+    assert taken is not None
+    assert taken.data == "x"
+    assert await listener.take_next() is None
+    assert listener.dropped == 2
+
+
 async def test_a_listener_is_excluded_by_what_it_stands_for() -> None:
     scope: dict[str, str] = {}
     listener = Listener("close", 1, means=(scope,))
