@@ -285,7 +285,7 @@ def test_a_member_who_does_not_read_is_closed_and_the_others_hear_everything(
     ):
         get_ready(ada)
         # More than the kernel and the server keep for one connection.
-        for number in range(60):
+        for number in range(90):
             picture = PICTURE + str(number).encode() + bytes(200 * 1024)
             ada.send(picture_message(picture))
             while hear(ada, "picture")["picture"] != picture:
