@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from ..toolkit.served import ROOT, Served
 
@@ -26,7 +27,8 @@ def test_it_answers_says_back_what_it_hears_and_ends(name: str, code: str, tmp_p
     with Served("asgiws", "main:app", "--port", "0", cwd=tmp_path) as server:
         response = httpx.get(f"http://127.0.0.1:{server.port}/")
         assert response.json() == {"say": "hello"}
-        with connect(f"ws://127.0.0.1:{server.port}/echo") as websocket:
+        page = f"http://127.0.0.1:{server.port}"  # a browser names it, and Channels wants it
+        with connect(f"{page.replace('http', 'ws')}/echo", origin=Origin(page)) as websocket:
             for text in ("hello", "\N{SNAIL}" * 1000):
                 websocket.send(text)
                 assert websocket.recv(5) == text
