@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import itertools
 import json
 import re
 import socket
@@ -19,6 +21,8 @@ from .toolkit.served import Served, serve_example
 
 DEADLINE = 10.0
 PICTURE = b"\x89PNG\r\n\x1a\n and the rest"
+
+ids = map(str, itertools.count(1))
 
 
 @pytest.fixture(scope="module", params=["asgiws", "asgiws pure", "uvicorn"])
@@ -46,28 +50,55 @@ def server(running: Served) -> Served:
 
 def enter(server: Served, name: str, room: str = "lobby", **options: Any) -> connect:
     """A seat in a room: `with enter(server, "Ada") as ada`."""
-    options.setdefault("subprotocols", ["chat.v1"])
-    after = options.pop("after", 0)
-    url = f"{server.ws_url}/rooms/{room}?name={name}&after={after}"
+    options.setdefault("subprotocols", ["chat.v2"])
+    after = options.pop("after", None)
+    url = f"{server.ws_url}/rooms/{room}?name={name}" + (f"&after={after}" if after else "")
     return connect(url, open_timeout=DEADLINE, close_timeout=DEADLINE, **options)
 
 
-def hear(member: ClientConnection, kind: str) -> dict[str, Any]:
-    """The next event of this kind; the bytes of a picture are in its "picture"."""
+def say(member: ClientConnection, text: str) -> None:
+    member.send(json.dumps({"id": next(ids), "text": text}))
+
+
+def picture_message(picture: bytes) -> bytes:
+    return json.dumps({"id": next(ids)}).encode() + b"\n" + picture
+
+
+def hear_envelope(member: ClientConnection, topic: str) -> dict[str, Any]:
+    """The next envelope of this topic, with what was published unpacked in its "data"."""
+    while (envelope := json.loads(member.recv(timeout=DEADLINE))).get("topic") != topic:
+        pass
+    if "base64" in envelope:
+        head, picture = base64.b64decode(envelope["base64"]).split(b"\n", 1)
+        envelope["data"] = {**json.loads(head), "picture": picture}
+    return dict(envelope)
+
+
+def hear(member: ClientConnection, kind: str, room: str = "lobby") -> dict[str, Any]:
+    """The next event of this kind in a room, with its position."""
     while True:
-        data = member.recv(timeout=DEADLINE)
-        if isinstance(data, bytes):
-            head, picture = data.split(b"\n", 1)
-            event = {**json.loads(head), "picture": picture}
-        else:
-            event = json.loads(data)
-        if event["type"] == kind:
-            return event
+        envelope = hear_envelope(member, f"room:{room}")
+        if envelope.get("data", {}).get("type") == kind:
+            return {**envelope["data"], "position": envelope["position"]}
 
 
-def hear_text(member: ClientConnection, text: str) -> dict[str, Any]:
+def hear_doors(member: ClientConnection, **event: str) -> None:
+    """Wait until somebody comes into a room or leaves it."""
+    while hear_envelope(member, "doors").get("data") != event:
+        pass
+
+
+def get_ready(member: ClientConnection) -> list[dict[str, Any]]:
+    """What comes before a member's own messages can."""
+    before = []
+    while (event := json.loads(member.recv(timeout=DEADLINE))) != {"type": "ready"}:
+        before.append(event)
+    return before
+
+
+def hear_text(member: ClientConnection, text: str, room: str = "lobby") -> dict[str, Any]:
     """The next message with this text."""
-    while (event := hear(member, "message"))["text"] != text:
+    while (event := hear(member, "message", room))["text"] != text:
         pass
     return event
 
@@ -89,23 +120,23 @@ def refusal(server: Served, room: str, name: str = "Ada", **options: Any) -> tup
 
 def test_what_one_member_says_all_hear_in_order(server: Served) -> None:
     with enter(server, "Ada") as ada:
-        assert ada.subprotocol == "chat.v1"
-        assert hear(ada, "members")["names"] == ["Ada"]
+        assert ada.subprotocol == "chat.v2"
+        hear_doors(ada, room="lobby", came="Ada")
         with enter(server, "Grace") as grace:
-            names = ["Ada", "Grace"]
-            assert hear(ada, "members") == {"type": "members", "names": names, "joined": "Grace"}
-            ada.send("first")
-            ada.send("second ❤")
+            hear_doors(ada, room="lobby", came="Grace")
+            assert httpx.get(f"{server.url}/rooms", verify=NO_TLS).json()["lobby"]["taken"] == 2
+            say(ada, "first")
+            say(ada, "second ❤")
             for member in (ada, grace):
                 first, second = hear_text(member, "first"), hear_text(member, "second ❤")
                 assert (first["name"], first["via"]) == ("Ada", "websocket")
-                assert first["at"] < second["at"]
-        assert hear(ada, "members") == {"type": "members", "names": ["Ada"], "left": "Grace"}
+                assert int(first["id"]) < int(second["id"])
+        hear_doors(ada, room="lobby", left="Grace")
 
 
 def test_a_picture_reaches_the_room_as_it_was_sent(server: Served) -> None:
     with enter(server, "Ada") as ada, enter(server, "Grace") as grace:
-        ada.send(PICTURE)
+        ada.send(picture_message(PICTURE))
         event = hear(grace, "picture")
         assert (event["name"], event["media_type"]) == ("Ada", "image/png")
         assert event["picture"] == PICTURE
@@ -113,17 +144,19 @@ def test_a_picture_reaches_the_room_as_it_was_sent(server: Served) -> None:
 
 def test_rooms_do_not_hear_each_other(server: Served) -> None:
     with enter(server, "Ada", "lobby") as ada, enter(server, "Grace", "workshop") as grace:
-        ada.send("to the lobby")
+        get_ready(grace)
+        say(ada, "to the lobby")
         hear_text(ada, "to the lobby")
-        grace.send("to the workshop")
-        assert hear(grace, "message")["text"] == "to the workshop"
+        say(grace, "to the workshop")
+        assert hear(grace, "message", "workshop")["text"] == "to the workshop"
 
 
 def test_an_http_route_posts_into_a_room(server: Served) -> None:
     with enter(server, "Ada", "workshop") as ada:
+        get_ready(ada)
         answer = post(server, "workshop", json={"name": "build bot", "text": "All green."})
-        assert (answer.status_code, answer.json()) == (201, {"heard_by": 1})
-        event = hear_text(ada, "All green.")
+        assert (answer.status_code, answer.json()) == (201, {"reached": 1})
+        event = hear_text(ada, "All green.", "workshop")
         assert (event["name"], event["via"]) == ("build bot", "http")
 
 
@@ -154,10 +187,21 @@ def test_a_newcomer_hears_what_was_said_and_a_returning_one_only_what_was_missed
     for text in ("one", "two", "three"):
         assert post(server, "booth", json={"name": "bot", "text": text}).status_code == 201
     with enter(server, "Ada", "booth") as ada:
-        hear_text(ada, "one")
-        seen = hear_text(ada, "two")["at"]
+        hear_text(ada, "one", "booth")
+        seen = hear_text(ada, "two", "booth")["position"]
     with enter(server, "Ada", "booth", after=seen) as ada:
-        assert hear(ada, "message")["text"] == "three"
+        assert hear_envelope(ada, "room:booth")["recovered"] is True
+        assert hear(ada, "message", "booth")["text"] == "three"
+
+
+@pytest.mark.parametrize("position", ["0:1", "yesterday", "%1b"])
+def test_who_returns_with_a_position_that_means_nothing_is_told_and_shown_what_there_is(
+    server: Served, position: str
+) -> None:
+    assert post(server, "booth", json={"name": "bot", "text": position}).status_code == 201
+    with enter(server, "Ada", "booth", after=position) as ada:
+        assert hear_envelope(ada, "room:booth")["recovered"] is False
+        hear_text(ada, position, "booth")
 
 
 @pytest.mark.parametrize(
@@ -168,8 +212,7 @@ def test_a_newcomer_hears_what_was_said_and_a_returning_one_only_what_was_missed
         ("lobby", {"name": ""}, 400, "A name has 1 to 24 printable characters."),
         ("lobby", {"name": "%1b%5b2J"}, 400, "A name has 1 to 24 printable characters."),
         ("lobby", {"name": "x" * 25}, 400, "A name has 1 to 24 printable characters."),
-        ("lobby", {"after": "yesterday"}, 400, "What comes after `after` is a number."),
-        ("lobby", {"subprotocols": ["chat.v9"]}, 400, "This room speaks chat.v1."),
+        ("lobby", {"subprotocols": ["chat.v9"]}, 400, "This room speaks chat.v2."),
         ("lobby", {"origin": "https://evil.test"}, 403, "Only this site's own pages may come in."),
     ],
 )
@@ -193,21 +236,27 @@ def test_a_room_is_full_until_somebody_leaves(server: Served) -> None:
         with enter(server, "Grace", "booth"):
             full = (503, "The Phone booth is full: 2 seats, all taken.")
             assert refusal(server, "booth", "Alan") == full
-        while hear(ada, "members").get("left") != "Grace":
-            pass
-        with enter(server, "Alan", "booth") as alan:
-            assert hear(alan, "members")["names"] == ["Ada", "Alan"]
+        hear_doors(ada, room="booth", left="Grace")
+        with enter(server, "Alan", "booth"):
+            hear_doors(ada, room="booth", came="Alan")
 
 
 @pytest.mark.parametrize(
     ("message", "code"),
     [
         ("", 1008),
-        (" \n", 1008),
-        ("x" * 2001, 1008),
-        (b"MZ, not a picture", 1003),
-        (b"", 1003),
-        (PICTURE + bytes(256 * 1024), 1009),
+        ("[]", 1008),
+        ('{"text": "without an id"}', 1008),
+        ('{"id": 5, "text": "a"}', 1008),
+        ('{"id": "' + "x" * 41 + '", "text": "a"}', 1008),
+        ('{"id": "a", "text": " "}', 1008),
+        ('{"id": "a", "text": 5}', 1008),
+        ('{"id": "a", "text": "' + "x" * 2001 + '"}', 1008),
+        (b"", 1008),
+        (PICTURE, 1008),
+        (picture_message(b"MZ, not a picture"), 1003),
+        (picture_message(b""), 1003),
+        (picture_message(PICTURE + bytes(256 * 1024)), 1009),
     ],
 )
 def test_a_message_that_breaks_the_rules_closes_with_its_code(
@@ -216,7 +265,7 @@ def test_a_message_that_breaks_the_rules_closes_with_its_code(
     with enter(server, "Ada", "workshop") as ada:
         ada.send(message)
         with pytest.raises(ConnectionClosed) as closed:
-            hear_text(ada, "never said")
+            hear_text(ada, "never said", "workshop")
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == code
     assert closed.value.rcvd.reason
@@ -234,13 +283,17 @@ def test_a_member_who_does_not_read_is_closed_and_the_others_hear_everything(
         enter(server, "Ada") as ada,
         enter(server, "Slow", **options) as slow,
     ):
-        # More than the kernel, the server and the outbox keep for one connection.
-        for number in range(400):
-            text = f"{number} " + "\N{SNAIL}" * 1900
-            client.post("/rooms/lobby/messages", json={"name": "bot", "text": text})
-            assert hear_text(ada, text)["name"] == "bot"
+        get_ready(ada)
+        # More than the kernel and the server keep for one connection.
+        for number in range(90):
+            picture = PICTURE + str(number).encode() + bytes(200 * 1024)
+            ada.send(picture_message(picture))
+            while hear(ada, "picture")["picture"] != picture:
+                pass
+        client.post("/rooms/lobby/messages", json={"name": "bot", "text": "The end"})
+        hear_text(ada, "The end")
         with pytest.raises(ConnectionClosed) as closed:
-            hear_text(slow, text)
+            hear_text(slow, "The end")
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1013
 
@@ -261,7 +314,7 @@ def test_the_page_comes_with_its_script_and_its_style(server: Served) -> None:
 @pytest.mark.parametrize("name", ["asgiws", "uvicorn"])
 def test_a_stop_tells_every_member_with_close_code_1012(name: str) -> None:
     with serve_example(name) as server, enter(server, "Ada") as ada:
-        hear(ada, "members")
+        get_ready(ada)
         server.stop()
         with pytest.raises(ConnectionClosed) as closed:
             hear_text(ada, "never said")

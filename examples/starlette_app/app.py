@@ -2,15 +2,17 @@
 
 A room is one URL, `/rooms/{room}`, with three ways in:
 
-- A WebSocket (subprotocol `chat.v1`) is a seat in the room. The client sends what
-  it says as text messages and pictures as binary messages. It receives events as
-  JSON in text messages; a picture comes as a binary message, one line of JSON and
-  then the bytes.
+- A WebSocket (subprotocol `chat.v2`) is a seat in the room. What the client says, the
+  room hears: as text (JSON), or as a picture (binary: one line of JSON, then the bytes).
 - `GET` answers as the handshake would have answered. Browsers hide a refused
   handshake from scripts, which see close code 1006 and nothing else, so the page
   asks here why.
 - `POST /rooms/{room}/messages` says something without a connection. Its body is
   `{"name": ..., "text": ...}`.
+
+A room is also a topic (`asgiws.topics`) that keeps its last messages. So it is the same
+room in all workers, and a client that comes back gets what it has missed. Nothing here
+keeps a list of who is connected.
 
 Everything is bounded: the rooms are fixed, each has so many seats, remembers so many
 messages, and keeps so many for a member who reads slowly.
@@ -21,8 +23,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import deque
-from dataclasses import dataclass, field
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,111 +37,77 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
-SUBPROTOCOL = "chat.v1"
+from asgiws import topics
+
+SUBPROTOCOL = "chat.v2"
 
 MAX_NAME = 24  # characters
 MAX_TEXT = 2_000  # characters
+MAX_ID = 40  # characters
 MAX_PICTURE = 256 * 1024  # bytes
 MAX_BODY = 16 * 1024  # bytes of a POST
-REMEMBERED = 30  # messages a newcomer is shown
-OUTBOX = 100  # messages that may wait for a slow reader; more than REMEMBERED
+REMEMBERED = 30  # messages that a room keeps, and shows to a newcomer
+FORGOTTEN = 3_600  # seconds after which it keeps them no longer
+UNREAD = (REMEMBERED + 5) * (MAX_PICTURE + 1_024)  # bytes that may wait for a slow reader
 PAUSE = 0.05  # seconds between two messages of one member
 
 PICTURES = {b"\x89PNG\r\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 
-
-@dataclass(eq=False)
-class Member:
-    """Somebody in a room, and what is on its way to them."""
-
-    name: str
-    outbox: asyncio.Queue[str | bytes] = field(default_factory=lambda: asyncio.Queue(OUTBOX))
-
-    def put(self, data: str | bytes) -> None:
-        """Never waits, so that nobody's slow line holds up the room."""
-        if not self.outbox.full():
-            self.outbox.put_nowait(data)
-
-    async def deliver(self, socket: WebSocket) -> None:
-        """Send what is in the outbox. An outbox that was ever full has lost something."""
-        try:
-            while not self.outbox.full():
-                data = await self.outbox.get()
-                if isinstance(data, str):
-                    await socket.send_text(data)
-                else:
-                    await socket.send_bytes(data)
-        except WebSocketDisconnect:
-            return  # listen() hears of it too
-        raise WebSocketException(1013, "You read too slowly")
+DOORS = "doors"  # the topic that tells who comes into which room, and who leaves
+topics.keep("room:", REMEMBERED, FORGOTTEN)
 
 
-@dataclass(eq=False)
+@dataclass
 class Room:
+    id: str
     title: str
-    topic: str
+    purpose: str
     seats: int = 20
     locked: bool = False
-    members: list[Member] = field(default_factory=list)
-    recent: deque[tuple[int, str | bytes]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
-    def join(self, member: Member, after: int) -> None:
-        """Take a seat. `after` is the last message that the member has already seen."""
-        for at, data in self.recent:
-            if at > after:
-                member.put(data)
-        self.members.append(member)
-        self.announce(joined=member.name)
+    @property
+    def topic(self) -> str:
+        return f"room:{self.id}"
 
-    def leave(self, member: Member) -> None:
-        self.members.remove(member)
-        self.announce(left=member.name)
+    async def taken(self) -> int:
+        """How many have a seat, in all workers."""
+        return (await topics.count(self.topic)).everywhere
 
-    def announce(self, **change: str) -> None:
-        names = [member.name for member in self.members]
-        self.send_all(json.dumps({"type": "members", "names": names, **change}))
+    async def say(self, id: str, name: str, text: str, via: str) -> int:
+        """Returns how many hear it."""
+        event = {"type": "message", "id": id, "at": now(), "name": name, "text": text, "via": via}
+        return await topics.publish(self.topic, json=event)
 
-    def say(self, name: str, text: str, via: str) -> None:
-        at = self.next_moment()
-        event = {"type": "message", "at": at, "name": name, "text": text, "via": via}
-        self.publish(at, json.dumps(event))
+    async def show(self, id: str, name: str, media_type: str, picture: bytes) -> None:
+        event = {"type": "picture", "id": id, "at": now(), "name": name, "media_type": media_type}
+        await topics.publish(self.topic, bytes=json.dumps(event).encode() + b"\n" + picture)
 
-    def show(self, name: str, media_type: str, picture: bytes) -> None:
-        at = self.next_moment()
-        event = {"type": "picture", "at": at, "name": name, "media_type": media_type}
-        self.publish(at, json.dumps(event).encode() + b"\n" + picture)
-
-    def next_moment(self) -> int:
-        """The time in milliseconds, and later than the message before: it is also the order."""
-        last = self.recent[-1][0] if self.recent else 0
-        return max(time.time_ns() // 1_000_000, last + 1)
-
-    def publish(self, at: int, data: str | bytes) -> None:
-        self.recent.append((at, data))
-        self.send_all(data)
-
-    def send_all(self, data: str | bytes) -> None:
-        for member in self.members:
-            member.put(data)
-
-    def describe(self) -> dict[str, Any]:
+    async def describe(self) -> dict[str, Any]:
         return {
             "title": self.title,
-            "topic": self.topic,
+            "purpose": self.purpose,
             "seats": self.seats,
-            "taken": len(self.members),
+            "taken": await self.taken(),
             "locked": self.locked,
         }
 
 
 ROOMS = {
-    "lobby": Room("Lobby", "Come in and say hello"),
-    "workshop": Room("Workshop", "What are you building?"),
-    "booth": Room("Phone booth", "Two seats, no more", seats=2),
-    "vault": Room("Vault", "Nobody gets in here", locked=True),
+    room.id: room
+    for room in (
+        Room("lobby", "Lobby", "Come in and say hello"),
+        Room("workshop", "Workshop", "What are you building?"),
+        Room("booth", "Phone booth", "Two seats, no more", seats=2),
+        Room("vault", "Vault", "Nobody gets in here", locked=True),
+    )
 }
+
+
+def now() -> int:
+    """Milliseconds, as JavaScript counts them."""
+    return time.time_ns() // 1_000_000
 
 
 def find_room(connection: HTTPConnection) -> Room:
@@ -164,70 +134,92 @@ def good_text(text: object) -> bool:
     return isinstance(text, str) and len(text) <= MAX_TEXT and text.strip() != ""
 
 
-def enter(connection: HTTPConnection) -> tuple[Room, Member]:
+async def enter(connection: HTTPConnection) -> tuple[Room, str]:
     """Who comes into which room, if there is a seat."""
     room = find_room(connection)
-    member = Member(check_name(connection.query_params.get("name")))
-    if len(room.members) >= room.seats:
+    name = check_name(connection.query_params.get("name"))
+    if await room.taken() >= room.seats:
         raise HTTPException(503, f"The {room.title} is full: {room.seats} seats, all taken.")
-    return room, member
+    return room, name
+
+
+@asynccontextmanager
+async def seat(socket: WebSocket, room: Room, since: str | None) -> AsyncIterator[None]:
+    """From here on the socket gets what the room hears, and first what it has missed."""
+    if since is not None:
+        async with topics.subscribe(
+            socket, room.topic, since=since, envelope=True, max_bytes=UNREAD
+        ) as subscription:
+            if subscription.recovered:
+                yield
+                return
+    async with topics.subscribe(
+        socket, room.topic, replay=REMEMBERED, envelope=True, max_bytes=UNREAD
+    ):
+        yield
 
 
 async def chat(socket: WebSocket) -> None:
     """One member's session, from the handshake to the end."""
-    room, member = enter(socket)
+    room, name = await enter(socket)
     if SUBPROTOCOL not in socket.scope["subprotocols"]:
         raise HTTPException(400, f"This room speaks {SUBPROTOCOL}.")
-    try:
-        after = int(socket.query_params.get("after", 0))
-    except ValueError:
-        raise HTTPException(400, "What comes after `after` is a number.") from None
-    # The seat is taken before the first await: two cannot take the last one.
-    room.join(member, after)
-    try:
-        await socket.accept(SUBPROTOCOL)
-        listening = asyncio.create_task(listen(socket, room, member))
-        delivering = asyncio.create_task(member.deliver(socket))
+    await socket.accept(SUBPROTOCOL)
+    doors = topics.subscribe(socket, DOORS, policy="drop_oldest", envelope=True)
+    async with doors, seat(socket, room, socket.query_params.get("after")):
+        if await room.taken() > room.seats:
+            raise WebSocketException(1013, "The last seat was taken meanwhile")
         try:
-            tasks = (listening, delivering)
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await topics.publish(DOORS, json={"room": room.id, "came": name})
+            await socket.send_json({"type": "ready"})  # what was missed has been sent
+            await listen(socket, room, name)
         finally:
-            listening.cancel()
-            delivering.cancel()
-    finally:
-        room.leave(member)
+            with suppress(topics.BusUnavailable):
+                await topics.publish(DOORS, json={"room": room.id, "left": name})
 
 
-async def listen(socket: WebSocket, room: Room, member: Member) -> None:
+async def listen(socket: WebSocket, room: Room, name: str) -> None:
     """Take what the client sends until it is gone. WebSocketException closes with its code."""
     while (event := await socket.receive())["type"] == "websocket.receive":
         if (text := event.get("text")) is not None:
-            if not good_text(text):
+            message = parse(text)
+            if not good_text(message.get("text")):
                 raise WebSocketException(1008, f"A text has 1 to {MAX_TEXT} characters")
-            room.say(member.name, text, via="websocket")
+            await room.say(message["id"], name, message["text"], via="websocket")
         else:
-            picture = event["bytes"]
+            head, _, picture = event["bytes"].partition(b"\n")
             if len(picture) > MAX_PICTURE:
                 raise WebSocketException(1009, f"A picture has up to {MAX_PICTURE} bytes")
-            for magic, media_type in PICTURES.items():
-                if picture.startswith(magic):
-                    room.show(member.name, media_type, picture)
-                    break
-            else:
-                raise WebSocketException(1003, "Pictures are PNG, JPEG or GIF")
+            await room.show(parse(head)["id"], name, media_type(picture), picture)
         # Who sends faster than this is held back by TCP: the server stops reading.
         await asyncio.sleep(PAUSE)
 
 
+def parse(text: str | bytes) -> dict[str, Any]:
+    """A JSON object with an `id`."""
+    try:
+        message = json.loads(text)
+        if isinstance(message["id"], str) and 0 < len(message["id"]) <= MAX_ID:
+            return dict(message)
+    except (ValueError, TypeError, LookupError, RecursionError):
+        pass
+    raise WebSocketException(1008, 'A message begins with JSON: {"id": ..., ...}')
+
+
+def media_type(picture: bytes) -> str:
+    for magic, kind in PICTURES.items():
+        if picture.startswith(magic):
+            return kind
+    raise WebSocketException(1003, "Pictures are PNG, JPEG or GIF")
+
+
 async def list_rooms(request: Request) -> JSONResponse:
-    return JSONResponse({name: room.describe() for name, room in ROOMS.items()})
+    return JSONResponse({name: await room.describe() for name, room in ROOMS.items()})
 
 
 async def look_in(request: Request) -> JSONResponse:
-    room, _ = enter(request)
-    return JSONResponse(room.describe())
+    room, _ = await enter(request)
+    return JSONResponse(await room.describe())
 
 
 async def post_message(request: Request) -> JSONResponse:
@@ -244,8 +236,8 @@ async def post_message(request: Request) -> JSONResponse:
         raise HTTPException(400, 'The body is JSON: {"name": ..., "text": ...}.') from None
     if not good_text(text):
         raise HTTPException(400, f"A text has 1 to {MAX_TEXT} characters.")
-    room.say(name, text, via="http")
-    return JSONResponse({"heard_by": len(room.members)}, status_code=201)
+    reached = await room.say(uuid.uuid4().hex, name, text, via="http")
+    return JSONResponse({"reached": reached}, status_code=201)
 
 
 app = Starlette(

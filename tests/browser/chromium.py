@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import sin
 from pathlib import Path
@@ -103,6 +103,9 @@ class Window:
     def focus(self, selector: str) -> None:
         self.driver.execute_script("arguments[0].focus()", self.find(selector))
 
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        WebDriverWait(self.driver, DEADLINE, poll_frequency=0.05).until(lambda _: condition())
+
     def reload(self) -> None:
         self.driver.switch_to.window(self.window)
         self.driver.refresh()
@@ -118,6 +121,19 @@ class Visitor(Window):
 
     def say(self, text: str) -> None:
         self.find("#text").send_keys(text + Keys.ENTER)
+
+    def try_to_say(self, text: str) -> bool:
+        """Type it and press Enter at once; whether the page has taken it."""
+        script = """
+            const field = document.getElementById("text");
+            field.value = arguments[0];
+            field.form.requestSubmit();
+            const taken = !field.value;
+            field.value = "";
+            return taken;
+        """
+        self.driver.switch_to.window(self.window)
+        return bool(self.driver.execute_script(script, text))
 
     def show(self, picture: Path) -> None:
         self.find("#picture").send_keys(str(picture))

@@ -10,6 +10,8 @@ from selenium.webdriver import Chrome
 from ..toolkit.served import Served, serve_example
 from .chromium import Visitor, chromium, complaints
 
+Visit = Callable[[str], Visitor]
+
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
@@ -24,7 +26,7 @@ def server() -> Iterator[Served]:
 
 
 @pytest.fixture
-def visit(browser: Chrome, server: Served) -> Iterator[Callable[[str], Visitor]]:
+def visit(browser: Chrome, server: Served) -> Iterator[Visit]:
     """`visit("Ada")` opens a window in which Ada is in the lobby."""
     first = browser.current_window_handle
     yield lambda name: Visitor(browser, server.url, name)

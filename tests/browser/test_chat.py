@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from pathlib import Path
 
 import httpx
 import pytest
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from ..toolkit.served import Served, serve_example
 from .chromium import png
@@ -42,7 +46,7 @@ def test_what_is_posted_over_http_shows_in_the_page(visit, server: Served) -> No
     ada = visit("Ada")
     message = {"name": "build bot", "text": "All green."}
     answer = httpx.post(f"{server.url}/rooms/lobby/messages", json=message)
-    assert (answer.status_code, answer.json()) == (201, {"heard_by": 1})
+    assert (answer.status_code, answer.json()) == (201, {"reached": 1})
     assert "HTTP" in ada.see(".message:not(.mine)", "All green.").text
 
 
@@ -72,10 +76,36 @@ def test_a_stopped_server_shows_as_1012_and_its_return_reconnects_the_page(
     ada.see("#state", "offline")
     with serve_example(port=server.port):
         ada.see("#state", "online")
+        # What a server remembers ends with it.
+        ada.see("#log", "Some messages may be missing here")
         assert not ada.find("#notice").is_displayed()
         ada.say("After the restart")
         ada.see(".message.mine", "After the restart")
     assert ada.texts(".message .text") == ["Before the restart", "After the restart"]
+
+
+def test_a_message_that_never_reached_the_server_is_sent_again(visit, server: Served) -> None:
+    ada = visit("Ada")
+    server.send(signal.SIGSTOP)
+    assert ada.try_to_say("Is there anybody?")
+    assert ada.texts(".message") == []
+    server.kill()
+    ada.see("#log", "Connection closed: 1006")
+    with serve_example(port=server.port):
+        ada.see(".message.mine", "Is there anybody?")
+    assert ada.texts(".message .text") == ["Is there anybody?"]
+
+
+def test_a_message_that_comes_twice_is_shown_once(visit, server: Served) -> None:
+    ada = visit("Ada")
+    url = f"{server.ws_url}/rooms/lobby?name=Grace"
+    with connect(url, subprotocols=[Subprotocol("chat.v2")]) as grace:
+        for each in ("a", "a", "b", "a"):
+            grace.send(json.dumps({"id": each, "text": f"Message {each}"}))
+        ada.see(".message", "Message b")
+        grace.send(json.dumps({"id": "c", "text": "The end"}))
+        ada.see(".message", "The end")
+    assert ada.texts(".message .text") == ["Message a", "Message b", "The end"]
 
 
 def test_a_denied_handshake_says_why(visit) -> None:

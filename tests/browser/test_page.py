@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,13 @@ from selenium.webdriver import ActionChains, Chrome, Keys
 
 from ..toolkit.npm import npm_install
 from ..toolkit.served import Served, serve_example
-from .chromium import Visitor, png
+from .chromium import png
+from .conftest import Visit
 
 pytestmark = pytest.mark.slow
 
 DESK, TELEPHONE = (1200, 870), (390, 844)
 ROOMS = ["lobby", "workshop", "booth", "vault"]
-
-Visit = Callable[[str], Visitor]
 
 # The contrast of what an element's text is drawn with, and the ground under it.
 CONTRAST = """

@@ -1,12 +1,15 @@
-// The page of the chat. Its heart is connect(): a WebSocket with its four events,
-// and a reconnect that backs off. Text from others reaches the page as textContent
-// only, never as HTML.
+// The page of the chat. Its heart is connect(): a WebSocket with its four events, a
+// reconnect that backs off, and a position, from which the server goes on. What has not come
+// back from the room is sent again, and what has been shown is not shown again. Text from
+// others reaches the page as textContent only, never as HTML.
 "use strict";
 
-const SUBPROTOCOL = "chat.v1";
+const SUBPROTOCOL = "chat.v2";
 const MAX_PICTURE = 256 * 1024; // bytes, as in app.py
-const MAX_LOG = 200; // messages the page keeps
+const MAX_LOG = 500; // messages the page keeps
+const MAX_SHOWN = 1_000; // messages the page knows again
 const MAX_DELAY = 30_000; // milliseconds between two attempts
+const REFUSED = [1003, 1008, 1009]; // close codes for a message that breaks the rules
 const MEANINGS = {
   1000: "normal closure",
   1001: "going away",
@@ -31,7 +34,12 @@ let socket = null;
 let attempts = 0; // to connect, since the last connection that lasted
 let retryTimer = 0;
 let following = true; // the log is scrolled to its end
-let lastSeen = 0; // `at` of the newest message, so that a reconnect brings only what was missed
+let ready = false; // what was missed has come: from now on the page may speak
+let roomsTimer = 0;
+let position = null; // of the newest message: a reconnect brings what came after it
+let begun = null; // where the room was when this connection began
+const shown = new Set(); // the ids of the messages shown
+const unsettled = new Map(); // by id, what was sent and has not come back from the room yet
 
 // ---- The connection --------------------------------------------------------------
 
@@ -41,13 +49,13 @@ function roomUrl(query) {
 
 function connect() {
   disconnect();
+  ready = false;
   showState("connecting");
-  const url = roomUrl({ name, after: lastSeen });
+  const url = roomUrl(position ? { name, after: position } : { name });
   url.protocol = url.protocol.replace("http", "ws"); // https becomes wss
 
   let opened = 0;
   socket = new WebSocket(url, SUBPROTOCOL);
-  socket.binaryType = "arraybuffer";
 
   socket.onopen = () => {
     opened = Date.now();
@@ -55,15 +63,7 @@ function connect() {
     refreshRooms();
   };
 
-  socket.onmessage = ({ data }) => {
-    if (typeof data === "string") {
-      receive(JSON.parse(data));
-    } else {
-      const lineEnd = new Uint8Array(data).indexOf(10);
-      const event = JSON.parse(new TextDecoder().decode(data.slice(0, lineEnd)));
-      receive(event, data.slice(lineEnd + 1));
-    }
-  };
+  socket.onmessage = ({ data }) => receive(JSON.parse(data));
 
   socket.onclose = async ({ target, code, reason }) => {
     if (Date.now() - opened > 5_000 && opened) attempts = 0;
@@ -71,6 +71,7 @@ function connect() {
     if (opened) {
       text = `Connection closed: ${code} ${reason || MEANINGS[code] || ""}`.trim();
       note(text);
+      if (REFUSED.includes(code)) unsettled.clear(); // what was refused is not sent again
     } else {
       [text, final] = await whyRefused();
       if (target !== socket) return; // meanwhile another room was chosen
@@ -128,7 +129,43 @@ async function whyRefused() {
 
 // ---- What arrives ----------------------------------------------------------------
 
-function receive(event, bytes) {
+// Everything is an envelope of the server: an object with a topic. Only `ready` comes from
+// the application itself.
+function receive(envelope) {
+  if (envelope.type === "ready") {
+    // All that was missed has come. What is not among it did not reach the room.
+    position ??= begun;
+    ready = true;
+    for (const message of unsettled.values()) socket.send(message);
+  } else if (envelope.topic === "doors") {
+    if (envelope.data) showDoor(envelope.data);
+  } else if (envelope.subscribed) {
+    begun = envelope.position;
+    if (envelope.recovered === false) {
+      position = null;
+      note("Some messages may be missing here");
+    }
+  } else if (envelope.gap) {
+    note(`${envelope.gap} messages are missing here`);
+  } else {
+    position = envelope.position;
+    if (envelope.base64 === undefined) {
+      settle(envelope.data);
+    } else {
+      const bytes = Uint8Array.from(atob(envelope.base64), (letter) => letter.charCodeAt(0));
+      const lineEnd = bytes.indexOf(10);
+      const event = JSON.parse(new TextDecoder().decode(bytes.subarray(0, lineEnd)));
+      settle(event, bytes.subarray(lineEnd + 1));
+    }
+  }
+}
+
+// A message is in the room. It may come twice: sent twice, or shown to a newcomer again.
+function settle(event, bytes) {
+  unsettled.delete(event.id);
+  if (shown.has(event.id)) return;
+  shown.add(event.id);
+  if (shown.size > MAX_SHOWN) shown.delete(shown.values().next().value);
   switch (event.type) {
     case "message": {
       const text = document.createElement("p");
@@ -150,29 +187,43 @@ function receive(event, bytes) {
       showMessage(event, image);
       break;
     }
-    case "members":
-      showMembers(event.names);
-      countMembers(event.names.length);
-      if (event.joined) note(`${event.joined} came in`);
-      if (event.left) note(`${event.left} left`);
-      break;
   }
+}
+
+function showDoor(event) {
+  if (event.room === room) note(event.came ? `${event.came} came in` : `${event.left} left`);
+  // The numbers are asked for a moment later, once for all who come and go at a time.
+  clearTimeout(roomsTimer);
+  roomsTimer = setTimeout(refreshRooms, 200 + 300 * Math.random());
 }
 
 // ---- What is sent ----------------------------------------------------------------
 
+function newId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(12));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function send(id, message) {
+  unsettled.set(id, message);
+  if (ready) socket.send(message);
+}
+
 function sendText() {
   const text = element("text").value;
   if (socket?.readyState !== WebSocket.OPEN || !text.trim()) return;
-  socket.send(text);
+  const id = newId();
+  send(id, JSON.stringify({ id, text }));
   element("text").value = "";
 }
 
 async function sendPicture(file) {
   try {
     const fits = file.size <= MAX_PICTURE && /^image\/(png|jpeg|gif)$/.test(file.type);
-    const bytes = fits ? file : await shrink(file);
-    if (socket?.readyState === WebSocket.OPEN) socket.send(bytes);
+    const picture = fits ? file : await shrink(file);
+    if (socket?.readyState !== WebSocket.OPEN) return;
+    const id = newId();
+    send(id, new Blob([JSON.stringify({ id }), "\n", picture]));
   } catch {
     note(`${file.name || "This file"} cannot be sent as a picture`);
   }
@@ -210,7 +261,6 @@ function paintAvatar(circle, person) {
 }
 
 function showMessage(event, content) {
-  lastSeen = event.at;
   const at = new Date(event.at);
   const item = document.createElement("li");
   item.className = "message";
@@ -265,31 +315,6 @@ function followLog() {
   if (following) element("log").scrollTop = element("log").scrollHeight;
 }
 
-function showMembers(names) {
-  const shown = names.slice(0, 5).map((person) => {
-    const item = document.createElement("li");
-    item.title = person;
-    const face = avatar(person);
-    face.setAttribute("role", "img");
-    face.setAttribute("aria-label", person);
-    item.append(face);
-    return item;
-  });
-  if (names.length > shown.length) {
-    const more = document.createElement("li");
-    more.className = "more";
-    more.textContent = `+${names.length - shown.length}`;
-    shown.push(more);
-  }
-  element("members").replaceChildren(...shown);
-}
-
-function countMembers(count) {
-  if (!rooms[room]) return;
-  rooms[room].taken = count;
-  showRooms();
-}
-
 // `state` is connecting, open, waiting (for the next attempt) or closed (for good).
 function showState(state, text = "") {
   const words = { connecting: "connecting", open: "online", waiting: "offline", closed: "refused" };
@@ -303,9 +328,9 @@ function showState(state, text = "") {
     element("notice-text").textContent = text && `${text.replace(/[.]$/, "")}.`;
     element("countdown").textContent = "";
   }
+  if (state !== "open") element("present").textContent = "";
   // Not `disabled`, which would take the focus away from them.
   for (const id of ["send", "attach"]) element(id).ariaDisabled = String(state !== "open");
-  if (state !== "open") showMembers([]);
 }
 
 async function refreshRooms() {
@@ -326,6 +351,9 @@ function showRooms() {
     count.textContent = locked ? "locked" : `${taken}/${seats}`;
     spoken.textContent = locked ? "locked" : `${taken} of ${seats} seats taken`;
     link.ariaCurrent = id === room ? "page" : null;
+    if (id === room && socket?.readyState === WebSocket.OPEN) {
+      element("present").textContent = `${taken} here`;
+    }
   }
 }
 
@@ -346,12 +374,15 @@ function showTitle() {
   const title = rooms[room]?.title ?? room;
   document.title = `${title} · Rooms`;
   element("room-title").textContent = title;
-  element("room-topic").textContent = rooms[room]?.topic ?? "";
+  element("room-purpose").textContent = rooms[room]?.purpose ?? "";
   element("text").placeholder = element("text-label").textContent = `Message to ${title}`;
 }
 
 function enterRoom() {
-  attempts = lastSeen = 0;
+  attempts = 0;
+  position = null;
+  shown.clear();
+  unsettled.clear();
   following = true;
   element("messages").replaceChildren();
   element("notice").hidden = true;
