@@ -11,24 +11,29 @@ from .listener import Listener
 from .message import BYTES, Message, Publication, notice
 
 
-async def pump(
-    listener: Listener, topic: str, send: Send, envelope: bool, first: dict[str, Any]
-) -> None:
-    """Send what ``listener`` gets, until it ends; then the socket is closed (1013).
-
-    ``first`` is what a notice tells before, if there is one.
-    """
+async def tell(topic: str, send: Send, **values: Any) -> None:
+    """Send a notice (``message.notice``) and return when the server has taken it."""
     try:
-        if first:
-            await send(_told(topic, **first))
+        await send(_told(topic, **values))
+    except Exception as exc:
+        _log_gone(exc)
+
+
+async def pump(listener: Listener, topic: str, send: Send, envelope: bool) -> None:
+    """Send what ``listener`` gets, until it ends; then the socket is closed (1013)."""
+    try:
         while (message := await listener.take_next()) is not None:
             if message.gap and envelope:
                 await send(_told(topic, gap=message.gap))
             await send(_event(message, envelope))
         await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": "too slow"})
     except Exception as exc:
-        # The client is gone, which every server tells in its own way, and the application hears.
-        error_log.debug("A subscribed WebSocket cannot be written to: %r", exc)
+        _log_gone(exc)
+
+
+def _log_gone(exc: Exception) -> None:
+    # Every server tells in its own way that the client is gone, and the application hears it.
+    error_log.debug("A subscribed WebSocket cannot be written to: %r", exc)
 
 
 def _told(topic: str, **values: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ..websocket.session import Session
 from ..websocket.states import FAILING
 from .backlog import checked
 from .bus import Bus, Count, Recovery
-from .foreign import pump
+from .foreign import pump, tell
 from .history import History, Retention, Wanted
 from .listener import Holder, Listener, Messages
 from .members import Member, Socket, Topic, close_slow
@@ -198,8 +198,13 @@ class Hub:
             raise _subscribed_already(topic)
         member = Listener(wishes.policy, wishes.max_bytes, self.loop is None, means)
         entered = await self._enter(member, topic, wishes)
-        first = _begin(entered) if wishes.envelope else {}
-        call = pump(member, topic, send, wishes.envelope, first)
+        if wishes.envelope:
+            try:
+                await tell(topic, send, **_begin(entered))
+            except BaseException:
+                self._leave(member)
+                raise
+        call = pump(member, topic, send, wishes.envelope)
         return entered._replace(pump=asyncio.get_running_loop().create_task(call))
 
     async def enter_listener(self, topic: str, wishes: Wishes) -> tuple[Entered, Messages]:

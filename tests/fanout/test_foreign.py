@@ -6,9 +6,14 @@ import asyncio
 import json
 from typing import Any
 
-from asgiws.fanout.foreign import pump
+from asgiws.fanout.foreign import pump, tell
 from asgiws.fanout.listener import Listener
 from asgiws.fanout.message import BYTES, JSON, TEXT, Publication
+
+
+async def _told_and_pumped(listener: Listener, send: Any) -> None:
+    await tell("a", send, subscribed=True)
+    await pump(listener, "a", send, True)
 
 
 async def test_messages_gaps_and_the_end_are_sent() -> None:
@@ -22,7 +27,7 @@ async def test_messages_gaps_and_the_end_are_sent() -> None:
     for kind, payload in ((TEXT, b"x"), (BYTES, b"y"), (JSON, b"[1]"), (TEXT, b"too much")):
         message = Publication("a", kind, payload)
         listener.take(message, message.plain())
-    await asyncio.wait_for(pump(listener, "a", send, True, {"subscribed": True}), 5)
+    await asyncio.wait_for(_told_and_pumped(listener, send), 5)
     assert json.loads(sent[0]["text"]) == {"topic": "a", "subscribed": True}
     assert json.loads(sent[1]["text"]) == {"topic": "a", "gap": 2}
     assert [json.loads(event["text"]) for event in sent[2:5]] == [
@@ -40,4 +45,5 @@ async def test_a_socket_that_cannot_be_written_to_ends_quietly() -> None:
     listener = Listener("close", 1_000)
     message = Publication("a", TEXT, b"x")
     listener.take(message, message.plain())
-    await asyncio.wait_for(pump(listener, "a", send, False, {}), 5)
+    await tell("a", send, subscribed=True)
+    await asyncio.wait_for(pump(listener, "a", send, False), 5)
