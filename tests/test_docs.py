@@ -74,6 +74,13 @@ class TestSnippets:
         assert sorted(snippets()) == [
             "asgi",
             "authenticate",
+            # those of how-to/broadcast.md: tests/pages
+            "broadcast-anyio",
+            "broadcast-asgi",
+            "broadcast-fastapi",
+            "broadcast-litestar",
+            "broadcast-presence",
+            "broadcast-starlette",
             "embedding",
             "fastapi",
             "fastapi-readiness",

@@ -205,3 +205,36 @@ async def test_a_scope_without_send_is_refused_where_nobody_can_write_to_it() ->
     with pytest.raises(topics.TopicError, match="send"):
         async with topics.subscribe({"type": "websocket"}, "a"):
             pass
+
+
+async def test_a_process_has_a_bounded_number_of_topics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "MAX_TOPICS", 2)
+    async with topics.listen("a"), topics.listen("b"):
+        with pytest.raises(topics.TopicError, match="a process may have 2 topics"):
+            async with topics.listen("c"):
+                pass
+        async with topics.listen("b"):
+            assert topics.stats().topics == 2
+    assert topics.stats().topics == 0
+
+
+async def test_what_is_kept_is_bounded_and_so_is_one_message_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted = history.Wanted(messages=1_000, memory=100_000)
+    monkeypatch.setattr(current, "_own", current.Place(wanted))
+    with pytest.raises(
+        topics.TopicError, match=r"24436 bytes, not 25000 \(--topics-history-memory"
+    ):
+        await topics.publish("a", text="x" * 25_000)
+    for number in range(200):
+        await topics.publish("a", text=f"{number} {'x' * 1_000}")
+    async with topics.listen("a", replay=1_000) as messages:
+        await topics.publish("a", text="end")
+        found = [(await anext(messages)).text]
+        while found[-1] != "end":
+            found.append((await anext(messages)).text)
+    assert 50 < len(found) < 100  # as many as go into 100 kB, and none is missing
+    assert [text.split()[0] for text in found[:-1]] == [
+        str(n) for n in range(201 - len(found), 200)
+    ]

@@ -34,8 +34,11 @@ class Place:
         """The hub."""
         with self._lock:
             if self._hub is None:
+                from .foreign import warn_of_workers
                 from .hub import Hub
 
+                if self._loop is None:
+                    warn_of_workers()
                 self._hub = Hub(self._wanted, self._loop, self._mesh)
             return self._hub
 

@@ -1,7 +1,13 @@
-"""WebSockets of another ASGI server: messages go through its ``send``, one after the other."""
+"""Another ASGI server: messages go through its ``send``, one after the other.
+
+They stay in this process: where the server has several, one is told so.
+"""
 
 from __future__ import annotations
 
+import sys
+import threading
+from types import FrameType
 from typing import Any
 
 from ..asgi import Send
@@ -48,3 +54,38 @@ def _event(message: Message, envelope: bool) -> dict[str, Any]:
     if publication.kind == BYTES:
         return {"type": "websocket.send", "bytes": publication.payload}
     return {"type": "websocket.send", "text": publication.payload.decode()}
+
+
+def warn_of_workers() -> None:
+    """Warn if the server that runs here has several processes: topics do not reach the others."""
+    server = _server_with_workers(sys._current_frames().get(threading.main_thread().ident or 0))
+    if server is not None:
+        error_log.warning(
+            "asgiws.topics: %s runs several workers, and under it topics reach only their own; "
+            "`asgiws --workers` connects them",
+            server,
+        )
+
+
+def _server_with_workers(frame: FrameType | None) -> str | None:
+    """The server that has called what runs in ``frame``, if it has several processes.
+
+    Environment and command line also tell of processes that serve nothing (a test, a shell).
+    """
+    while frame is not None:
+        module = frame.f_globals.get("__name__")
+        # This one is uvicorn's for several workers only: --reload has another one.
+        if module == "uvicorn.supervisors.multiprocess":
+            return "uvicorn"
+        if module == "gunicorn.arbiter":
+            arbiter = frame.f_locals.get("self")
+            return "gunicorn" if getattr(arbiter, "num_workers", 1) > 1 else None
+        if module in ("hypercorn.asyncio.run", "hypercorn.run"):
+            config = frame.f_locals.get("config")
+            if getattr(config, "workers", 1) > 1:
+                return "hypercorn"
+        # Each of granian's knows its own number only.
+        if module == "granian.server.mp" and frame.f_locals.get("worker_id", 1) > 1:
+            return "granian"
+        frame = frame.f_back
+    return None

@@ -27,7 +27,8 @@ Server = tuple[str, int | None]
 HTTP_SPEC: Final = "2.3"
 WEBSOCKET_SPEC: Final = "2.5"
 
-TOPICS: Final = "asgiws.topics"  # the extension of a WebSocket that topics can write to
+# Topics are here, without another process. In the scope of a WebSocket it is what they write to.
+TOPICS: Final = "asgiws.topics"
 
 
 class Peer:
@@ -96,6 +97,7 @@ def http_scope(
         raw_path = root_path.encode() + raw_path
     extensions = {
         EXTENSION: notice,
+        TOPICS: {},
         "http.response.early_hint": {},
         "http.response.trailers": {},
     }

@@ -8,6 +8,7 @@ from typing import Any
 from ..asgi import ASGIApp, Event
 from ..errors import ASGIError, LifespanError
 from ..http.notice import EXTENSION, DrainNotice
+from ..http.scope import TOPICS
 from ..log import error_log
 from .importer import trimmed_traceback
 
@@ -43,7 +44,7 @@ class Lifespan:
             "type": "lifespan",
             "asgi": {"version": "3.0", "spec_version": "2.0"},
             "state": self.state,
-            "extensions": {EXTENSION: self._notice},
+            "extensions": {EXTENSION: self._notice, TOPICS: {}},
         }
         loop = asyncio.get_running_loop()
         # Before the call: with an eager task factory it begins here.

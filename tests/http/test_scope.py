@@ -44,6 +44,7 @@ def test_the_scope_of_a_request_is_complete() -> None:
         "state": {"k": 1},
         "extensions": {
             "asgiws.drain": NOTICE,
+            "asgiws.topics": {},
             "http.response.early_hint": {},
             "http.response.trailers": {},
         },

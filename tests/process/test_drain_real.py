@@ -307,7 +307,9 @@ def test_one_object_is_in_every_scope(loop: str, package: ModuleType) -> None:
     seen = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        seen.append((scope["type"], scope["extensions"]["asgiws.drain"]))
+        extensions = scope["extensions"]
+        seen.append((scope["type"], extensions["asgiws.drain"]))
+        assert "asgiws.topics" in extensions
         if scope["type"] == "lifespan":
             await receive()
             await send({"type": "lifespan.startup.complete"})
