@@ -235,11 +235,11 @@ class Bus:
         )
 
     async def _append_later(self, publication: Publication) -> int:
-        """Append when the process that appends now has done so."""
+        """Append when the process that appends now has done so, or there is room."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + APPEND_SECONDS
         while (number := self._append(publication)) is None:
-            if loop.time() > deadline:
+            if loop.time() > deadline and not self.log().is_moving:
                 raise BusUnavailable(
                     f"not published: another worker has held the history for {APPEND_SECONDS:g} s"
                 )

@@ -34,6 +34,8 @@ _LAST: Final = 2  # the number of the last record
 _HEAD: Final = 3  # where the next record comes
 _TAIL: Final = 4  # where the oldest record is
 _EVICTED: Final = 5  # the highest number of those that had to make room
+_LAP: Final = 6  # where the head was when it last set out to go once round
+_SPARED: Final = 7  # bytes that were written again since
 _NUMBERS: Final = 16
 
 _START: Final = _NUMBERS * 8
@@ -44,6 +46,13 @@ _FILLER: Final = 0x8000_0000  # in a length: nothing until the end of the memory
 _NO_KEY: Final = 0xFFFF
 
 SMALLEST: Final = 65_536  # of the data, in bytes
+
+# Of the oldest records an append looks at so many, ahead of need, and at one more for so many
+# bytes of its own; and at so many at most: then it has to be called again. A record takes some
+# microseconds.
+AHEAD: Final = 16
+AHEAD_BYTES: Final = 16
+AT_ONCE: Final = 256
 
 
 class Record(NamedTuple):
@@ -119,6 +128,8 @@ class History:
         self._old = self._numbers[_HEAD]  # what is before that is not new
         self._new: list[Record] = []
         self._lost: int | None = None  # the last number before some that we never saw
+        #: the last ``append`` gave None because there was still something to be moved
+        self.is_moving = False
 
     @property
     def largest(self) -> int:
@@ -144,25 +155,25 @@ class History:
         payload: bytes,
         retention: Callable[[str], Retention],
     ) -> int | None:
-        """Append a message; its number, or None while another process appends.
+        """Append a message; its number, or None if it must be tried again: while another process
+        appends, or where much has to be moved before there is room.
 
         ``retention`` says which topics keep their latest message only: that one outlives
-        what came after it.
+        what came after it, as long as all of these take less than a quarter of the memory.
         """
+        self.is_moving = False
         self.advance()  # most of it while others can append
         if not self._lock():
             return None
         try:
             self.advance()
+            record = Record(0, time.monotonic(), topic, kind, key, payload, 0, 0)
+            self.is_moving = not self._make_room(self._need(record), retention)
+            if self.is_moving:
+                return None
             # Should this process die here, the number is never used.
             number = self._numbers[_LAST] = self._numbers[_LAST] + 1
-            record = Record(number, time.monotonic(), topic, kind, key, payload, 0, 0)
-            spared = self._make_room(self._need(record), retention)
-            for old in spared:
-                self._write(old)
-            if spared:
-                self.advance()
-            self._write(self._behind(record))
+            self._write(self._behind(record._replace(number=number)))
             self.advance()
             return int(number)
         finally:
@@ -182,38 +193,66 @@ class History:
         size = _HEADER.size + len(record.topic.encode()) + key + len(record.payload)
         return (size + 7) // 8 * 8
 
-    def _make_room(self, need: int, retention: Callable[[str], Retention]) -> list[Record]:
-        """Let the oldest records go; those that must be written again."""
+    def _make_room(self, need: int, retention: Callable[[str], Retention]) -> bool:
+        """Let the oldest records go, and write again what outlives them; whether there is room.
+
+        Some room is made ahead, so that no append has to move all there is to be moved.
+        """
         numbers = self._numbers
+        if numbers[_HEAD] - numbers[_LAP] >= self._size:
+            numbers[_LAP] = numbers[_HEAD]
+            numbers[_SPARED] = 0
+        ahead = self._size // 16
+        steps = min(max(AHEAD, need // AHEAD_BYTES), AT_ONCE)
+        evicted = numbers[_EVICTED]
         spared: list[Record] = []
-        # At worst the end of the memory cannot be used.
-        wanted = 2 * need
-        while numbers[_HEAD] + wanted - numbers[_TAIL] > self._size:
+        size = largest = 0  # of those; as much as the largest may be lost at the end of the memory
+        looked = 0
+        while numbers[_TAIL] < numbers[_HEAD]:
+            room = self._size - (numbers[_HEAD] - numbers[_TAIL]) - size - max(largest, need)
+            if room >= need and (room >= need + ahead or looked >= steps):
+                break
+            if looked >= AT_ONCE and room + max(largest, need) >= largest:
+                break
+            looked += 1
             place = numbers[_TAIL]
             length, record = self._read(place)
             if not length:
                 # Nobody can read on from here. That should not be, and must not be waited for.
-                numbers[_EVICTED] = numbers[_LAST]
+                evicted = numbers[_LAST]
                 numbers[_TAIL] = numbers[_HEAD]
                 break
             if record is not None:
-                is_last = self._last.get(record.topic) == (record.number, place)
-                kept = retention(record.topic) if is_last else None
-                more = 2 * self._need(record)
-                if (
-                    kept is not None
-                    and kept.messages == 1
-                    and time.monotonic() - record.seconds < kept.seconds
-                    and wanted + more <= self._size // 2
-                ):
+                if self._is_spared(record, place, retention):
                     spared.append(record._replace(place_before=0))
-                    wanted += more
+                    size += length
+                    largest = max(largest, length)
                 else:
-                    numbers[_EVICTED] = max(numbers[_EVICTED], record.number)
-                if is_last:
+                    evicted = max(evicted, record.number)
+                # Until it is written again it counts as gone: this process may die.
+                numbers[_EVICTED] = max(numbers[_EVICTED], record.number)
+                if self._last.get(record.topic) == (record.number, place):
                     del self._last[record.topic]
             numbers[_TAIL] = place + length
-        return spared
+        for record in spared:
+            self._write(record)
+        numbers[_SPARED] += size
+        numbers[_EVICTED] = evicted
+        if spared:
+            self.advance()
+        return bool(self._size - (numbers[_HEAD] - numbers[_TAIL]) >= 2 * need)
+
+    def _is_spared(self, record: Record, place: int, retention: Callable[[str], Retention]) -> bool:
+        """Whether the oldest record outlives others: the latest of a topic that keeps only one."""
+        if self._last.get(record.topic) != (record.number, place):
+            return False
+        kept = retention(record.topic)
+        return (
+            kept.messages == 1
+            and time.monotonic() - record.seconds < kept.seconds
+            # A quarter, and what may be met twice on one way round because of the room ahead.
+            and self._numbers[_SPARED] + self._need(record) <= self._size * 5 // 16
+        )
 
     def _write(self, record: Record) -> None:
         """Write a record at the head; there is room."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from asgiws.fanout.history import SMALLEST, History, Retention, begin_log
+from asgiws.fanout.history import AT_ONCE, SMALLEST, History, Record, Retention, begin_log
 from asgiws.fanout.message import TEXT
 from asgiws.process.descriptors import memory_file
 
@@ -90,6 +90,78 @@ def test_the_latest_message_of_a_topic_outlives_what_comes_after_it() -> None:
     assert [record.payload for record in records] == [b"42"]
     assert history.recover("price", first, latest)[1]
     assert not history.recover("price", first - 1, latest)[1]
+
+
+def test_many_that_outlive_others_are_written_again_a_few_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    latest = Retention(1, 60.0)
+    history = History(16 * SMALLEST)
+    written = 0
+    write = history._write
+
+    def count(record: Record) -> None:
+        nonlocal written
+        written += 1
+        write(record)
+
+    def retention(topic: str) -> Retention:
+        return latest if topic.startswith("price") else KEPT
+
+    monkeypatch.setattr(history, "_write", count)
+    for number in range(2_000):
+        history.append(f"price {number}", TEXT, None, b"%d" % number, retention)
+    most = again = 0
+    for size in (100, 20_000):
+        for _ in range(2 * 16 * SMALLEST // (size + 100)):
+            number_or_none = None
+            while number_or_none is None:
+                written = 0
+                number_or_none = history.append("noise", TEXT, None, b"x" * size, retention)
+                again += number_or_none is None
+                most = max(most, written)
+        for number in range(2_000):
+            records, _ = history.recover(f"price {number}", None, latest)
+            assert [record.payload for record in records] == [b"%d" % number]
+    assert 100 < most <= AT_ONCE + 1
+    assert again > 1
+
+
+def test_as_many_as_take_a_quarter_of_the_memory_outlive_others_and_no_more() -> None:
+    latest = Retention(1, 60.0)
+    history = History(SMALLEST)
+    for number in range(3_000):
+        while history.append(str(number), TEXT, None, b"x" * 100, lambda _: latest) is None:
+            pass
+    records, _ = history.recover("2999", None, latest)
+    assert len(records) == 1
+
+
+def test_a_writer_that_dies_while_it_writes_again_makes_nobody_believe_that_nothing_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    latest = Retention(1, 60.0)
+    history = History(SMALLEST)
+    first = history.append("price", TEXT, None, b"41", lambda _: latest)
+    assert first is not None
+
+    write = history._write
+
+    def write_no_latest(record: Record) -> None:
+        if record.topic == "price":
+            raise KeyboardInterrupt
+        write(record)
+
+    def fill() -> None:
+        for _ in range(1_000):
+            history.append(
+                "noise", TEXT, None, b"x" * 200, lambda t: latest if t == "price" else KEPT
+            )
+
+    monkeypatch.setattr(history, "_write", write_no_latest)
+    with pytest.raises(KeyboardInterrupt):
+        fill()
+    assert history.recover("price", first - 1, latest) == ([], False)
 
 
 def test_the_latest_message_is_complete_if_only_that_one_is_missing() -> None:
