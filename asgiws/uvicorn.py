@@ -31,7 +31,6 @@ from weakref import WeakKeyDictionary
 
 import uvicorn
 import uvicorn._subprocess as subprocess
-from uvicorn.config import STARTUP_FAILURE
 
 from ._build import build
 from .asgi import ASGIApp, Receive, Scope, Send
@@ -69,9 +68,12 @@ SAME = (
 # Those that asgiws does not have, and that uvicorn's Config does not carry out either.
 FOREIGN = ("http2", "reset_contextvars", "ws")
 
+STARTUP_FAILURE = 3  # uvicorn's exit code; where it has the name depends on its version
 FORCED_SECONDS = 0.1  # between two looks whether somebody has lost patience
 
 logger = logging.getLogger("uvicorn.error")
+# What is uvicorn's own, wherever install() has put ours.
+_their_shutdown = uvicorn.Server.shutdown
 _subprocess_started = subprocess.subprocess_started
 _told: set[str] = set()
 
@@ -97,15 +99,21 @@ def start_process(*args: Any, **options: Any) -> None:
 
 
 async def _startup(self: uvicorn.Server, sockets: list[socket.socket] | None = None) -> None:
-    await self.lifespan.startup()
-    if self.lifespan.should_exit:
-        sys.exit(STARTUP_FAILURE)
+    served = _Served(self)
     try:
-        served = _servings[self] = _Served(self, sockets)
-    except (StartupError, OSError) as error:
-        logger.error("%s", error)
-        await self.lifespan.shutdown()
-        sys.exit(STARTUP_FAILURE)
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(STARTUP_FAILURE)
+        try:
+            served.listen(sockets)
+        except (StartupError, OSError) as error:
+            logger.error("%s", error)
+            await self.lifespan.shutdown()
+            sys.exit(STARTUP_FAILURE)
+    except BaseException:
+        await served.leave()
+        raise
+    _servings[self] = served
     self.servers = served.entrances  # type: ignore[assignment]  # as far as they are looked at
     if sockets is None:
         self._log_started_message(served.sockets)
@@ -113,26 +121,34 @@ async def _startup(self: uvicorn.Server, sockets: list[socket.socket] | None = N
 
 
 async def _shutdown(self: uvicorn.Server, sockets: list[socket.socket] | None = None) -> None:
+    served = _servings.pop(self, None)
+    if served is None:  # it was started before install(), or by a subclass in another way
+        await _their_shutdown(self, sockets)
+        return
     logger.info("Shutting down")
-    await _servings.pop(self).end(self)
-    for sock in sockets or ():
-        sock.close()
-    if not self.force_exit:
-        await self.lifespan.shutdown()
+    try:
+        await served.end()
+        for sock in sockets or ():
+            sock.close()
+        if not self.force_exit:
+            await self.lifespan.shutdown()
+    finally:
+        await served.leave()
 
 
 class _Served:
-    """One server's sockets and connections, from startup to shutdown."""
+    """One server's topics, sockets and connections, from startup to shutdown."""
 
-    def __init__(self, server: uvicorn.Server, sockets: list[socket.socket] | None) -> None:
-        """Listen, on ``sockets`` or where the Config says; raises StartupError or OSError."""
+    def __init__(self, server: uvicorn.Server) -> None:
+        """Let the code that runs from now on, the lifespan's among it, find its topics here."""
+        self._server = server
         theirs = server.config
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         _take_over_logging()
         app = theirs.loaded_app
         if theirs.ws_protocol_class is None:
             app = _without_websockets(app)
-        config = translated(theirs, app)
+        config = self._config = translated(theirs, app)
         state = server.server_state
 
         def count() -> None:
@@ -141,42 +157,55 @@ class _Served:
         serving = make_serving(config, app, loop, server.lifespan.state, DrainNotice(), count)
         state.connections = serving.connections
         state.tasks = serving.tasks
-        arrivals = Arrivals(
+        self._arrivals = Arrivals(
             loop, partial(HTTPProtocol, serving), theirs.ssl, config.timeout_request_head
         )
-        self._drain = Drain(serving, arrivals)
+        self._drain = Drain(serving, self._arrivals)
+        self._bound = Bound(())
+        self.sockets: Sequence[socket.socket] = ()
+        self.entrances: list[Entrance] = []
         self._place = Place(
             Wanted(
                 config.topics_history, config.topics_history_age, config.topics_history_memory, None
             )
         )
-        self._bound = Bound(() if sockets is not None else [_address(theirs)], _permissions(theirs))
-        self.sockets: Sequence[socket.socket] = self._bound.sockets if sockets is None else sockets
+        self._place.settle(loop)
+
+    def listen(self, sockets: list[socket.socket] | None) -> None:
+        """Listen on these, or where the Config says; raises StartupError or OSError."""
+        theirs = self._server.config
+        if sockets is None:
+            self._bound.change([_address(theirs)], _permissions(theirs))
+        self.sockets = self._bound.sockets if sockets is None else sockets
         # uvicorn has one server for all addresses of a host, and one for each socket given.
         groups = [self.sockets] if sockets is None else [[sock] for sock in sockets]
-        self.entrances = [Entrance(loop, group, arrivals, config.backlog) for group in groups]
+        self.entrances = [
+            Entrance(self._loop, group, self._arrivals, self._config.backlog) for group in groups
+        ]
         try:
             for entrance in self.entrances:
                 entrance.open()
         except StartupError:
             self._bound.close()
             raise
-        self._place.settle(loop)
-        logger.info("Serving with asgiws, %s, %s", build(), parser(config.http))
+        logger.info("Serving with asgiws, %s, %s", build(), parser(self._config.http))
 
-    async def end(self, server: uvicorn.Server) -> None:
-        """End all connections; at once when ``force_exit`` is set."""
-        self._drain.ask(_terms(server))
+    async def end(self) -> None:
+        """End all connections; at once when the server's ``force_exit`` is set."""
+        self._drain.ask(_terms(self._server))
         for entrance in self.entrances:
             entrance.close()
         drained = asyncio.ensure_future(self._drain.run())
         while not drained.done():
             await asyncio.wait([drained], timeout=FORCED_SECONDS)
-            if server.force_exit:
+            if self._server.force_exit:
                 self._drain.ask(Terms(0.0, 0.0))
         self._bound.close()
-        self._place.leave()
         drained.result()
+
+    async def leave(self) -> None:
+        """The application has ended: so have its topics."""
+        await self._place.leave()
 
 
 _servings: WeakKeyDictionary[uvicorn.Server, _Served] = WeakKeyDictionary()
@@ -241,6 +270,8 @@ def translated(theirs: uvicorn.Config, app: ASGIApp) -> Config:
     """
     options: dict[str, Any] = {"proxy_headers": False}
     for name in SAME:
+        if not hasattr(theirs, name):  # an older uvicorn
+            continue
         value = getattr(theirs, name)
         try:
             Config(app, **{name: value})
@@ -281,7 +312,7 @@ def _permissions(config: uvicorn.Config) -> int:
 def _terms(server: uvicorn.Server) -> Terms:
     """How the connections end: evenly on SIGTERM, all at once for whoever waits for it."""
     config = server.config
-    paced = signal.SIGTERM in server._captured_signals and not config.reload
+    paced = signal.SIGTERM in getattr(server, "_captured_signals", ()) and not config.reload
     patience = config.timeout_graceful_shutdown
     return Terms(
         window=DEFAULT_WINDOWS[TERMINATED if paced else INTERRUPTED],

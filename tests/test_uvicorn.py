@@ -197,6 +197,74 @@ def test_a_server_in_a_thread_with_hooks_finds_what_uvicorn_shows_and_ends_by_sh
     assert "Warning" not in result.stderr
 
 
+def test_a_server_that_did_not_start_with_asgiws_ends_as_it_has_started(tmp_path: Path) -> None:
+    text = """
+import asyncio, asgiws.uvicorn
+async def main():
+    server = uvicorn.Server(uvicorn.Config(app, port=0))
+    serving = asyncio.ensure_future(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    asgiws.uvicorn.install()
+    server.should_exit = True
+    await serving
+asyncio.run(main())
+"""
+    (tmp_path / "script.py").write_text(HEAD + text, "utf-8")
+    with Program("script", cwd=tmp_path) as server:
+        assert server.wait_for_end() == 0
+        assert server.lines("application ends")
+        assert not server.lines("Serving with asgiws")
+
+
+def test_topics_are_those_of_the_lifespan_too_and_of_each_server_its_own(tmp_path: Path) -> None:
+    text = """
+import asyncio
+from asgiws import topics
+
+heard = []
+
+async def listen(begun):
+    async with topics.listen("prices") as messages:
+        begun.set()
+        async for message in messages:
+            heard.append(message.data)
+
+async def topical(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        begun = asyncio.Event()
+        listening = asyncio.ensure_future(listen(begun))
+        await begun.wait()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        print("told at the end", await topics.publish("prices", text="last"))
+        listening.cancel()
+        await send({"type": "lifespan.shutdown.complete"})
+    else:
+        told = await topics.publish("prices", text="one")
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": str(told).encode()})
+
+async def main():
+    both = [uvicorn.Server(uvicorn.Config(topical, port=0)) for _ in range(2)]
+    await asyncio.gather(*(server.serve() for server in both))
+
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    print("heard", heard)
+"""
+    with program(tmp_path, text) as server:
+        server.wait_until_serving()
+        server.wait_until_serving()
+        assert get(server).body == b"1"
+        server.ctrl_c()
+        assert server.wait_for_end() == 0
+        assert server.lines("told at the end") == ["told at the end 1\n"] * 2
+        assert server.lines(r"heard \['one'")
+
+
 def test_sockets_that_are_given_are_listened_on_and_closed(tmp_path: Path) -> None:
     text = """
 import asyncio, socket
