@@ -25,8 +25,9 @@ import socket
 import sys
 from collections.abc import Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
 import uvicorn
@@ -376,6 +377,7 @@ def main(arguments: Sequence[str]) -> None:
             print(USAGE, end="")
             return
         case ["-m", module, *rest]:
+            _find(module)
             install()
             sys.argv = [module, *rest]
             runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -391,16 +393,36 @@ def main(arguments: Sequence[str]) -> None:
             sys.exit(2)
 
 
+def _find(module: str) -> None:
+    """Exit if the module, or that by which a package is run, is not there."""
+    try:
+        spec = find_spec(module)
+        if spec is not None and spec.submodule_search_locations is not None:
+            spec = find_spec(f"{module}.__main__")
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # the module is there, and misses another one
+        spec = None
+    if spec is None:
+        _refuse(module, "there is no such module, or it cannot be run")
+
+
 def _script(name: str) -> str:
     """The file to run: that one, or the command of that name beside this Python or in PATH."""
-    if Path(name).exists():
+    path = Path(name)
+    if path.is_file() or (path / "__main__.py").is_file():
         return name
     places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     found = shutil.which(name, path=places)
-    if found is not None and b"python" in Path(found).read_bytes()[:256]:
-        return found
-    what = "there is no such file or command" if found is None else f"{found} is not in Python"
-    print(f"python -m asgiws.uvicorn: {name}: {what}", file=sys.stderr)
+    if found is None:
+        _refuse(name, "there is no such file or command")
+    if b"python" not in Path(found).read_bytes()[:256]:
+        _refuse(name, f"{found} is not in Python")
+    return found
+
+
+def _refuse(what: str, reason: str) -> NoReturn:
+    print(f"python -m asgiws.uvicorn: {what}: {reason}", file=sys.stderr)
     sys.exit(2)
 
 

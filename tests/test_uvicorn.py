@@ -568,6 +568,10 @@ def test_a_program_sees_its_own_name_arguments_and_directory(tmp_path: Path) -> 
         (("--help",), 0, "usage:"),
         (("no-such-thing",), 2, "no-such-thing: there is no such file or command"),
         (("true",), 2, "true is not in Python"),
+        (("-m", "no_such_thing"), 2, "no_such_thing: there is no such module, or it cannot be run"),
+        (("-m", "tests.no_such.thing"), 2, "tests.no_such.thing: there is no such module"),
+        (("-m", "tests.toolkit"), 2, "tests.toolkit: there is no such module"),
+        (("tests",), 2, "tests: there is no such file or command"),
     ],
 )
 def test_what_cannot_be_run_is_told(arguments: tuple[str, ...], status: int, said: str) -> None:
