@@ -13,7 +13,8 @@ socket.onopen = () => { press.onclick = () => socket.send(JSON.stringify({})) }
 socket.onmessage = (event) => { pressed.outerHTML = event.data }
 """
 
-app, rt = fast_app(default_hdrs=False)
+# Without a key FastHTML writes one to a file in the working directory.
+app, rt = fast_app(default_hdrs=False, secret_key="of a test")
 presses = 0
 
 
