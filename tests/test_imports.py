@@ -47,6 +47,7 @@ BELOW: dict[str, set[str]] = {
     "http": {"websocket", "transport", "wire"},
     "process": {"fanout", "http", "websocket", "transport", "wire", "options"},
     "options": {"wire"},
+    "uvicorn": {"process", "fanout", "http", "options"},
     "cli": {"process", "fanout", "http", "websocket", "transport", "wire", "options"},
 }
 

@@ -243,7 +243,10 @@ class Server:
             config.limit_max_age,
             self.retire,
         )
-        serving = self.serving = _serving(config, app, loop, lifespan.state, notice, recycling)
+        serving = self.serving = make_serving(
+            *(config, app, loop, lifespan.state, notice),
+            recycling.count if recycling.counts else None,
+        )
         arrivals = Arrivals(loop, partial(HTTPProtocol, serving), tls, config.timeout_request_head)
         drain = self._drain = Drain(serving, arrivals)
         place = self._place(loop)
@@ -287,15 +290,18 @@ class Server:
             self._beat_timer = self._loop.call_later(delay, self._beat)
 
 
-def _serving(
+def make_serving(
     config: Config,
     app: Any,
     loop: asyncio.AbstractEventLoop,
     state: dict[str, Any],
     notice: DrainNotice,
-    recycling: Recycling,
+    count: Callable[[], object] | None,
 ) -> Serving:
-    """What all connections of one loop share, as ``config`` says."""
+    """What all connections of one loop share, as ``config`` says.
+
+    ``count`` is called with every call of the application, if it is given.
+    """
     limits = WebSocketLimits(
         max_size=config.ws_max_size,
         max_queue=config.ws_max_queue,
@@ -318,7 +324,7 @@ def _serving(
     )
     hosts = config.allowed_hosts.split(",")
     rate = config.limit_handshakes
-    serving = (Counting if recycling.counts else Serving)(
+    serving = (Serving if count is None else Counting)(
         app,
         loop,
         state,
@@ -342,7 +348,8 @@ def _serving(
         reader(parser(config.http)),
     )
     if isinstance(serving, Counting):
-        serving.count = recycling.count
+        assert count is not None
+        serving.count = count
     return serving
 
 
