@@ -47,6 +47,8 @@ BELOW: dict[str, set[str]] = {
     "http": {"websocket", "transport", "wire"},
     "process": {"fanout", "http", "websocket", "transport", "wire", "options"},
     "options": {"wire"},
+    "testing": {"process", "options"},
+    "pytest_plugin": {"testing"},
     "cli": {"process", "fanout", "http", "websocket", "transport", "wire", "options"},
 }
 
