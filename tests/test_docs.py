@@ -91,6 +91,8 @@ class TestSnippets:
             "minutes-litestar",
             "minutes-starlette",
             "starlette-readiness",
+            "testing-pytest",
+            "testing-serve",
             "topics",
             "topics-listen",
             "topics-recording",
@@ -226,6 +228,22 @@ class TestSnippets:
         )
         assert (result.returncode, result.stderr) == (0, "")
         assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d*\n", result.stdout)
+
+    def test_the_tests_of_an_application_pass(self, tmp_path: Path) -> None:
+        (tmp_path / "test_app.py").write_text(snippets()["testing-pytest"], "utf-8")
+        words = ["-m", "pytest", "-p", "asgiws.pytest_plugin", "-p", "no:cacheprovider"]
+        result = subprocess.run(
+            [sys.executable, *words, f"--rootdir={tmp_path}", str(tmp_path)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert "2 passed" in result.stdout
+
+    def test_a_test_without_pytest_passes(self) -> None:
+        assert application("testing-serve")
 
 
 class TestCommands:

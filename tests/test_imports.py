@@ -48,6 +48,8 @@ BELOW: dict[str, set[str]] = {
     "process": {"fanout", "http", "websocket", "transport", "wire", "options"},
     "options": {"wire"},
     "uvicorn": {"process", "fanout", "http", "options"},
+    "testing": {"process", "options"},
+    "pytest_plugin": {"testing"},
     "cli": {"process", "fanout", "http", "websocket", "transport", "wire", "options"},
 }
 

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from .._build import build
 from ..errors import ConfigError, StartupError
@@ -68,7 +68,7 @@ class Server:
     """Serves one application on one event loop.
 
     ``run()`` makes the loop and listens to signals; ``await serve()`` runs inside
-    a loop of yours, and leaves signals to you.
+    a loop of yours, and leaves signals to you; ``async with`` does so for a block.
     """
 
     def __init__(self, config: Config) -> None:
@@ -84,6 +84,7 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._drain: Drain | None = None
         self._stop_requested = False
+        self._task: asyncio.Task[None] | None = None
         self._notifier = Notifier({})
         self._beat_timer: asyncio.TimerHandle | None = None
         self.serving: Serving | None = None
@@ -152,7 +153,7 @@ class Server:
             keep_for_the_next()
             self._ask_the_manager()
             app = self._load_app()
-            loop = _new_event_loop(config.loop)
+            loop = new_event_loop(config.loop)
             asyncio.set_event_loop(loop)
             with self._signals() as signals:
                 try:
@@ -173,6 +174,30 @@ class Server:
         requests in progress.
         """
         await self._serve(self._load_app())
+
+    async def __aenter__(self) -> Self:
+        """Serve in the running loop, as ``serve`` does, until the block ends.
+
+        The block begins when connections are accepted; raises StartupError if that fails.
+        """
+        self._task = asyncio.create_task(self.serve())
+        started = asyncio.create_task(self.wait_started())
+        try:
+            await asyncio.wait([self._task, started], return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._task.cancel()
+            raise
+        finally:
+            started.cancel()
+        if self._task.done():
+            await self._task
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Shut down, and wait for its end; raises what ended the server before."""
+        assert self._task is not None
+        self.shutdown()
+        await self._task
 
     def _ask_the_manager(self) -> None:
         """Take the sockets that a service manager has for this process, and tell it from now on."""
@@ -353,7 +378,8 @@ def make_serving(
     return serving
 
 
-def _new_event_loop(name: str) -> asyncio.AbstractEventLoop:
+def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
+    """An event loop, as ``--loop`` names it."""
     if name != "asyncio":
         try:
             import uvloop

@@ -1,0 +1,164 @@
+"""A server for tests: on a free port, in a thread or in the event loop of the test.
+
+``serve`` is a context manager for tests that block, ``serve_here`` one for tests that are
+coroutines. Both give a ``Served``. The fixture of pytest that stops what it has started is in
+pytest_plugin.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
+
+from .options.config import Config
+from .process.server import Server, new_event_loop
+
+_T = TypeVar("_T")
+
+SECONDS = 10.0  # for a start, an end and a call, each
+GRACEFUL_SECONDS = 2.0  # for what still runs at the end of a test
+
+
+class Served:
+    """A server that serves: ``server`` is the asgiws.Server, ``log`` what it has logged so far.
+
+    ``log`` holds logging's records of asgiws.error and asgiws.access, from the server's thread.
+    """
+
+    def __init__(self, server: Server, log: list[logging.LogRecord]) -> None:
+        self.server = server
+        self.log = log
+
+    @property
+    def url(self) -> str:
+        """Where it serves HTTP: ``http://127.0.0.1:43121``; ``unix:PATH`` for a Unix socket."""
+        return self.server.urls[0]
+
+    @property
+    def ws_url(self) -> str:
+        """Where it serves WebSockets: ``ws://127.0.0.1:43121``."""
+        return self.url.replace("http", "ws", 1)
+
+    @property
+    def port(self) -> int:
+        """The port; 0 for a Unix socket."""
+        address = self.server.addresses[0]
+        return int(address[1]) if isinstance(address, tuple) else 0
+
+    @property
+    def logged(self) -> list[str]:
+        """What it has logged, as in ``ERROR: Exception in ASGI application``."""
+        return [f"{record.levelname}: {record.getMessage()}" for record in self.log]
+
+
+class Background(Served):
+    """A server in a thread with an event loop of its own, from now on until ``stop``."""
+
+    def __init__(self, app: Any, **options: Any) -> None:
+        """``options`` are the fields of Config; raises StartupError if it cannot start."""
+        super().__init__(_server(app, options), [])
+        self.loop = new_event_loop(self.server.config.loop)
+        self._ready = threading.Event()
+        self._error: BaseException | None = None
+        self._over = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="asgiws-testing", daemon=True)
+        self._thread.start()
+        if not self._ready.wait(SECONDS):
+            raise RuntimeError("the server does not start")
+        if self._error is not None:
+            self._thread.join(SECONDS)
+            raise self._error
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self.loop) as runner, _recording(self.log):
+            try:
+                runner.run(self._serve())
+            except BaseException as error:
+                self._error = error
+            finally:
+                self._ready.set()
+
+    async def _serve(self) -> None:
+        async with self.server:
+            self._ready.set()
+            await self._over.wait()
+
+    def call(self, function: Callable[[], _T]) -> _T:
+        """What ``function`` returns when it is called in the server's event loop."""
+
+        async def calling() -> _T:
+            return function()
+
+        return asyncio.run_coroutine_threadsafe(calling(), self.loop).result(SECONDS)
+
+    def stop(self) -> None:
+        """End it, once or more often; raises what the server raised, and if it does not end."""
+        if self._thread.is_alive():
+            try:
+                self.loop.call_soon_threadsafe(self._over.set)
+            except RuntimeError:
+                pass  # the loop is closed: it is over
+            self._thread.join(SECONDS)
+        if self._thread.is_alive():
+            raise RuntimeError("the server does not stop")
+        if self._error is not None:
+            raise self._error
+
+
+@contextmanager
+def serve(app: Any, **options: Any) -> Iterator[Background]:
+    """Serve ``app`` in a thread while the block runs; raises StartupError if it cannot start.
+
+    ``options`` are the fields of Config; without ``port`` or ``bind`` a free port is taken.
+    """
+    served = Background(app, **options)
+    try:
+        yield served
+    finally:
+        served.stop()
+
+
+@asynccontextmanager
+async def serve_here(app: Any, **options: Any) -> AsyncIterator[Served]:
+    """The same in the running event loop, for clients that do not block it."""
+    log: list[logging.LogRecord] = []
+    with _recording(log):
+        async with _server(app, options) as server:
+            yield Served(server, log)
+
+
+def _server(app: Any, options: dict[str, Any]) -> Server:
+    listens = {"bind", "host", "port", "uds", "fd"} & options.keys()
+    defaults: dict[str, Any] = {"timeout_graceful_shutdown": GRACEFUL_SECONDS}
+    if listens <= {"host"}:
+        defaults["port"] = 0
+    return Server(Config(app, **{**defaults, **options}))
+
+
+@contextmanager
+def _recording(log: list[logging.LogRecord]) -> Iterator[None]:
+    """Keep what this thread tells the loggers of asgiws; their levels and handlers stay."""
+    thread = threading.get_ident()
+    handler = _Keeper(log)
+    handler.addFilter(lambda record: record.thread == thread)
+    loggers = [logging.getLogger(name) for name in ("asgiws.error", "asgiws.access")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+
+
+class _Keeper(logging.Handler):
+    def __init__(self, log: list[logging.LogRecord]) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.append(record)
