@@ -186,6 +186,7 @@ class Server:
             await asyncio.wait([self._task, started], return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             self._task.cancel()
+            await asyncio.wait([self._task])
             raise
         finally:
             started.cancel()
