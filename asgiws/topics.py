@@ -22,8 +22,9 @@ from .errors import BusUnavailable, TopicError
 from .fanout.backlog import MAX_BYTES
 from .fanout.bus import Count
 from .fanout.current import hub
-from .fanout.hub import Entered, Hub, Stats, Wishes, keep
+from .fanout.hub import Hub, Stats, Wishes, keep
 from .fanout.listener import Messages
+from .fanout.members import Member
 from .fanout.message import Message
 
 __all__ = [
@@ -96,43 +97,46 @@ class Subscription:
     It also ends with the connection.
     """
 
-    __slots__ = ("_arguments", "_entered", "_hub", "topic")
+    __slots__ = ("_about", "topic")
 
     def __init__(self, topic: str, arguments: tuple[Any, Wishes, Send | None]) -> None:
         self.topic = topic
-        self._arguments: tuple[Any, Wishes, Send | None] | None = arguments
-        self._hub: Hub | None = None
-        self._entered: Entered | None = None
+        # What it is to be, then nothing, and then what it has become.
+        self._about: tuple[Any, Wishes, Send | None] | Member | None = arguments
 
     async def __aenter__(self) -> Self:
-        if self._arguments is None:
+        if not isinstance(self._about, tuple):
             raise RuntimeError("a subscription begins once")
-        socket, wishes, send = self._arguments
-        self._arguments = None
-        here = self._hub = hub()
-        self._entered = await here.enter_socket(socket, self.topic, wishes, send)
+        socket, wishes, send = self._about
+        self._about = None
+        entered = await hub().enter_socket(socket, self.topic, wishes, send)
+        self._about = entered.member
+        if entered.position is not None or entered.recovered is not None:
+            entered.member.found = (entered.position, entered.recovered)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._hub is not None and self._entered is not None:
-            self._hub.leave(self._entered)
+        if isinstance(self._about, Member):
+            self._about.leave()
 
     @property
     def recovered(self) -> bool | None:
         """Whether all that came behind ``since`` was sent; None if that was not asked for."""
-        return None if self._entered is None else self._entered.recovered
+        return self._found()[1]
 
     @property
     def position(self) -> str | None:
         """Where the topic was when it began; None in a topic without history."""
-        return None if self._entered is None else self._entered.position
+        return self._found()[0]
 
     @property
     def dropped(self) -> int:
         """How many messages this subscriber has missed because it was slow, or they were lost."""
-        if self._entered is None:
-            return 0
-        return self._entered.member.dropped
+        return self._about.dropped if isinstance(self._about, Member) else 0
+
+    def _found(self) -> tuple[str | None, bool | None]:
+        found: Any = self._about.found if isinstance(self._about, Member) else None
+        return (None, None) if found is None else found
 
 
 def subscribe(
@@ -171,24 +175,24 @@ def subscribe(
 class _Listening:
     """``async with listen(...) as messages``."""
 
-    __slots__ = ("_entered", "_hub", "_topic", "_wishes")
+    __slots__ = ("_member", "_topic", "_wishes")
 
     def __init__(self, topic: str, wishes: Wishes) -> None:
         self._topic = topic
-        self._wishes = wishes
-        self._hub: Hub | None = None
-        self._entered: Entered | None = None
+        self._wishes: Wishes | None = wishes
+        self._member: Member | None = None
 
     async def __aenter__(self) -> Messages:
-        if self._hub is not None:
+        if self._wishes is None:
             raise RuntimeError("a subscription begins once")
-        self._hub = hub()
-        self._entered, messages = await self._hub.enter_listener(self._topic, self._wishes)
+        wishes, self._wishes = self._wishes, None
+        entered, messages = await hub().enter_listener(self._topic, wishes)
+        self._member = entered.member
         return messages
 
     async def __aexit__(self, *_: object) -> None:
-        if self._hub is not None and self._entered is not None:
-            self._hub.leave(self._entered)
+        if self._member is not None:
+            self._member.leave()
 
 
 def listen(

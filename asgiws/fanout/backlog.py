@@ -44,7 +44,16 @@ class Entry:
 class Backlog:
     """The messages that wait for one subscriber, at most ``max_bytes`` of them."""
 
-    __slots__ = ("_entries", "_gap", "_max_bytes", "_number", "_policy", "_size", "dropped")
+    __slots__ = (
+        "_entries",
+        "_gap",
+        "_max_bytes",
+        "_number",
+        "_policy",
+        "_size",
+        "dropped",
+        "is_over",
+    )
 
     def __init__(self, policy: str, max_bytes: int) -> None:
         self._policy = policy
@@ -55,6 +64,8 @@ class Backlog:
         self._gap = 0  # what is missing behind the last of the entries
         #: how many messages were dropped
         self.dropped = 0
+        #: for its owner: the policy is to close, and nothing is to be put here any more
+        self.is_over = False
 
     def __len__(self) -> int:
         return len(self._entries)

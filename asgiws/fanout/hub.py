@@ -17,7 +17,7 @@ from .bus import Bus, Count, Recovery
 from .foreign import pump, tell
 from .history import History, Retention, Wanted
 from .listener import Holder, Listener, Messages
-from .members import Member, Socket, Topic, close_slow
+from .members import Member, Socket, Terms, Topic, close_slow
 from .mesh import Mesh
 from .message import BYTES, JSON, TEXT, Message, Publication, notice, to_json
 
@@ -93,7 +93,6 @@ class Entered(NamedTuple):
     member: Member
     position: str | None
     recovered: bool | None
-    pump: asyncio.Task[None] | None = None  # what writes to a socket of another server
 
 
 class Hub:
@@ -113,6 +112,7 @@ class Hub:
         self._default = Retention(wanted.messages, wanted.seconds)
         self._published = self._delivered = self._dropped = self._closed = 0
         self._recorded: list[list[Message]] = []
+        self._terms: Terms | None = None  # the last ones: most sockets want the same
         self._is_ready = False
         self.mesh = None if mesh is None else mesh(self)
         self.bus = Bus(self, loop, self.mesh)
@@ -171,14 +171,12 @@ class Hub:
         if session is None:
             return await self._enter_foreign(socket, topic, wishes, send)
         _check_socket(session, topic)
-        member = Socket(
-            session, wishes.envelope, wishes.policy, wishes.max_bytes, self._on_slow, self._leave
-        )
+        member = Socket(session, self._terms_of(wishes))
         entered = await self._enter(member, topic, wishes)
         try:
             _check_socket(session, topic)  # it may have ended, or subscribed, meanwhile
         except BaseException:
-            self._leave(member)
+            self.leave(member)
             raise
         member.behind, session.subscribed = session.subscribed, member
         return entered
@@ -202,10 +200,11 @@ class Hub:
             try:
                 await tell(topic, send, **_begin(entered))
             except BaseException:
-                self._leave(member)
+                self.leave(member)
                 raise
         call = pump(member, topic, send, wishes.envelope)
-        return entered._replace(pump=asyncio.get_running_loop().create_task(call))
+        member.pump = asyncio.get_running_loop().create_task(call)
+        return entered
 
     async def enter_listener(self, topic: str, wishes: Wishes) -> tuple[Entered, Messages]:
         """Subscribe an iterator."""
@@ -213,12 +212,6 @@ class Hub:
         listener = Listener(wishes.policy, wishes.max_bytes, self.loop is None)
         entered = await self._enter(listener, topic, wishes)
         return entered, Messages(listener, entered.position, entered.recovered)
-
-    def leave(self, entered: Entered) -> None:
-        """End a subscription; it may have ended already."""
-        if entered.pump is not None:
-            entered.pump.cancel()
-        self._leave(entered.member)
 
     async def count(self, topic: str) -> Count:
         """How many have subscribed."""
@@ -329,7 +322,7 @@ class Hub:
                 # From here on nothing waits: no message is missed, and none comes twice.
                 return self._settle(member, topic, wishes, holder)
         finally:
-            self._leave(holder)
+            self.leave(holder)
 
     def _settle(self, member: Member, topic: str, wishes: Wishes, holder: Holder) -> Entered:
         """Let a member join behind its ``holder``; what has come meanwhile is its, too."""
@@ -358,17 +351,25 @@ class Hub:
             member.miss(holder.gap)
         return entered
 
+    def _terms_of(self, wishes: Wishes) -> Terms:
+        wanted = (wishes.policy, wishes.max_bytes, wishes.envelope)
+        terms = self._terms
+        if terms is None or (terms.policy, terms.max_bytes, terms.envelope) != wanted:
+            terms = self._terms = Terms(*wanted)
+        return terms
+
     def _join(self, member: Member, name: str) -> None:
         with self._guard:
             topic = self._topics.get(name)
             if topic is None:
                 if len(self._topics) >= MAX_TOPICS:
                     raise TopicError(f"a process may have {MAX_TOPICS} topics")
-                topic = self._topics[name] = Topic(name)
+                topic = self._topics[name] = Topic(name, self)
             topic.join(member)
             self.bus.changed(name, len(topic.members))
 
-    def _leave(self, member: Member) -> None:
+    def leave(self, member: Member) -> None:
+        """Let a member leave its topic; it may have left."""
         with self._guard:
             topic = member.topic
             if topic is None:
@@ -381,7 +382,8 @@ class Hub:
                 del self._topics[topic.name]
             self.bus.changed(topic.name, len(topic.members))
 
-    def _on_slow(self, member: Socket) -> None:
+    def on_slow(self, member: Socket) -> None:
+        """Close a socket that does not read, and not before all others have their message."""
         self._closed += 1
         assert self.loop is not None
         self.loop.call_soon(close_slow, member)

@@ -14,7 +14,7 @@ from .message import Message, Publication
 class Listener(Member):
     """A member whose messages wait for ``take_next``, in the event loop in which it was made."""
 
-    __slots__ = ("_backlog", "_is_foreign", "_loop", "_means", "_over", "_waiter")
+    __slots__ = ("_backlog", "_is_foreign", "_loop", "_means", "_over", "_waiter", "pump")
 
     def __init__(
         self,
@@ -33,6 +33,8 @@ class Listener(Member):
         self._means = means
         self._waiter: asyncio.Future[None] | None = None
         self._over = False
+        #: what takes its messages, if that is to end when it leaves
+        self.pump: asyncio.Task[None] | None = None
 
     @property
     def dropped(self) -> int:
@@ -50,6 +52,8 @@ class Listener(Member):
     def on_leave(self) -> None:
         self._over = True
         self._wake()
+        if self.pump is not None:
+            self.pump.cancel()
 
     def is_excluded(self, exclude: object) -> bool:
         return any(exclude is mean for mean in self._means)

@@ -7,7 +7,9 @@ cdef int FULL, GONE, TAKEN
 
 cdef class Member:
     cdef public Topic topic
-    cdef Py_ssize_t _index
+    cdef int _index
+    cdef unsigned int _dropped
+    cdef public object found
 
     cpdef bint take(self, publication, Prepared plain) except -1
     cpdef bint is_excluded(self, exclude) except -1
@@ -15,18 +17,23 @@ cdef class Member:
 cdef class Topic:
     cdef readonly list members
     cdef readonly str name
+    cdef readonly object owner
 
     cpdef join(self, Member member)
     cpdef leave(self, Member member)
     cpdef Py_ssize_t deliver(self, publication) except -1
 
+cdef class Terms:
+    cdef readonly str policy
+    cdef readonly Py_ssize_t max_bytes
+    cdef readonly bint envelope
+
 cdef class Socket(Member):
     cdef readonly Session session
     cdef public Socket behind
-    cdef public object on_end
-    cdef object _backlog, _slow
-    cdef str _policy
-    cdef Py_ssize_t _max_bytes, _dropped
-    cdef bint _envelope
+    cdef Terms _terms
+    cdef object _backlog
 
+    cdef _wait(self)
+    cdef Prepared _message(self, publication)
     cdef _flush(self)

@@ -6,7 +6,7 @@ does not read has a backlog; it costs the others nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 try:
     import cython
@@ -22,15 +22,31 @@ from .backlog import Backlog
 from .message import Publication, notice
 
 
-class Member:
-    """Somebody who gets the messages of one topic."""
+class Owner(Protocol):
+    """Who has all topics: what a topic and its members ask for."""
 
-    __slots__ = ("_index", "topic")
+    def leave(self, member: Member) -> None:
+        """Let a member leave its topic; it may have left."""
+
+    def on_slow(self, member: Socket) -> None:
+        """A socket has to be closed because it does not read."""
+
+
+class Member:
+    """Somebody who gets the messages of one topic.
+
+    There may be a hundred thousand of them, so each attribute counts.
+    """
+
+    __slots__ = ("_dropped", "_index", "found", "topic")
 
     def __init__(self) -> None:
         #: None before it has joined, and once it has left
         self.topic: Topic | None = None
         self._index = -1  # where it stands in the topic's list
+        self._dropped = 0
+        #: what has been found when it joined, if anything; for who asks the member
+        self.found: object = None
 
     @property
     def dropped(self) -> int:
@@ -53,6 +69,11 @@ class Member:
         """So many messages were lost on their way to this process."""
         raise NotImplementedError
 
+    def leave(self) -> None:
+        """Leave the topic, if it has not left."""
+        if self.topic is not None:
+            self.topic.owner.leave(self)
+
     def on_leave(self) -> None:
         """It has left its topic."""
 
@@ -60,10 +81,11 @@ class Member:
 class Topic:
     """All members of one topic in this process, in no order."""
 
-    __slots__ = ("members", "name")
+    __slots__ = ("members", "name", "owner")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, owner: Owner) -> None:
         self.name = name
+        self.owner = owner
         self.members: list[Member] = []
 
     def join(self, member: Member) -> None:
@@ -107,82 +129,69 @@ class Topic:
             member.miss(messages)
 
 
+class Terms:
+    """How sockets want their messages; one object for all who want the same."""
+
+    __slots__ = ("envelope", "max_bytes", "policy")
+
+    def __init__(self, policy: str, max_bytes: int, envelope: bool) -> None:
+        self.policy = policy
+        self.max_bytes = max_bytes
+        self.envelope = envelope
+
+
 class Socket(Member):
     """A WebSocket of this server, subscribed to one topic.
 
     All of one session are chained by ``behind``, so that none needs a list.
     """
 
-    __slots__ = (
-        "_backlog",
-        "_dropped",
-        "_envelope",
-        "_max_bytes",
-        "_policy",
-        "_slow",
-        "behind",
-        "on_end",
-        "session",
-    )
+    __slots__ = ("_backlog", "_terms", "behind", "session")
 
-    def __init__(
-        self,
-        session: Session,
-        envelope: bool,
-        policy: str,
-        max_bytes: int,
-        on_slow: Callable[[Socket], object],
-        on_end: Callable[[Socket], object],
-    ) -> None:
-        """``on_slow(self)`` is called when the policy is to close, ``on_end(self)`` when the
-        connection ends; both stand for all sockets of a hub.
-        """
+    def __init__(self, session: Session, terms: Terms) -> None:
         super().__init__()
         self.session = session
         self.behind: Socket | None = None
-        self._envelope = envelope
-        self._policy = policy
-        self._max_bytes = max_bytes
-        self._dropped = 0  # but for those that the backlog counts
+        self._terms = terms
         self._backlog: Backlog | None = None
-        self._slow: Callable[[Socket], object] | None = on_slow
-        self.on_end = on_end
 
     @property
     def dropped(self) -> int:
+        # Those that the backlog counts are not in ``_dropped``.
         return self._dropped + (0 if self._backlog is None else self._backlog.dropped)
 
     def take(self, publication: Publication, plain: Prepared) -> cython.bint:
         outcome: cython.int
         if self._backlog is None:
-            outcome = self.session.offer(publication.enveloped() if self._envelope else plain)
+            if self._terms.envelope:
+                plain = publication.enveloped()
+            outcome = self.session.offer(plain)
             if outcome == TAKEN:
                 return True
             if outcome == GONE:
                 return False
-            self._backlog = Backlog(self._policy, self._max_bytes)
+            self._wait()
         return self._keep(publication)
 
     def take_old(self, publication: Publication) -> None:
-        message: Prepared = publication.enveloped() if self._envelope else publication.plain()
         if self._backlog is None:
-            if self.session.offer(message) != FULL:
+            if self.session.offer(self._message(publication)) != FULL:
                 return
-            self._backlog = Backlog(self._policy, self._max_bytes)
+            self._wait()
+        assert self._backlog is not None
         self._backlog.keep(publication)
 
     def is_excluded(self, exclude: object) -> cython.bint:
         return exclude is self.session
 
     def miss(self, messages: int) -> None:
-        if self._backlog is None and self._envelope and self._tell(messages):
-            self._dropped += messages
-            return
-        if self._backlog is None and not self._envelope:
-            self._dropped += messages  # there is nothing to tell it with
-            return
         if self._backlog is None:
-            self._backlog = Backlog(self._policy, self._max_bytes)
+            # Without an envelope there is nothing to tell it with.
+            if not self._terms.envelope or self._tell(messages):
+                self._dropped += messages
+                return
+            self._wait()
+        assert self._backlog is not None
         self._backlog.miss(messages)
 
     def tell(self, message: Prepared) -> None:
@@ -204,7 +213,7 @@ class Socket(Member):
         while member is not None:
             behind: Socket | None = member.behind
             member.behind = None
-            member.on_end(member)
+            member.leave()
             member = behind
 
     def on_leave(self) -> None:
@@ -212,16 +221,25 @@ class Socket(Member):
             self._dropped += self._backlog.dropped + len(self._backlog)
             self._backlog = None
 
+    def _wait(self) -> None:
+        """From now on messages wait."""
+        self._backlog = Backlog(self._terms.policy, self._terms.max_bytes)
+
+    def _message(self, publication: Publication) -> Prepared:
+        return publication.enveloped() if self._terms.envelope else publication.plain()
+
     def _keep(self, publication: Publication) -> bool:
         """It has to wait."""
-        assert self._backlog is not None
-        if self._slow is not None:
-            if self._backlog.put(publication):
+        backlog = self._backlog
+        assert backlog is not None
+        if not backlog.is_over:
+            if backlog.put(publication):
                 return True
             # Once, and not now: what is at work here is a loop over all members.
-            self._slow(self)
-            self._slow = None  # nothing may come behind what is missing
-        self._backlog.miss(1)
+            assert self.topic is not None
+            self.topic.owner.on_slow(self)
+            backlog.is_over = True
+        backlog.miss(1)
         return False
 
     def _flush(self) -> None:
@@ -229,16 +247,16 @@ class Socket(Member):
         backlog = self._backlog
         assert backlog is not None
         while (entry := backlog.first()) is not None:
-            if entry.gap and self._envelope and not self._tell(entry.gap):
+            if entry.gap and self._terms.envelope and not self._tell(entry.gap):
                 return
             entry.gap = 0
-            publication = entry.publication
-            message: Prepared = publication.enveloped() if self._envelope else publication.plain()
-            if self.session.offer(message) == FULL:
+            if self.session.offer(self._message(entry.publication)) == FULL:
                 return
             backlog.take()
+        if backlog.is_over:
+            return  # nothing may come behind what is missing
         gap = backlog.gap()
-        if gap and self._envelope and not self._tell(gap):
+        if gap and self._terms.envelope and not self._tell(gap):
             backlog.miss(gap)
             backlog.dropped -= gap  # they were counted then
             return

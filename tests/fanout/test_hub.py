@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack, suppress
@@ -267,6 +268,25 @@ def test_a_websocket_subscribes_to_a_topic_once(
         True
     ] * 3
     assert errors[3:] == ["1"]
+
+
+def test_a_subscription_takes_less_than_200_bytes(
+    package: ModuleType, loop: str, topics: Any, errors: list[str]
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        async with topics.subscribe(scope, "a") as subscription:
+            member = subscription._about
+            place = sys.getsizeof([None] * 100) / 100  # in the list of the topic
+            errors.append(str(sys.getsizeof(subscription) + sys.getsizeof(member) + place))
+
+    with (
+        serve(app, loop, package) as server,
+        connect(f"ws://127.0.0.1:{server.port}/", proxy=None) as client,
+    ):
+        assert close_code_of(client) == 1000
+    assert float(errors[0]) < 200
 
 
 def test_a_client_that_has_left_is_told_as_such(

@@ -27,7 +27,7 @@ def member(package: ModuleType, got: list[Any], fails: bool = False) -> Any:
 
 @pytest.fixture
 def topic(package: ModuleType) -> Any:
-    return importlib.import_module(f"{package.__name__}.fanout.members").Topic("a")
+    return importlib.import_module(f"{package.__name__}.fanout.members").Topic("a", None)
 
 
 @pytest.fixture
