@@ -74,9 +74,15 @@ class TestSnippets:
         assert sorted(snippets()) == [
             "asgi",
             "authenticate",
+            # those of how-to/ but authenticate: tests/pages
+            "binary",
+            "broadcast",
             "embedding",
+            "event-streams",
             "fastapi",
             "fastapi-readiness",
+            "large-files",
+            "many-rooms",
             # those of five-minutes.md: tests/pages
             "minutes-asgi",
             "minutes-django",
