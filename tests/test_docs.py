@@ -74,7 +74,9 @@ class TestSnippets:
         assert sorted(snippets()) == [
             "asgi",
             "authenticate",
-            # those of how-to/broadcast.md: tests/pages
+            # those of how-to/ but authenticate: tests/pages
+            "binary",
+            "broadcast",
             "broadcast-anyio",
             "broadcast-asgi",
             "broadcast-fastapi",
@@ -82,8 +84,11 @@ class TestSnippets:
             "broadcast-presence",
             "broadcast-starlette",
             "embedding",
+            "event-streams",
             "fastapi",
             "fastapi-readiness",
+            "large-files",
+            "many-rooms",
             # those of five-minutes.md: tests/pages
             "minutes-asgi",
             "minutes-django",
