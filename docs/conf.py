@@ -27,7 +27,11 @@ myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence", "deflist"]
 # Outside of Python's own documentation nothing is looked up, so that the build needs no network.
 nitpicky = True
-nitpick_ignore_regex = [(r"py:.*", r"(?!asgiws).*"), (r"py:.*", r"asgiws\.asgi\..*")]
+nitpick_ignore_regex = [
+    (r"py:.*", r"(?!asgiws).*"),
+    (r"py:.*", r"asgiws\.asgi\..*"),
+    (r"py:.*", r"asgiws\..*\._\w+"),  # type variables
+]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
