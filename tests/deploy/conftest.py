@@ -1,4 +1,4 @@
-"""A machine that has the systemd units of docs/deployment.md."""
+"""A machine that has the systemd units of docs/deploy/systemd.md."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 
 from . import chat_app
 from .machine import Machine
-from .pages import block
+from .pages import steps
 
 
 @pytest.fixture
 def machine() -> Iterator[Machine]:
     with Machine() as machine:
-        machine.write("/etc/systemd/user/chat.socket", block("ini", "[Socket]"))
-        machine.write("/etc/systemd/user/chat.service", block("ini", "[Service]"))
+        for path, content in steps("deploy/systemd", "file").items():
+            machine.write(path.replace("/system/", "/user/"), content)
         log = "[Service]\nStandardOutput=append:/run/chat.log\nStandardError=inherit\n"
         machine.write("/etc/systemd/user/chat.service.d/log.conf", log)
         machine.write("/srv/chat/main.py", Path(chat_app.__file__).read_text())

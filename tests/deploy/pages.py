@@ -1,4 +1,7 @@
-"""The configurations of docs/deployment.md, as they stand there."""
+"""The pages of docs/deploy and docs/how-to: their files and commands, as they stand there.
+
+A file stands behind a line ``<!-- file: PATH -->``, a command behind ``<!-- typed: NAME -->``.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,35 @@ import re
 import socket
 from pathlib import Path
 
-PAGE = Path(__file__).parents[2] / "docs" / "deployment.md"
+from ..toolkit.pages import STEP
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
-def block(language: str, holding: str = "") -> str:
-    """The one block of code in that language that holds these words."""
-    text = PAGE.read_text("utf-8")
-    found = re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    found = [one for one in found if holding in one]
-    assert len(found) == 1, f"the page has {len(found)} blocks of {language} with {holding!r}"
-    return str(found[0])
+def text(page: str) -> str:
+    return (DOCS / f"{page}.md").read_text("utf-8")
 
 
-def listed(beginning: str) -> str:
-    """The one piece of code in the sentences of the page that begins so."""
-    found = re.findall(rf"`({re.escape(beginning)}[^`\n]+)`", PAGE.read_text("utf-8"))
+def steps(page: str, kind: str) -> dict[str, str]:
+    """The blocks of code of one kind, by their names."""
+    found = [(name, code) for one, name, code in STEP.findall(text(page)) if one == kind]
+    assert len(found) == len(dict(found)), f"{page} has two blocks of one name"
+    return dict(found)
+
+
+def file(page: str, path: str) -> str:
+    """The whole content of a file."""
+    return steps(page, "file")[path]
+
+
+def typed(page: str, name: str) -> str:
+    """The lines that are typed in a shell."""
+    return steps(page, "typed")[name]
+
+
+def listed(page: str, beginning: str) -> str:
+    """The one piece of code in the sentences of a page that begins so."""
+    found = re.findall(rf"`({re.escape(beginning)}[^`\n]+)`", text(page))
     assert len(found) == 1, f"the page has {len(found)} of {beginning!r}"
     return str(found[0])
 

@@ -1,4 +1,4 @@
-"""The Dockerfile and the Kubernetes objects of docs/deployment.md.
+"""The Dockerfile and the Kubernetes objects of docs/deploy.
 
 An image is not built, and there is no cluster: the command of the one runs as process 1
 of a PID namespace, and the numbers and options of the others are held against each other.
@@ -24,7 +24,7 @@ from asgiws.options.config import OPTIONS, Config
 from asgiws.process.drain import CANCEL_SECONDS
 
 from ..toolkit.program import ROOT
-from .pages import block, free_port
+from .pages import file, free_port, text
 
 DEADLINE = 20.0
 BLOCKED_SECONDS = 6  # until a process whose event loop or log is blocked ends
@@ -32,7 +32,7 @@ BLOCKED_SECONDS = 6  # until a process whose event loop or log is blocked ends
 
 def command() -> list[str]:
     """The words of the Dockerfile's CMD."""
-    found = re.findall(r"^CMD (\[.*\])$", block("dockerfile"), re.MULTILINE)
+    found = re.findall(r"^CMD (\[.*\])$", file("deploy/docker", "Dockerfile"), re.MULTILINE)
     assert len(found) == 1
     words: list[str] = json.loads(found[0])
     return words
@@ -105,7 +105,7 @@ def wait_for(log: Path, pattern: str) -> None:
 @pytest.fixture
 def objects() -> dict[str, Any]:
     """The Kubernetes objects, by their kind."""
-    return {one["kind"]: one for one in yaml.safe_load_all(block("yaml"))}
+    return {one["kind"]: one for one in yaml.safe_load_all(file("deploy/kubernetes", "chat.yaml"))}
 
 
 def test_the_grace_period_is_longer_than_the_end_can_take(objects: dict[str, Any]) -> None:
@@ -118,8 +118,7 @@ def test_the_grace_period_is_longer_than_the_end_can_take(objects: dict[str, Any
     needed = hook + told["drain-delay"] + told["drain-window"]
     needed += 2 * told["timeout-graceful-shutdown"] + CANCEL_SECONDS + BLOCKED_SECONDS
     assert pod["terminationGracePeriodSeconds"] > needed
-    text = (ROOT / "docs" / "deployment.md").read_text("utf-8")
-    (sums,) = re.findall(r"Above: ([\d +]+) = (\d+)\.", text)
+    (sums,) = re.findall(r"Above: ([\d +]+) = (\d+)\.", text("deploy/kubernetes"))
     assert sum(map(int, sums[0].split("+"))) == int(sums[1]) == needed
 
 

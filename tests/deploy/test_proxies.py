@@ -1,4 +1,4 @@
-"""nginx, Caddy and HAProxy in front, as Debian has them and docs/deployment.md configures them."""
+"""nginx, Caddy and HAProxy in front, as Debian has them and docs/deploy configures them."""
 
 from __future__ import annotations
 
@@ -13,41 +13,47 @@ from websockets.sync.client import connect
 
 from ..toolkit.certificates import Certificates
 from .machine import DEADLINE, Machine
-from .pages import block, free_port, listed, put
+from .pages import file, free_port, listed, put
 
 pytestmark = pytest.mark.slow
+
+SITE = "/etc/nginx/conf.d/chat.conf"
+CADDYFILE = "/etc/caddy/Caddyfile"
+HAPROXY = "/etc/haproxy/haproxy.cfg"
 
 
 def nginx(machine: Machine, port: int) -> None:
     machine.path("/etc/nginx/sites-enabled/default").unlink()  # it wants port 80
-    site = put(block("nginx"), "listen 443 ssl", f"listen 127.0.0.1:{port} ssl")
-    machine.write("/etc/nginx/conf.d/chat.conf", site)
+    site = put(file("deploy/nginx", SITE), "listen 443 ssl", f"listen 127.0.0.1:{port} ssl")
+    machine.write(SITE, site)
     machine.run("nginx")
 
 
 def caddy(machine: Machine, port: int) -> None:
     # A certificate of ours in place of the one that Caddy would ask the internet for.
     tls = "bind 127.0.0.1\ntls /etc/ssl/chat.pem /etc/ssl/chat.key"
-    site = put(block("caddyfile"), "chat.example.com {", f"https://localhost:{port} {{\n{tls}")
+    site = put(
+        file("deploy/caddy", CADDYFILE), "chat.example.com {", f"https://localhost:{port} {{\n{tls}"
+    )
     alone = "{\n    admin off\n    auto_https disable_redirects\n}\n"
-    machine.write("/etc/caddy/Caddyfile", alone + site)
+    machine.write(CADDYFILE, alone + site)
     machine.run("chown", "caddy", "/etc/ssl/chat.key")
-    caddy = ["runuser", "-u", "caddy", "--", "caddy", "run", "--config", "/etc/caddy/Caddyfile"]
+    caddy = ["runuser", "-u", "caddy", "--", "caddy", "run", "--config", CADDYFILE]
     machine.start(*caddy)
     machine.wait_for_port(port)
 
 
 def haproxy(machine: Machine, port: int) -> None:
     behind = f"127.0.0.1:{free_port()}"
-    line = put(listed("ListenStream="), "127.0.0.1:8000", behind)
+    line = put(listed("deploy/systemd", "ListenStream="), "127.0.0.1:8000", behind)
     machine.write("/etc/systemd/user/chat.socket.d/haproxy.conf", f"[Socket]\n{line}\n")
-    shipped = machine.path("/etc/haproxy/haproxy.cfg").read_text().partition("\ndefaults\n")[0]
+    shipped = machine.path(HAPROXY).read_text().partition("\ndefaults\n")[0]
     assert "chroot" in shipped
-    ours = put(block("haproxy"), "bind :443 ssl", f"bind 127.0.0.1:{port} ssl")
+    ours = put(file("deploy/haproxy", HAPROXY), "bind :443 ssl", f"bind 127.0.0.1:{port} ssl")
     ours = put(ours, "127.0.0.1:8000", behind)
-    machine.write("/etc/haproxy/haproxy.cfg", f"{shipped}\n{ours}")
+    machine.write(HAPROXY, f"{shipped}\n{ours}")
     machine.run("mkdir", "-p", "/run/haproxy")
-    machine.run("haproxy", "-f", "/etc/haproxy/haproxy.cfg")
+    machine.run("haproxy", "-f", HAPROXY)
 
 
 @pytest.fixture
@@ -70,7 +76,7 @@ def test_a_proxy_passes_everything_on_also_while_processes_are_replaced(
     certificates: Certificates,
 ) -> None:
     machine.write("/srv/chat/pyproject.toml", f"[tool.asgiws]\nworkers = {workers}\n")
-    reload = f"[Service]\n{listed('ExecReload=')}\n"
+    reload = f"[Service]\n{listed('deploy/systemd', 'ExecReload=')}\n"
     machine.write("/etc/systemd/user/chat.service.d/reload.conf", reload)
     port = free_port()
     proxy(machine, port)

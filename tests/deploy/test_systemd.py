@@ -1,4 +1,4 @@
-"""The units of docs/deployment.md under a real systemd."""
+"""The units of docs/deploy/systemd.md under a real systemd."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_fleet_is_reloaded_without_a_request_that_is_lost(
     machine: Machine, order: list[str]
 ) -> None:
     machine.write("/srv/chat/pyproject.toml", "[tool.asgiws]\nworkers = 2\n")
-    reload = f"[Service]\n{listed('ExecReload=')}\n"
+    reload = f"[Service]\n{listed('deploy/systemd', 'ExecReload=')}\n"
     machine.write("/etc/systemd/user/chat.service.d/reload.conf", reload)
     machine.systemctl("start", "chat.socket", "chat.service")
     main = machine.show("chat.service", "MainPID")
@@ -114,7 +114,9 @@ def test_a_thousand_websockets_of_a_socket_unit_are_even(kind: str, machine: Mac
     where: Any = str(machine.path(SOCKET))
     if kind == "tcp":
         where = Namespace(port=free_port())
-        line = put(listed("ListenStream="), "127.0.0.1:8000", f"127.0.0.1:{where.port}")
+        line = put(
+            listed("deploy/systemd", "ListenStream="), "127.0.0.1:8000", f"127.0.0.1:{where.port}"
+        )
         machine.write("/etc/systemd/user/chat.socket.d/tcp.conf", f"[Socket]\n{line}\n")
     machine.write("/srv/chat/main.py", Path(fleet_app.__file__).read_text())
     machine.write("/srv/chat/pyproject.toml", "[tool.asgiws]\nworkers = 4\n")
