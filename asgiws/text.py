@@ -41,3 +41,8 @@ def clip(text: str) -> str:
 def quoted(target: bytes) -> str:
     """A target, or what was sent in its place, for a log that puts it between quotes."""
     return target.decode("latin-1").replace('"', "%22")
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things, in words that agree: ``1 connection``, ``2 connections``."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

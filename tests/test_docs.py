@@ -315,6 +315,52 @@ def test_every_link_leads_to_something_in_the_repository(page: Path) -> None:
         assert not anchor or anchor in anchors(aim), f"{target}: there is no such heading"
 
 
+def said(node: ast.AST) -> list[str]:
+    """The texts that an expression may give; … stands for what is only known when it runs."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return [re.sub(r"%[sdgr]", "…", node.value)]
+    if isinstance(node, ast.JoinedStr):
+        parts = (said(part)[0] if isinstance(part, ast.Constant) else "…" for part in node.values)
+        return ["".join(parts)]
+    return []
+
+
+def sources() -> list[ast.Module]:
+    package = Path(asgiws.__file__).parent
+    return [ast.parse(path.read_text("utf-8")) for path in sorted(package.rglob("*.py"))]
+
+
+def messages() -> list[str]:
+    """The first column of the tables of messages.md."""
+    page = (ROOT / "docs" / "messages.md").read_text("utf-8")
+    return re.findall(r"^\| `(.*?)` \|", page, re.MULTILINE)
+
+
+def test_each_message_of_the_page_is_one_of_the_servers() -> None:
+    texts = [text for tree in sources() for node in ast.walk(tree) for text in said(node)]
+    assert len(messages()) > 90
+    missing = [message for message in messages() if not any(message in text for text in texts)]
+    assert missing == []
+
+
+def test_each_warning_and_error_of_the_log_is_on_the_page() -> None:
+    known = messages()
+    logs = {"warning", "error", "exception"}
+    raised = {"AppLoadError", "BindError", "LifespanError", "WorkerFailed", "StartupError"}
+    told = []
+    for node in (node for tree in sources() for node in ast.walk(tree)):
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        called = node.func
+        logged = isinstance(called, ast.Attribute) and called.attr in logs
+        if logged or isinstance(called, ast.Name) and called.id in raised:
+            told += said(node.args[0])
+    told = [text for text in told if re.search("[a-z]", text)]
+    assert len(told) > 50
+    missing = [text for text in told if not any(message in text for message in known)]
+    assert missing == []
+
+
 def test_the_architecture_names_every_module_and_no_other() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     block = text.partition("```\n")[2].partition("```")[0]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgiws.text import clip, printable, printable_lines
+from asgiws.text import clip, counted, printable, printable_lines
 
 
 class TestPrintable:
@@ -43,3 +43,9 @@ class TestPrintable:
         assert len(clip(text)) <= 160
         assert clip(text) == printable(text) or clip(text).endswith("...")
         assert clip("x" * 160) == "x" * 160
+
+    @pytest.mark.parametrize(
+        ("number", "said"), [(0, "0 calls"), (1, "1 call"), (2, "2 calls"), (1000, "1000 calls")]
+    )
+    def test_numbers_agree_with_what_is_counted(self, number: int, said: str) -> None:
+        assert counted(number, "call") == said

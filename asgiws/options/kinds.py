@@ -250,7 +250,7 @@ def addresses() -> Kind:
                 try:
                     ipaddress.ip_network(item, strict=False)
                 except ValueError:
-                    raise Unfit(f"{item} is no IP address or network") from None
+                    raise Unfit(f"{item} is not an IP address or network") from None
             if item:
                 kept.append(item)
         return ",".join(kept)
@@ -340,7 +340,7 @@ def header_lines() -> Kind:
             raise Unfit("must consist of latin-1 characters (RFC 9110, 5.5)") from None
         name, value = name.strip().lower(), value.strip(b" \t")
         if not is_token(name):
-            raise Unfit(f"{printable(name)!r} is no header name (RFC 9110, 5.1)")
+            raise Unfit(f"{printable(name)!r} is not a header name (RFC 9110, 5.1)")
         if holds_controls(value):
             raise Unfit(f"the value of {name.decode()} holds a control character")
         # To suit each message (RFC 9112, 6 and 9) or the client's handshake (RFC 6455, 4.2.2).

@@ -21,7 +21,7 @@ from .config import BY_NAME, OPTIONS, RELOAD, Config, Contradiction, find
 from .guess import guesses
 from .kinds import PREFIX, Option, convert
 
-# Variables that are no options: which file to read, and which build to run.
+# Variables that are not options: which file to read, and which build to run.
 CONFIG_VARIABLE = PREFIX + "CONFIG"
 DEFAULT_FILE = "pyproject.toml"
 OTHER_VARIABLES = (CONFIG_VARIABLE, PREFIX + "PURE")
@@ -159,7 +159,7 @@ def _table(config_file: str | None) -> tuple[dict[str, Any], str]:
 
     Without ``config_file`` that is [tool.asgiws] of a pyproject.toml in the current
     directory, if there is one. In a file given by name it is [tool.asgiws] too, or
-    the whole file where it has no such table and is no pyproject.toml.
+    the whole file if it has no such table and is not a pyproject.toml.
     """
     path = Path(config_file or DEFAULT_FILE)
     try:
@@ -171,7 +171,7 @@ def _table(config_file: str | None) -> tuple[dict[str, Any], str]:
     except OSError as error:
         raise ConfigError(f"--config {clip(str(path))}: {error.strerror}") from None
     except ValueError as error:
-        raise ConfigError(f"{clip(str(path))} is no valid TOML: {error}") from None
+        raise ConfigError(f"{clip(str(path))} is not valid TOML: {error}") from None
     table = content.get("tool", {}).get("asgiws") if isinstance(content.get("tool"), dict) else None
     if table is not None:
         if not isinstance(table, dict):

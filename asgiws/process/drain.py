@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from ..http.serving import DRAINING, RETIRING, STOPPING, Serving
 from ..log import error_log
 from ..options.config import Config
+from ..text import counted
 from ..websocket.states import BUSY, LETS_GO, RESTING
 from ..wire.errors import SERVICE_RESTART
 from .arrivals import Arrivals
@@ -135,7 +136,8 @@ class Drain:
         if self._loop.time() >= self._window_ends_at or self._is_over():
             return
         if self._terms.drawn_out or self._alive() > LEAST:
-            error_log.info("Closing %d connections over %g s", self._alive(), self._terms.window)
+            alive = counted(self._alive(), "connection")
+            error_log.info("Closing %s over %g s", alive, self._terms.window)
         next_step = 0.0
         late = None
         while (now := self._loop.time()) < self._window_ends_at:
@@ -177,9 +179,9 @@ class Drain:
         if self._is_over():
             return
         error_log.info(
-            "Waiting for %d connections and %d calls of the application to end",
-            self._alive(),
-            len(serving.tasks),
+            "Waiting for %s and %s of the application to end",
+            counted(self._alive(), "connection"),
+            counted(len(serving.tasks), "call"),
         )
         self._tell(tuple(serving.connections))
         ended_at = self._loop.time()
@@ -188,8 +190,8 @@ class Drain:
         left = tuple(serving.tasks)
         if left:
             error_log.warning(
-                "Cancelling %d calls of the application after %g s",
-                len(left),
+                "Cancelling %s of the application after %g s",
+                counted(len(left), "call"),
                 self._terms.patience,
             )
         for task in left:
@@ -200,7 +202,8 @@ class Drain:
         cut_at = self._loop.time()
         over = await self._until(lambda: cut_at + CANCEL_SECONDS, self._is_over)
         if not over and serving.tasks:
-            error_log.error("Abandoning %d calls of the application that go on", len(serving.tasks))
+            calls = counted(len(serving.tasks), "call")
+            error_log.error("Abandoning %s of the application that did not end", calls)
             for task in serving.tasks:
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is said
 

@@ -86,7 +86,7 @@ def _import(target: str, directory: str) -> Any:
     module_name, _, path = target.partition(":")
     if not module_name or not path or module_name.endswith(".py") or "/" in module_name:
         raise AppLoadError(
-            f'"{shown}" is no import string: it must be module:attribute, '
+            f'"{shown}" is not an import string: it must be module:attribute, '
             f'as in "{_guess(module_name, path)}"'
         )
     module = _import_module(module_name, shown, directory)

@@ -10,6 +10,8 @@ import asyncio
 import random
 from collections.abc import Callable
 
+from ..text import counted
+
 AGE_JITTER = 0.1  # of the greatest age, at most
 
 
@@ -54,7 +56,7 @@ class Recycling:
         """The application is called once more."""
         self._left -= 1
         if self._left == 0:
-            self._end(f"it has served {self._requests} requests and WebSockets")
+            self._end(f"it has served {counted(self._requests, 'request')}")
 
     def _end(self, reason: str) -> None:
         if not self._retired:

@@ -224,10 +224,10 @@ def _adopt(address: Descriptor) -> StreamSocket:
     try:
         sock = StreamSocket(fileno=address.number)
     except OSError as exc:
-        raise BindError(f"{address} is no socket: {exc.strerror}") from None
+        raise BindError(f"{address} is not a socket: {exc.strerror}") from None
     if sock.type != socket.SOCK_STREAM:
         sock.close()
-        raise BindError(f"{address} is no stream socket")
+        raise BindError(f"{address} is not a stream socket")
     sock.set_inheritable(False)
     return sock
 

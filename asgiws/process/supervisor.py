@@ -22,6 +22,7 @@ from .._build import build
 from ..errors import BindError, StartupError
 from ..log import configure, error_log
 from ..options.config import Config, parser
+from ..text import counted
 from . import upgrade
 from .activation import Passed, take_passed, where_to_listen
 from .board import Board
@@ -192,15 +193,14 @@ class Supervisor:
         self._listen(self.config.backlog)
         self._is_listening = True
         self._phase = SERVING
-        workers = self._fleet.wanted
+        workers = counted(self._fleet.wanted, "worker")
         for url in self._urls():
             error_log.info(
-                "Serving on %s with asgiws, %s, %s, %d %s (Ctrl-C to stop)",
+                "Serving on %s with asgiws, %s, %s, %s (Ctrl-C to stop)",
                 url,
                 build(),
                 parser(self.config.http),
                 workers,
-                "worker" if workers == 1 else "workers",
             )
         self._notifier.ready(self._status())
 
@@ -217,7 +217,8 @@ class Supervisor:
 
     def _status(self) -> str:
         """What a service manager shows of us."""
-        return f"Serving on {', '.join(self._urls())} with {self._fleet.wanted} workers"
+        workers = counted(self._fleet.wanted, "worker")
+        return f"Serving on {', '.join(self._urls())} with {workers}"
 
     def _regulate(self, now: float) -> None:
         """Accept, unless too many wait for a worker or there were no descriptors."""
@@ -423,7 +424,7 @@ class Supervisor:
             try:
                 self._check = upgrade.begin_check()
             except OSError as error:
-                error_log.error("It cannot: %s", error.strerror)
+                error_log.error("The check of the program cannot be started: %s", error.strerror)
             self._check_until = self._now + CHECK_SECONDS
 
     def _end_check(self) -> None:
@@ -447,7 +448,9 @@ class Supervisor:
                 with upgrade.inheritable([*fleet.descriptors, *waiting]):
                     upgrade.execute(state, {**os.environ, **self._passed.variables}, SIGNALS)
             except OSError as error:
-                error_log.error("It cannot be executed: %s; nothing is changed", error.strerror)
+                error_log.error(
+                    "The program cannot be executed: %s; nothing is changed", error.strerror
+                )
 
     def _take_over(self, state: dict[str, Any]) -> None:
         """Go on where the program before this one has stopped, with new workers."""

@@ -33,7 +33,7 @@ class Origin(NamedTuple):
 
 def parse(text: str) -> Origin:
     """The origin that ``text`` stands for (RFC 6454 section 4); raises ValueError if none."""
-    unfit = ValueError(f"{text} is no origin: expected scheme://host or scheme://host:port")
+    unfit = ValueError(f"{text} is not an origin: expected scheme://host or scheme://host:port")
     match = _FORM.fullmatch(text)
     if match is None:
         raise unfit

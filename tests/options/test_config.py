@@ -58,9 +58,9 @@ class TestMistakes:
             ("uds_permissions", "888", "must be three octal digits, like 660"),
             ("ssl_certfile", "nowhere", "there is no file nowhere"),
             ("app_dir", "nowhere", "there is no directory nowhere"),
-            ("forwarded_allow_ips", "10.0.0.0/33", "10.0.0.0/33 is no IP address or network"),
+            ("forwarded_allow_ips", "10.0.0.0/33", "10.0.0.0/33 is not an IP address or network"),
             ("headers", "no colon", "'no colon' must have the form 'Name: value'"),
-            ("headers", "a b: c", "'a b' is no header name (RFC 9110, 5.1)"),
+            ("headers", "a b: c", "'a b' is not a header name (RFC 9110, 5.1)"),
             ("headers", "a: \x07", "the value of a holds a control character"),
             ("headers", "Content-Length: 3", "content-length is the server's to write"),
             ("headers", "a: \u20ac", "must consist of latin-1 characters (RFC 9110, 5.5)"),
@@ -154,7 +154,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("content", "wanted"),
         [
-            ("port = ", "my.toml is no valid TOML"),
+            ("port = ", "my.toml is not valid TOML"),
             ("[tool]\nasgiws = 1", "tool.asgiws must be a table"),
             (None, "--config my.toml: there is no such file"),
         ],
@@ -168,7 +168,7 @@ class TestMistakes:
 
     def test_other_files_that_cannot_be_read_are_mistakes(self) -> None:
         Path("bytes.toml").write_bytes(b"\xff")
-        assert "bytes.toml is no valid TOML" in refused(APP, {}, "bytes.toml")
+        assert "bytes.toml is not valid TOML" in refused(APP, {}, "bytes.toml")
         assert "--config apps: Is a directory" in refused(APP, {}, "apps")
         Path("apps/pyproject.toml").write_text("[project]\n")
         assert "has no [tool.asgiws]" in refused(APP, {}, "apps/pyproject.toml")

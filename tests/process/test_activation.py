@@ -92,7 +92,7 @@ def test_a_socket_that_is_not_there_ends_the_start() -> None:
     command = [sys.executable, "-c", code]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert ended.returncode == 4
-    assert "Error: fd://3 is no socket: " in ended.stderr
+    assert "Error: fd://3 is not a socket: " in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ class TestImportStrings:
         self, target: str, guess: str
     ) -> None:
         message = str(refused(target))
-        assert message.startswith(f'"{target}" is no import string')
+        assert message.startswith(f'"{target}" is not an import string')
         assert message.endswith(f'as in "{guess}"')
 
     def test_a_module_that_does_not_exist_is_named_with_the_place(self, tmp_path: Path) -> None:

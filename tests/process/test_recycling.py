@@ -26,7 +26,7 @@ def test_the_reason_is_told_once() -> None:
     assert recycling.counts
     for _ in range(5):
         recycling.count()
-    assert told == ["it has served 3 requests and WebSockets"]
+    assert told == ["it has served 3 requests"]
 
 
 def test_workers_that_started_together_do_not_end_together() -> None:
@@ -100,7 +100,7 @@ def test_a_worker_asks_for_its_successor_instead(loop: str, package: ModuleType)
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         runner.run(serve())
-    assert asked == ["it has served 1 requests and WebSockets"]
+    assert asked == ["it has served 1 request"]
 
 
 def test_without_a_limit_nothing_is_counted(package: ModuleType) -> None:
@@ -111,7 +111,7 @@ def test_without_a_limit_nothing_is_counted(package: ModuleType) -> None:
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("--limit-max-requests", "Ending: it has served 1 requests and WebSockets"),
+        ("--limit-max-requests", "Ending: it has served 1 request"),
         ("--limit-max-age", "Ending: it has served for 1 s"),
     ],
 )

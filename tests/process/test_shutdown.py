@@ -91,7 +91,7 @@ def test_nobody_is_accepted_any_more_and_a_request_in_progress_is_finished(loop:
         client.send(b"POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\na")
         served.wait_for_line("background work done")
         served.process.terminate()
-        served.wait_for_line("Waiting for 2 connections and 1 calls")
+        served.wait_for_line("Waiting for 2 connections and 1 call of")
         assert idle.rest() == b""  # a connection that waits for a next request is closed
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", served.port))
@@ -124,7 +124,7 @@ def test_what_hangs_is_cancelled_after_the_graceful_timeout(path: str, loop: str
         assert served.stop() == 0
         assert 0.3 <= time.monotonic() - began < 2
     assert said(served) == ["hangs", "cancelled", "lifespan.shutdown"]
-    assert "".join(served.output).count("Cancelling 1 calls") == 1
+    assert "".join(served.output).count("Cancelling 1 call of") == 1
     assert_clean(served)
 
 
@@ -139,7 +139,7 @@ def test_what_will_not_be_cancelled_is_abandoned_after_one_second() -> None:
         assert served.stop() == 0
         assert 1.1 <= time.monotonic() - began < 5
     assert said(served)[:3] == ["hangs", "cancelled", "lifespan.shutdown"]
-    assert "".join(served.output).count("Abandoning 1 calls") == 1
+    assert "".join(served.output).count("Abandoning 1 call of") == 1
     assert_clean(served)
 
 

@@ -272,11 +272,11 @@ def test_an_abstract_unix_socket_is_served_and_shown_as_systemd_writes_it() -> N
 def test_a_descriptor_that_is_no_stream_socket_is_an_error(tmp_path: Path) -> None:
     with open(tmp_path / "file", "w") as file:
         fd = file.fileno()
-        with pytest.raises(BindError, match=f"fd://{fd} is no socket"), bound(Descriptor(fd)):
+        with pytest.raises(BindError, match=f"fd://{fd} is not a socket"), bound(Descriptor(fd)):
             pass
     with socket.socket(type=socket.SOCK_DGRAM) as datagrams:
         fd = datagrams.detach()
-        message = f"fd://{fd} is no stream socket"
+        message = f"fd://{fd} is not a stream socket"
         with pytest.raises(BindError, match=message), bound(Descriptor(fd)):
             pass
 
