@@ -1,12 +1,16 @@
-"""The types that ASGI is made of, once for all rooms."""
+"""The types that ASGI is made of, once for all rooms and for applications."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-Scope = dict[str, Any]
-Event = dict[str, Any]
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
+# An application. Some are written with the types of Starlette, some with those of asgiref or
+# with dict, and all are served.
+ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+# What a server is given: the application, what makes it (``factory``), or its import string.
+Application = ASGIApp | Callable[[], ASGIApp] | str

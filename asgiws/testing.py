@@ -12,9 +12,11 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar, Unpack
 
+from .asgi import Application
 from .options.config import Config
+from .options.typed import Options
 from .process.server import Server, new_event_loop
 
 _T = TypeVar("_T")
@@ -58,7 +60,7 @@ class Served:
 class Background(Served):
     """A server in a thread with an event loop of its own, from now on until ``stop``."""
 
-    def __init__(self, app: Any, **options: Any) -> None:
+    def __init__(self, app: Application, **options: Unpack[Options]) -> None:
         """``options`` are the fields of Config; raises StartupError if it cannot start."""
         super().__init__(_server(app, options), [])
         self.loop = new_event_loop(self.server.config.loop)
@@ -110,7 +112,7 @@ class Background(Served):
 
 
 @contextmanager
-def serve(app: Any, **options: Any) -> Iterator[Background]:
+def serve(app: Application, **options: Unpack[Options]) -> Iterator[Background]:
     """Serve ``app`` in a thread while the block runs; raises StartupError if it cannot start.
 
     ``options`` are the fields of Config; without ``port`` or ``bind`` a free port is taken.
@@ -123,7 +125,7 @@ def serve(app: Any, **options: Any) -> Iterator[Background]:
 
 
 @asynccontextmanager
-async def serve_here(app: Any, **options: Any) -> AsyncIterator[Served]:
+async def serve_here(app: Application, **options: Unpack[Options]) -> AsyncIterator[Served]:
     """The same in the running event loop, for clients that do not block it."""
     log: list[logging.LogRecord] = []
     with _recording(log):
@@ -131,12 +133,12 @@ async def serve_here(app: Any, **options: Any) -> AsyncIterator[Served]:
             yield Served(server, log)
 
 
-def _server(app: Any, options: dict[str, Any]) -> Server:
+def _server(app: Application, options: Options) -> Server:
     listens = {"bind", "host", "port", "uds", "fd"} & options.keys()
-    defaults: dict[str, Any] = {"timeout_graceful_shutdown": GRACEFUL_SECONDS}
+    defaults: Options = {"timeout_graceful_shutdown": GRACEFUL_SECONDS}
     if listens <= {"host"}:
         defaults["port"] = 0
-    return Server(Config(app, **{**defaults, **options}))
+    return Server(Config(app, **(defaults | options)))
 
 
 @contextmanager

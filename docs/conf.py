@@ -35,6 +35,7 @@ nitpick_ignore_regex = [
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_type_aliases = {"Application": "Application", "ASGIApp": "ASGIApp"}
 autodoc_preserve_defaults = True
 
 html_theme = "furo"

@@ -1,7 +1,11 @@
-"""Write the tables of options.md from the declaration: `python docs/options_table.py`."""
+"""Write what is made of the declaration of the options: `python docs/options_table.py`.
+
+These are the tables of options.md and asgiws/options/typed.py, the types of the options.
+"""
 
 from __future__ import annotations
 
+import textwrap
 from itertools import groupby
 from pathlib import Path
 
@@ -38,5 +42,50 @@ def written(page: str) -> str:
     return f"{before}{BEGIN}\n{tables()}{END}{after}"
 
 
+TYPED = Path(__file__).parent.parent / "asgiws" / "options" / "typed.py"
+TYPED_HEAD = '''\
+"""The options as Python's type checkers see them; written by docs/options_table.py."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Literal, TypedDict
+
+StrPath = str | os.PathLike[str]
+Header = str | tuple[str | bytes, str | bytes]
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of ``run`` and ``Config``."""
+'''
+
+
+def typed() -> str:
+    """The text of typed.py: a key for each option, in the order of the declaration."""
+    return TYPED_HEAD + "".join(_key(option) for option in OPTIONS if option.name != "app")
+
+
+def _key(option: Option) -> str:
+    line = f"    {option.name}: {option.typed}"
+    if len(line) > 100:
+        # As ruff formats it.
+        words, _, rest = option.typed.removeprefix("Literal[").partition("]")
+        lines = ["Literal[", *(f"    {word}," for word in words.split(", ")), "]"]
+        lines += [f"| {part}" for part in rest.split(" | ")[1:]]
+        indented = textwrap.indent("\n".join(lines), " " * 8)
+        line = f"    {option.name}: (\n{indented}\n    )"
+    text = f"{option.help} Default: {option.default_text}." if option.default_text else option.help
+    return f"\n{line}\n{_docstring(text)}"
+
+
+def _docstring(text: str) -> str:
+    lines = textwrap.wrap(f'"""{text}"""', 95, break_on_hyphens=False, break_long_words=False)
+    if len(lines) > 1:
+        lines = [*textwrap.wrap(f'"""{text}', 95, break_on_hyphens=False), '"""']
+    return textwrap.indent("\n".join(lines) + "\n", "    ")
+
+
 if __name__ == "__main__":
     PAGE.write_text(written(PAGE.read_text("utf-8")), "utf-8")
+    TYPED.write_text(typed(), "utf-8")

@@ -49,7 +49,7 @@ BELOW: dict[str, set[str]] = {
     "options": {"wire"},
     "uvicorn": {"process", "fanout", "http", "options"},
     "testing": {"process", "options"},
-    "pytest_plugin": {"testing"},
+    "pytest_plugin": {"testing", "options"},
     "cli": {"process", "fanout", "http", "websocket", "transport", "wire", "options"},
 }
 

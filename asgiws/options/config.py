@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 import importlib.util
 import os
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Unpack
 
+from ..asgi import Application
 from ..errors import ConfigError
 from ..log import LEVELS
 from ..text import clip
@@ -48,8 +48,7 @@ from .kinds import (
     text,
     whole,
 )
-
-_T = TypeVar("_T")
+from .typed import Options
 
 APPLICATION = "Application"
 RELOAD = "Reload"
@@ -67,31 +66,13 @@ LOGGING = "Logging"
 MOST_WORKERS = 128
 
 
-def _from_python(config: type[_T]) -> type[_T]:
-    """Let the names of keyword arguments be checked, and those that ask for nothing be ignored."""
-    make = config.__init__
-
-    @functools.wraps(make)
-    def init(self: Any, *values: Any, **options: Any) -> None:
-        kept = {}
-        for name, value in options.items():
-            if name in BY_NAME:
-                kept[name] = value
-            elif find(name, value, f"Config({name}=...)", lambda declared: declared.name):
-                raise ConfigError(f"Config({name}=...): in Python it is {_BY_KEY[name].name}")
-        make(self, *values, **kept)
-
-    config.__init__ = init  # type: ignore[method-assign]
-    return config
-
-
-@_from_python
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Config:
     """How one server runs. Checked when made: a value that cannot work raises ``ConfigError``.
 
-    Nothing but the arguments is read here, no environment and no file; ``load()``
-    reads those for the command line.
+    The fields are the options in their final form; ``Options`` has what they may be given as.
+    Nothing but the arguments is read here, no environment and no file; ``load()`` reads those
+    for the command line.
     """
 
     app: Any = option(  # noqa: RUF009
@@ -99,7 +80,6 @@ class Config:
         APPLICATION,
         application(),
         "The application: its import string, module:attribute.",
-        positional=True,
     )
     app_dir: str = option(
         "",
@@ -191,7 +171,7 @@ class Config:
     uds: str | None = option(
         None,
         LISTENING,
-        text("the path of a socket", "PATH", ".+"),
+        text("the path of a socket", "PATH", ".+", typed="StrPath"),
         "Listen on a Unix socket instead, as with --bind unix:PATH.",
     )
     uds_permissions: int = option(
@@ -516,9 +496,16 @@ class Config:
         None, LOGGING, switch(), "Colours in the log.", shown="on a terminal"
     )
 
-    def __post_init__(self) -> None:
+    def __init__(self, app: Application, **options: Unpack[Options]) -> None:
+        """``app`` is the application or its import string; with ``factory`` what makes it."""
+        given: dict[str, Any] = {"app": app}
+        for name, value in options.items():
+            if name in BY_NAME:
+                given[name] = value
+            elif find(name, value, f"Config({name}=...)", lambda declared: declared.name):
+                raise ConfigError(f"Config({name}=...): in Python it is {_BY_KEY[name].name}")
         for declared in OPTIONS:
-            raw = getattr(self, declared.name)
+            raw = given.get(declared.name, declared.default)
             where = f"Config({declared.name}={'...' if declared.secret else repr(raw)})"
             value = convert(declared.check, raw, declared, where, declared.name)
             object.__setattr__(self, declared.name, value)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import json
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,11 +44,13 @@ class Kind:
     form; ``parse`` makes such a value of text (command line, environment). Both raise
     ``ValueError``: ``expects`` completes the sentence "--port must be ...", and where
     that would not say enough they raise ``Unfit`` with words of their own. ``none``
-    says that the word "none" switches the option off.
+    says that the word "none" switches the option off. ``typed`` is what ``check`` takes
+    in Python, as an annotation in options/typed.py.
     """
 
     expects: str
     metavar: str
+    typed: str
     check: Callable[[Any], Any]
     parse: Callable[[str], Any] = str
     none: bool = False
@@ -61,6 +64,8 @@ _MOST = 2**31 - 1
 _TRUE = ("true", "yes", "on", "1")
 _FALSE = ("false", "no", "off", "0")
 SWITCH_WORDS = (*_TRUE, *_FALSE)
+
+TEXTS = "str | Sequence[str]"
 
 
 def whole(low: int, high: int = _MOST, *, none: bool = False) -> Kind:
@@ -77,7 +82,7 @@ def whole(low: int, high: int = _MOST, *, none: bool = False) -> Kind:
 
     span = f", {low} or more" if high == _MOST else f" from {low} to {high}"
     expects = f"a whole number{span}" + (", or none" if none else "")
-    return Kind(expects, "NUMBER", check, int, none=none)
+    return Kind(expects, "NUMBER", "int", check, int, none=none)
 
 
 def seconds(*, zero: bool = False, none: bool = False) -> Kind:
@@ -94,7 +99,7 @@ def seconds(*, zero: bool = False, none: bool = False) -> Kind:
 
     expects = f"a number of seconds{', 0 or more' if zero else ' above 0'}"
     expects += ", or none" if none else ""
-    return Kind(expects, "SECONDS", check, float, none=none)
+    return Kind(expects, "SECONDS", "float", check, float, none=none)
 
 
 def close_code() -> Kind:
@@ -106,7 +111,7 @@ def close_code() -> Kind:
         return int(value)
 
     expects = "a close code: 1000 to 1003, 1007 to 1014 or 3000 to 4999"
-    return Kind(expects, "CODE", check, int)
+    return Kind(expects, "CODE", "int", check, int)
 
 
 def close_reason() -> Kind:
@@ -118,10 +123,12 @@ def close_reason() -> Kind:
             raise Unfit(f"must be at most {MAX_REASON_BYTES} bytes long in UTF-8")
         return str(reason)
 
-    return Kind("text", "TEXT", check)
+    return Kind("text", "TEXT", "str", check)
 
 
-def text(expects: str = "text", metavar: str = "TEXT", pattern: str = ".*") -> Kind:
+def text(
+    expects: str = "text", metavar: str = "TEXT", pattern: str = ".*", typed: str = "str"
+) -> Kind:
     """Text that matches ``pattern`` and holds no NUL or line break."""
 
     def check(value: object) -> str:
@@ -134,7 +141,7 @@ def text(expects: str = "text", metavar: str = "TEXT", pattern: str = ".*") -> K
             raise ValueError
         return value
 
-    return Kind(expects, metavar, check)
+    return Kind(expects, metavar, typed, check)
 
 
 def choice(*names: str, **others: str) -> Kind:
@@ -147,12 +154,17 @@ def choice(*names: str, **others: str) -> Kind:
         return str(word)
 
     expects = f"{', '.join(names[:-1])} or {names[-1]}"
-    return Kind(expects, "|".join(names), check, str.lower)
+    return Kind(expects, "|".join(names), _literal([*names, *others]), check, str.lower)
+
+
+def _literal(words: Iterable[str]) -> str:
+    return f"Literal[{', '.join(json.dumps(word) for word in words)}]"
 
 
 def level(numbers: Mapping[str, int]) -> Kind:
     """A level of the log: a word in any case or, as Python's logging has it, its number."""
     words = choice(*numbers)
+    typed = f"{_literal([*numbers, *map(str.upper, numbers)])} | int"
     names = {number: name for name, number in numbers.items()}
 
     def check(value: object) -> str:
@@ -160,7 +172,7 @@ def level(numbers: Mapping[str, int]) -> Kind:
             return str(words.check(names.get(value)))
         return str(words.check(value.lower() if isinstance(value, str) else value))
 
-    return dataclasses.replace(words, check=check)
+    return dataclasses.replace(words, check=check, typed=typed)
 
 
 def switch() -> Kind:
@@ -176,7 +188,7 @@ def switch() -> Kind:
             raise ValueError
         return word.lower() in _TRUE
 
-    return Kind("true or false", "", check, parse, switch=True)
+    return Kind("true or false", "", "bool", check, parse, switch=True)
 
 
 def _existing(value: object) -> str:
@@ -188,7 +200,7 @@ def _existing(value: object) -> str:
 
 def file() -> Kind:
     """The path of a file that exists."""
-    return Kind("the path of a file", "FILE", _existing)
+    return Kind("the path of a file", "FILE", "StrPath", _existing)
 
 
 def directory() -> Kind:
@@ -200,7 +212,7 @@ def directory() -> Kind:
             raise Unfit(f"there is no directory {path}")
         return str(path)
 
-    return Kind("the path of a directory", "DIRECTORY", check)
+    return Kind("the path of a directory", "DIRECTORY", "StrPath", check)
 
 
 def several(one: Kind) -> Kind:
@@ -208,12 +220,13 @@ def several(one: Kind) -> Kind:
 
     def check(value: object) -> tuple[Any, ...]:
         items = [value] if isinstance(value, str | os.PathLike) else value
-        if not isinstance(items, list | tuple):
+        if not isinstance(items, Sequence):
             raise ValueError
         return tuple([one.check(item) for item in items])
 
     expects = f"{one.expects}, or a list of them"
-    return Kind(expects, one.metavar, check, str.splitlines, repeated=True)
+    typed = f"{one.typed} | Sequence[{one.typed}]"
+    return Kind(expects, one.metavar, typed, check, str.splitlines, repeated=True)
 
 
 def log_settings() -> Kind:
@@ -222,7 +235,8 @@ def log_settings() -> Kind:
     def check(value: object) -> str | dict[str, Any]:
         return value if isinstance(value, dict) else _existing(value)
 
-    return Kind("the path of a file (in Python also a dict)", "FILE", check)
+    expects = "the path of a file (in Python also a dict)"
+    return Kind(expects, "FILE", "StrPath | dict[str, Any]", check)
 
 
 def application() -> Kind:
@@ -231,7 +245,7 @@ def application() -> Kind:
     def check(value: object) -> object:
         return value if callable(value) else text(pattern=".+").check(value)
 
-    return Kind("an import string, module:attribute", "APP", check)
+    return Kind("an import string, module:attribute", "APP", "Application", check)
 
 
 def addresses() -> Kind:
@@ -239,7 +253,7 @@ def addresses() -> Kind:
 
     def check(value: object) -> str:
         items = value.split(",") if isinstance(value, str) else value
-        if not isinstance(items, list | tuple):
+        if not isinstance(items, Sequence):
             raise ValueError
         kept = []
         for item in items:
@@ -256,7 +270,7 @@ def addresses() -> Kind:
         return ",".join(kept)
 
     expects = "IP addresses and networks with commas between them, or *"
-    return Kind(expects, "ADDRESSES", check)
+    return Kind(expects, "ADDRESSES", TEXTS, check)
 
 
 def _listed(expects: str, metavar: str, allow_list: Callable[[list[str]], object]) -> Kind:
@@ -264,7 +278,7 @@ def _listed(expects: str, metavar: str, allow_list: Callable[[list[str]], object
 
     def check(value: object) -> str:
         items = value.split(",") if isinstance(value, str) else value
-        if not isinstance(items, list | tuple) or not all(isinstance(i, str) for i in items):
+        if not isinstance(items, Sequence) or not all(isinstance(i, str) for i in items):
             raise ValueError
         kept = [item.strip() for item in items if item.strip()]
         if not kept:
@@ -275,7 +289,7 @@ def _listed(expects: str, metavar: str, allow_list: Callable[[list[str]], object
             raise Unfit(str(error)) from None
         return ",".join(kept)
 
-    return Kind(expects, metavar, check)
+    return Kind(expects, metavar, TEXTS, check)
 
 
 def origins() -> Kind:
@@ -294,7 +308,7 @@ def bind_addresses() -> Kind:
 
     def check(value: object) -> tuple[str, ...]:
         items = value.split(",") if isinstance(value, str) else value
-        if not isinstance(items, list | tuple):
+        if not isinstance(items, Sequence):
             raise ValueError
         kept: list[str] = []
         for item in items:
@@ -308,7 +322,7 @@ def bind_addresses() -> Kind:
         return tuple(kept)
 
     expects = "addresses, each host:port, [v6]:port, unix:path or fd://N"
-    return Kind(expects, "ADDRESS", check, repeated=True)
+    return Kind(expects, "ADDRESS", TEXTS, check, repeated=True)
 
 
 def permissions() -> Kind:
@@ -321,7 +335,7 @@ def permissions() -> Kind:
             raise ValueError
         return value
 
-    return Kind("three octal digits, like 660", "OCTAL", check)
+    return Kind("three octal digits, like 660", "OCTAL", "int | str", check)
 
 
 def header_lines() -> Kind:
@@ -349,12 +363,12 @@ def header_lines() -> Kind:
         return name, value
 
     def check(value: object) -> tuple[tuple[bytes, bytes], ...]:
-        if not isinstance(value, list | tuple):
+        if not isinstance(value, Sequence) or isinstance(value, str):
             raise ValueError
         return tuple(pair(item) for item in value)
 
     expects = "a list of headers, each 'Name: value'"
-    return Kind(expects, "HEADER", check, str.splitlines, repeated=True)
+    return Kind(expects, "HEADER", "Sequence[Header]", check, str.splitlines, repeated=True)
 
 
 # --- Declarations ----------------------------------------------------------------------
@@ -370,7 +384,6 @@ def option(
     shown: str = "",
     fallback: str = "",
     secret: bool = False,
-    positional: bool = False,
     nothing: tuple[object, ...] = (),
 ) -> Any:
     """Declare an option as a field of ``Config``.
@@ -378,14 +391,11 @@ def option(
     ``flag`` is its name on the command line where that is not the field's, ``shown``
     the default in words, ``fallback`` a foreign environment variable whose value
     stands in for the default, ``secret`` keeps its value out of every message,
-    ``nothing`` are the values by which uvicorn's users ask for its default. Only APP
-    is ``positional``.
+    ``nothing`` are the values by which uvicorn's users ask for its default.
     """
     meta = {"group": group, "kind": kind, "help": help, "flag": flag, "shown": shown}
     meta |= {"fallback": fallback, "secret": secret, "nothing": nothing}
-    return dataclasses.field(
-        default=default, kw_only=not positional, repr=not secret, metadata=meta
-    )
+    return dataclasses.field(default=default, repr=not secret, metadata=meta)
 
 
 @dataclass(frozen=True)
@@ -419,6 +429,12 @@ class Option:
     def variable(self) -> str:
         """Its name in the environment."""
         return PREFIX + self.key.replace("-", "_").upper()
+
+    @property
+    def typed(self) -> str:
+        """What it takes in Python, as an annotation in options/typed.py."""
+        none = self.default is None or self.kind.none or None in self.nothing
+        return f"{self.kind.typed} | None" if none else self.kind.typed
 
     @property
     def default_text(self) -> str:

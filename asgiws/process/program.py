@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn, Unpack
 
+from ..asgi import Application
 from ..errors import ConfigError, StartupError
 from ..options.config import Config
+from ..options.typed import Options
 from . import upgrade
 from .importer import is_loading
 from .server import Server
 
 
-def run(app: Any, **options: Any) -> None:
+def run(app: Application, **options: Unpack[Options]) -> None:
     """Serve ``app``, an ASGI application or its import string, until SIGINT or SIGTERM.
 
     ``options`` are the fields of Config. Returns after a clean shutdown. If the server cannot

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import os
+from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -281,13 +282,21 @@ class TestPython:
 
         config = Config(
             app,
-            headers=[("A", "b"), (b"C", b"d")],  # type: ignore[arg-type]
-            forwarded_allow_ips=["10.0.0.1", "::1"],  # type: ignore[arg-type]
-            app_dir=Path("apps"),  # type: ignore[arg-type]
+            headers=[("A", "b"), (b"C", b"d"), ["E", b"f"], "G: h", "I:"],
+            forwarded_allow_ips=["10.0.0.1", "::1"],
+            app_dir=Path("apps"),
             log_config={"version": 1},
         )
         assert config.app is app
-        assert config.headers == ((b"a", b"b"), (b"c", b"d"))
+        assert config.headers == (
+            *((b"a", b"b"), (b"c", b"d"), (b"e", b"f")),
+            *((b"g", b"h"), (b"i", b"")),
+        )
+        assert Config("main:app", headers=("A: b",)).headers == ((b"a", b"b"),)
+        assert Config("main:app", headers=deque(["A: b"])).headers == ((b"a", b"b"),)
+        for wrong in ("A: b", b"A: b", {"A": "b"}, {"A: b"}, ["A"], [b"A: b"], [("A",)], [1]):
+            with pytest.raises(ConfigError, match="headers"):
+                Config("main:app", headers=wrong)  # type: ignore[arg-type]
         assert config.forwarded_allow_ips == "10.0.0.1,::1"
         assert config.app_dir == "apps"
         assert config.log_config == {"version": 1}
@@ -308,7 +317,7 @@ class TestPython:
             config = Config("main:app", **options)  # type: ignore[arg-type]
             assert config.addresses == (address,)
             assert not config.listens_by_default
-        several = Config("main:app", bind=["unix:a", "[::1]:1"])  # type: ignore[arg-type]
+        several = Config("main:app", bind=["unix:a", "[::1]:1"])
         assert several.addresses == (Unix("a"), Inet("::1", 1))
 
     def test_nothing_but_the_arguments_is_read(self, monkeypatch: pytest.MonkeyPatch) -> None:

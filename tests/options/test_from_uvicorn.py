@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from asgiws import cli
 from asgiws.errors import ConfigError
-from asgiws.options.config import OPTIONS, Config
+from asgiws.options.config import Config
 from asgiws.options.sources import load
 from asgiws.process import program
 
@@ -121,13 +121,6 @@ def test_the_same_from_the_other_sources(
         result = CliRunner().invoke(cli.command, line)
         assert (result.exit_code, result.output) == (0, "")
     assert started == [Config("main:app")] * 2
-
-
-def test_config_has_the_signature_of_its_options() -> None:
-    names = list(inspect.signature(Config).parameters)
-    assert names == [option.name for option in OPTIONS]
-    with pytest.raises(TypeError, match="app"):
-        Config()  # type: ignore[call-arg]
 
 
 def test_the_command_line_hides_what_it_only_answers() -> None:
