@@ -7,6 +7,7 @@ stood. docs/exit-codes.md lists the exit codes.
 
 from __future__ import annotations
 
+import difflib
 import os
 import signal
 import sys
@@ -27,8 +28,8 @@ from .options.sources import file_of_options, load
 from .process import program
 from .process.descriptors import fill_standard_descriptors
 from .process.importer import look_first_in
-
-INTERRUPTED = 130  # as shells report the end by SIGINT
+from .process.program import INTERRUPTED
+from .text import clip, printable
 
 
 def version_line() -> str:
@@ -68,7 +69,18 @@ class ServeCommand(click.Command):
     """A command whose help is grouped and whose switches also take a word, as uvicorn's do."""
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(context, list(_switches_without_words(args)))
+        try:
+            return super().parse_args(context, list(_switches_without_words(args)))
+        except click.NoSuchOption as error:
+            raise click.UsageError(self._unknown(context, error.option_name), context) from None
+
+    def _unknown(self, context: click.Context, name: str) -> str:
+        """What to say of an option that there is not, in the words of the other sources."""
+        shown = [param for param in self.get_params(context) if not getattr(param, "hidden", False)]
+        names = [name for param in shown for name in (*param.opts, *param.secondary_opts)]
+        close = difflib.get_close_matches(name.lower().replace("_", "-"), names, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        return f"{clip(printable(name))}: there is no such option{hint}"
 
     def collect_usage_pieces(self, context: click.Context) -> list[str]:
         return ["APP", "[OPTIONS]"]

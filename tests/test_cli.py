@@ -64,6 +64,31 @@ def invoke(*args: str) -> Result:
 
 
 class TestArguments:
+    @pytest.mark.parametrize(
+        ("args", "wanted"),
+        [
+            (["--prot", "8000"], "--prot: there is no such option; did you mean --port?"),
+            (["--wokers=2"], "--wokers: there is no such option; did you mean --workers?"),
+            (
+                ["--ws_max_size", "2"],
+                "--ws_max_size: there is no such option; did you mean --ws-max-size?",
+            ),
+            (
+                ["--no-acces-log"],
+                "--no-acces-log: there is no such option; did you mean --no-access-log?",
+            ),
+            (["--vresion"], "--vresion: there is no such option; did you mean --version?"),
+            (["--xyzzy"], "--xyzzy: there is no such option"),
+            (["-b", ":80"], "-b: there is no such option"),
+        ],
+    )
+    def test_an_option_that_there_is_not_gets_the_one_that_was_meant(
+        self, args: list[str], wanted: str, started: list[Config]
+    ) -> None:
+        result = invoke("app:app", *args)
+        assert (result.exit_code, result.stderr.splitlines()[-1]) == (2, f"Error: {wanted}")
+        assert not started
+
     def test_the_two_commands_of_the_readme(self, started: list[Config]) -> None:
         assert invoke("app:app", "--port", "8000").exit_code == 0
         assert started == [Config("app:app", port=8000)]

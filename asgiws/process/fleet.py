@@ -60,7 +60,7 @@ class Fleet:
         self._early = 0  # early deaths in a row, each of one that came after the last
         self._early_until = 0  # the number of the newest worker at the last of them
         self._next_start = 0.0
-        self._has_served = False
+        self.has_served = False
 
     def count(self, *states: str) -> int:
         """How many workers are in one of the states."""
@@ -100,7 +100,7 @@ class Fleet:
             self.children.append(child)
             self.on_start(child)
             if child.state == SERVING:
-                self._has_served = True
+                self.has_served = True
                 self.dispatcher.receivers.append(child.receiver)
         self._numbers = state["numbers"]
         self._generation = state["generation"]
@@ -218,7 +218,7 @@ class Fleet:
 
     def _serve(self, child: Child, now: float) -> None:
         child.enter(SERVING, now)
-        self._has_served = True
+        self.has_served = True
         self.dispatcher.receivers.append(child.receiver)
         error_log.info("%s is ready", child)
         predecessor = child.replaces
@@ -266,7 +266,7 @@ class Fleet:
         message = why_not_started(child, status)
         details = child.failure.get("details", "")
         code = int(child.failure.get("status") or exit_code(status))
-        if not self._has_served or not self.count(SERVING, STARTING):
+        if not self.has_served or not self.count(SERVING, STARTING):
             self.failed = WorkerFailed(message, details, code)
             return
         tell_details(child)
@@ -357,7 +357,7 @@ class Fleet:
                 problem = f"{error.filename}: {problem}"
             self._early += 1
             self._next_start = now + max(1.0, self._backoff(now))
-            if self._has_served:
+            if self.has_served:
                 error_log.error("Cannot start a worker for now: %s", problem)
             elif self.failed is None:
                 self.failed = WorkerFailed(f"cannot start a worker: {problem}", "", 1)

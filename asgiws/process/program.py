@@ -14,14 +14,17 @@ from . import upgrade
 from .importer import is_loading
 from .server import Server
 
+INTERRUPTED = 130  # as shells report the end by SIGINT
+
 
 def run(app: Application, **options: Unpack[Options]) -> None:
     """Serve ``app``, an ASGI application or its import string, until SIGINT or SIGTERM.
 
     ``options`` are the fields of Config. Returns after a clean shutdown. If the server cannot
     start, the reason is printed and SystemExit is raised, with the exit code that the command
-    line has for it. With several ``workers``, or ``reload``, ``app`` must be an import string,
-    and the call must stand behind ``if __name__ == "__main__"``.
+    line has for it; that of Ctrl-C before anything was served is 130. With several ``workers``,
+    or ``reload``, ``app`` must be an import string, and the call must stand behind
+    ``if __name__ == "__main__"``.
     """
     try:
         serve(Config(app, **options))
@@ -29,6 +32,10 @@ def run(app: Application, **options: Unpack[Options]) -> None:
         if is_loading():
             raise  # the server that imports this program prints it
         fail(error)
+    except KeyboardInterrupt:
+        if is_loading():
+            raise
+        sys.exit(INTERRUPTED)
 
 
 def fail(error: StartupError) -> NoReturn:
@@ -46,6 +53,8 @@ def serve(
     config: Config, reread: Callable[[], Config] | None = None, options_file: str = ""
 ) -> None:
     """Serve as ``config`` says, until SIGINT or SIGTERM; raises StartupError.
+
+    SIGINT before anything was served is a KeyboardInterrupt.
 
     ``reread`` gives the options anew when the workers are replaced (SIGHUP, --reload);
     ``options_file`` is the file that may contain some of them.

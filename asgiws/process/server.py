@@ -84,6 +84,7 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._drain: Drain | None = None
         self._stop_requested = False
+        self._interrupted = False  # by SIGINT, before it was started
         self._task: asyncio.Task[None] | None = None
         self._notifier = Notifier({})
         self._beat_timer: asyncio.TimerHandle | None = None
@@ -122,6 +123,7 @@ class Server:
         )
 
     def _on_signal(self, number: int) -> None:
+        self._interrupted = number == signal.SIGINT and not self.started
         self.drain(terms(self.config, REASONS[number]))
 
     def drain(self, how: Terms) -> None:
@@ -143,7 +145,10 @@ class Server:
             self._drain.ask(how)
 
     def run(self) -> None:
-        """Serve until SIGINT or SIGTERM; raises StartupError."""
+        """Serve until SIGINT or SIGTERM; raises StartupError.
+
+        SIGINT during the start raises KeyboardInterrupt.
+        """
         threads = set(threading.enumerate())
         status = 0
         try:
@@ -160,8 +165,12 @@ class Server:
                     _run(loop, self._serve(app), signals.follow)
                 finally:
                     _close(loop, signals.follow)
+            if self._interrupted:
+                raise KeyboardInterrupt
         except BaseException as exc:
             status = exc.exit_code if isinstance(exc, StartupError) else 1
+            if isinstance(exc, KeyboardInterrupt):
+                status = 128 + signal.SIGINT
             raise
         finally:
             let_threads_go(threads, status)

@@ -93,9 +93,13 @@ class Supervisor:
         self._check_until = 0.0
         self._reap_at = 0.0
         self._stops = 0  # how often we were told to end
+        self._interrupted = False  # by SIGINT, before anything was served
 
     def run(self) -> None:
-        """Serve until SIGINT or SIGTERM; raises StartupError."""
+        """Serve until SIGINT or SIGTERM; raises StartupError.
+
+        SIGINT before any worker has served raises KeyboardInterrupt.
+        """
         fill_standard_descriptors()
         with impatient_output(terminals=True):
             self._run()
@@ -128,6 +132,8 @@ class Supervisor:
                 self._reap()
         if fleet.failed is not None:
             raise fleet.failed
+        if self._interrupted:
+            raise KeyboardInterrupt
         error_log.info("Stopped")
 
     def _is_over(self) -> bool:
@@ -356,6 +362,7 @@ class Supervisor:
         if self._stops > 1:
             self._fleet.kill_all()
             os._exit(128 + number)
+        self._interrupted = number == signal.SIGINT and not self._fleet.has_served
         why = INTERRUPTED if number == signal.SIGINT else TERMINATED
         self._end(terms(self.config, why))
 

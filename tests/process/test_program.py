@@ -71,6 +71,34 @@ def test_an_application_that_raises_shows_its_own_traceback_in_a_script(tmp_path
         assert script.lines()[-1].startswith("Error: ")
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        'asgiws.run("slow:app", port=0)',
+        'asgiws.run("slow:app", port=0, workers=2)',
+        'asgiws.run("slow:app", port=0, reload=True)',
+    ],
+)
+def test_ctrl_c_while_the_application_is_imported_ends_a_script_without_a_traceback(
+    tmp_path: Path, call: str
+) -> None:
+    slow = "import threading\nprint('importing')\nthreading.Event().wait(60)\n"
+    (tmp_path / "slow.py").write_text(slow, "utf-8")
+    with program(tmp_path, call) as script:
+        script.wait_for_count("importing", 2 if "workers" in call else 1)
+        script.ctrl_c()
+        assert script.wait_for_end() == 130
+        assert not script.lines("Traceback|KeyboardInterrupt|ERROR|WARNING")
+    assert not script.processes()
+
+
+def test_ctrl_c_after_the_start_of_a_script_is_an_end_as_it_should_be(tmp_path: Path) -> None:
+    with program(tmp_path, 'asgiws.run("fleet_app:app", port=0, workers=2)') as script:
+        script.wait_until_serving()
+        script.ctrl_c()
+        assert script.wait_for_end() == 0
+
+
 def test_a_server_that_cannot_start_raises() -> None:
     with pytest.raises(BindError):
         asgiws.Server(

@@ -218,13 +218,14 @@ def test_a_second_ctrl_c_ends_it_while_the_application_blocks_the_loop(
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_signal_during_startup_ends_it(loop: str) -> None:
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_signal_during_startup_ends_it(loop: str, how: signal.Signals, status: int) -> None:
     with starting("--loop", loop, SLOW_START="yes") as process:
         assert process.stdout is not None
         wait_for(process, "waits")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         output, _ = process.communicate(timeout=10)
-        assert process.returncode == 0, output
+        assert process.returncode == status, output
         assert "Traceback" not in output, output
         assert "Serving on" not in output
 

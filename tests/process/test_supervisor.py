@@ -297,12 +297,14 @@ def test_web_concurrency_is_the_default_number_of_workers() -> None:
         assert len(workers_of(served)) == 2
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_at_once_while_the_application_is_being_imported(how: signal.Signals) -> None:
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_it_ends_at_once_while_the_application_is_being_imported(
+    how: signal.Signals, status: int
+) -> None:
     options = ("--workers", "2", "--port", "0")
     with Program("asgiws", APP, *options, SLOW="60") as program:
         program.wait_until(lambda: len(workers_of(program)) == 2, "the start of the workers")
-        assert program.stop(how) == 0
+        assert program.stop(how) == status
         assert not program.lines("WARNING|ERROR|Traceback")
     assert not program.processes()
 
