@@ -76,8 +76,6 @@ class TestSnippets:
             "authenticate",
             # those of how-to/ but authenticate: tests/pages
             "binary",
-            "broadcast",
-            "broadcast-anyio",
             "broadcast-asgi",
             "broadcast-fastapi",
             "broadcast-litestar",
@@ -95,6 +93,10 @@ class TestSnippets:
             "minutes-fastapi",
             "minutes-litestar",
             "minutes-starlette",
+            "publish",
+            "publish-anyio",
+            "publish-program",
+            "publish-route",
             "starlette-readiness",
             "testing-pytest",
             "testing-serve",
@@ -353,7 +355,7 @@ def test_each_warning_and_error_of_the_log_is_on_the_page() -> None:
             continue
         called = node.func
         logged = isinstance(called, ast.Attribute) and called.attr in logs
-        if logged or isinstance(called, ast.Name) and called.id in raised:
+        if logged or (isinstance(called, ast.Name) and called.id in raised):
             told += said(node.args[0])
     told = [text for text in told if re.search("[a-z]", text)]
     assert len(told) > 50

@@ -15,8 +15,6 @@ import pytest
 from starlette.testclient import TestClient
 from websockets.sync.client import connect
 
-from asgiws import topics
-
 from ..toolkit.running import DEADLINE, running
 from ..toolkit.served import ROOT
 
@@ -104,13 +102,6 @@ def test_server_sent_events_go_on_behind_the_last_one_that_was_seen() -> None:
         again = {"Last-Event-ID": position}
         with httpx.stream("GET", url, headers=again, timeout=DEADLINE) as response:
             assert next_event(response.iter_lines())[1] == "2"
-
-
-async def test_a_thread_of_anyio_publishes() -> None:
-    with topics.recording() as recording:
-        async with topics.listen("news"):
-            assert await names_of("anyio")["main"]() == 1
-    assert [message.data for message in recording.published] == ["hello"]
 
 
 def test_who_is_there_is_told_to_all() -> None:

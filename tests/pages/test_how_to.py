@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import struct
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,8 +73,8 @@ def closes_with(code: int, websocket: ClientConnection) -> bool:
 pytestmark = pytest.mark.slow  # 2 to 4 s each: a server in a process of its own
 
 
-def test_a_broadcast_comes_from_everywhere(tmp_path: Path) -> None:
-    with serving("broadcast", tmp_path) as server:
+def test_a_publication_comes_from_everywhere(tmp_path: Path) -> None:
+    with serving("publish", tmp_path) as server:
         url = f"http://127.0.0.1:{server.port}"
         with dial(server, "/news") as ada, dial(server, "/news") as bob:
 
@@ -97,6 +99,38 @@ def test_a_broadcast_comes_from_everywhere(tmp_path: Path) -> None:
             assert next_but_the_time(bob) == {"said": "d"}
             bob.send("e")
             assert next_but_the_time(ada) == {"said": "e"}
+
+
+def test_another_program_publishes_if_it_knows_the_secret(tmp_path: Path) -> None:
+    text = page("publish")
+    (tmp_path / "main.py").write_text(dict(SNIPPET.findall(text))["publish-route"], "utf-8")
+    (tmp_path / "program.py").write_text(dict(SNIPPET.findall(text))["publish-program"], "utf-8")
+    [line] = re.findall(r"^NEWS_TOKEN=(\w+) (asgiws .*)$", text, re.MULTILINE)
+    [curl] = re.findall(r"^curl -X .*$", text, re.MULTILINE)
+    token, command = line
+    words = (*command.split(), "--port", "0")
+    with Served(*words, cwd=tmp_path, NEWS_TOKEN=token) as server:
+        url = f"http://127.0.0.1:{server.port}/internal/news"
+        with dial(server, "/news") as ada:
+            curl = curl.replace("http://127.0.0.1:8000/internal/news", url)
+
+            def publishes(*command: str, token: str = token) -> str:
+                ended = subprocess.run(
+                    command,
+                    cwd=tmp_path,
+                    env={**os.environ, "NEWS_TOKEN": token, "NEWS_URL": url},
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    timeout=60,
+                )
+                return ended.stdout if ended.returncode == 0 else "refused"
+
+            server.wait_until(lambda: publishes("sh", "-c", f"{curl} -sS --fail") == "1")
+            assert ada.recv(5) == "hello"
+            assert publishes(sys.executable, "program.py") == "clients: 1\n"
+            assert ada.recv(5) == "hello"
+            assert publishes("sh", "-c", f"{curl} -sS --fail".replace(token, "x")) == "refused"
+        assert server.stop() == 0
 
 
 def test_an_event_stream_goes_on_where_it_was(tmp_path: Path) -> None:
