@@ -205,6 +205,7 @@ def charts(data: dict[str, Any], target: Path) -> list[tuple[str, str]]:
     add("memory", "KiB per connection (shorter is better)", memory(), better="low")
     draw(wanted, target)
     texts = {
+        "summary": "The main scenarios, compared with uvicorn",
         "echo": "Echo, compared with uvicorn",
         "others": "Other scenarios, compared with uvicorn",
         "frameworks": "Through Starlette and FastAPI, compared with uvicorn",

@@ -43,19 +43,22 @@ README_ROWS = (
 REASONS = (
     (
         ("hello", "json", "connections", "post-1k", "post-10k", "download", "file-1m", "file-64k"),
-        "HTTP is Python compiled to C around the parser, where others are C or Rust throughout; "
-        "without httptools the heads of requests are h11's, in Python.",
+        "The code around the parser is Python compiled to C, where others are C or Rust "
+        "throughout. Without httptools the heads of requests are parsed by h11, in Python.",
     ),
     (
         ("handshake",),
-        "A handshake is one HTTP request, and a task of its own.",
+        "A handshake is one HTTP request and starts a task.",
     ),
     (
         ("idle",),
-        "Per connection a task, its coroutine frames and the protocol's objects are Python objects "
-        "here; servers written in C++ or Rust keep only the application's.",
+        "A connection keeps a task, its coroutine frames and the protocol's objects, and all of "
+        "these are Python objects here. Servers written in C++ or Rust keep only the "
+        "application's.",
     ),
 )
+
+README_SERVERS = (OURS, BASE, "hypercorn", "granian", "gunicorn", "daphne", "socketify")
 
 Key = tuple[str, str]  # scenario, application
 
@@ -351,29 +354,31 @@ def micro_tables(results: dict[str, dict[str, dict[str, float]]]) -> str:
 INTRODUCTION = """\
 # Benchmarks
 
-Made by {commands}; benchmarks/README.md tells how it measures. Do not quote these
-figures for your machine: run the command.
-
-| | |
-|---|---|
-{facts}
-
-The main figure is the CPU time of the server's whole process tree per unit of work, because
-noise disturbs it least. **Ratios are uvicorn's CPU time divided by the
-server's, within the same round: 2.00 means half the CPU time, below 1.00 means more**
-(with ~: between medians, as no round had both with the cores in the same place).
-Every answer was checked for length and content. A sample is refused when the server's
-core was not saturated, or the client's was, in a scenario that is about throughput.
+The figures compare the CPU time that a server takes for a unit of work with uvicorn's: **2.00
+means half of uvicorn's CPU time, below 1.00 means more.** They are from {date}, {place}.
+Your machine will give others: run the command ([how it is measured](../benchmarks/README.md)).
+"""
+RULES = """\
+The CPU time is that of the server's whole process tree, because noise disturbs it least. A
+ratio compares two servers within the same round. With ~ it is between medians, because no
+round had both with the cores in the same place. Every answer was checked for length and
+content. A sample is refused when the server's core was not saturated, or the client's was,
+in a scenario that is about throughput.
 """
 SHARED = """\
-**Other processes used the machine during this run: of its figures only the CPU time
-means anything, throughput and latency do not.**
+**Other processes used the machine during this run. Of its figures only the CPU time means
+anything. Throughput and latency do not.**
+"""
+MEMORY = """\
+The figures are what the proportional set size of the process tree grows by, for each
+connection that has echoed one message of 1 KiB and waits. The kernel's socket buffers are
+not in them.
 """
 WITHOUT_KERNEL = """\
-The same ratios for the CPU time in user mode only: what the servers' own code takes, without
-the kernel's part, most of which (reading, writing, the loopback network) no server can avoid.
-What a server costs is still the whole CPU time, above. The TCP floors are left out, as they do
-next to nothing in user mode.
+These are the same ratios, of the CPU time in user mode only. This is the time of the servers'
+own code. Most of the kernel's part (reading, writing, the loopback network) cannot be avoided
+by any server. A server still costs the whole CPU time, above. The TCP floors are left out,
+because they do next to nothing in user mode.
 """
 
 
@@ -384,7 +389,10 @@ def _facts(data: dict[str, Any]) -> str:
 
 
 def page(data: dict[str, Any], charts: list[tuple[str, str]]) -> str:
-    """The whole results page; ``charts`` are (path, what it shows)."""
+    """The whole results page; ``charts`` are (path, what it shows), the summary first.
+
+    A reader sees the summary, and opens what else there is.
+    """
     samples = [Sample(**sample) for sample in data["samples"]]
     table = summarise(samples)
     variants = {name for name, server in SERVERS.items() if server.only}
@@ -393,13 +401,18 @@ def page(data: dict[str, Any], charts: list[tuple[str, str]]) -> str:
     memory = [key for key in table if SCENARIOS[key[0]].mode == "idle"]
     growth = [key for key in table if SCENARIOS[key[0]].mode == "rate"]
     rest = [key for key in table if key not in memory and key not in growth]
-    commands = " and ".join(f"`{command}`" for command in dict.fromkeys(data["commands"]))
-    parts = [INTRODUCTION.format(commands=commands, facts=_facts(data))]
+    parts = [INTRODUCTION.format(date=data["date"], place=_place(data))]
     if data["shared"]:
         parts.append(SHARED)
+    pictures = [f"![{text}]({path})" for path, text in charts]
+    parts += pictures[:1]
+    short = [key for key in README_ROWS if key in table]
+    if short:
+        parts.append(ratio_table(table, short, _names(table, README_SERVERS.__contains__)))
+    if any(OURS in cells for cells in table.values()):
+        parts += ["## Where asgiws is slower", losses(table)]
     if rest:
-        parts.append("## CPU time per unit, as a ratio to uvicorn")
-        parts += [f"![{text}]({path})" for path, text in charts]
+        parts += ["## CPU time per unit, as a ratio to uvicorn", *pictures[1:]]
         parts.append(folded("Every scenario and every server", ratio_table(table, rest, main)))
     told = [key for key in rest if any(cell.kernel is not None for cell in table[key].values())]
     if told:
@@ -411,35 +424,49 @@ def page(data: dict[str, Any], charts: list[tuple[str, str]]) -> str:
     with_side = [key for key in rest if any(name in table[key] for name in side)]
     if with_side:
         shown = [name for name in (OURS, BASE) if name in main] + side
-        parts += ["## Variants", ratio_table(table, with_side, shown)]
+        ratios = ratio_table(table, with_side, shown)
+        parts += ["## Variants", folded("Other loops, parsers and libraries", ratios)]
     latency = [key for key in rest if not _about_throughput(key)]
     if latency:
-        parts += ["## Latency: p50 / p99 / p99.9, µs"]
-        parts.append(value_table(table, latency, main, ("p50", "p99", "p999")))
+        values = value_table(table, latency, main, ("p50", "p99", "p999"))
+        parts += ["## Latency", folded("p50 / p99 / p99.9, µs", values)]
     if growth:
-        parts += ["## Cost as connections grow: CPU µs per message"]
-        parts.append(value_table(table, growth, main, ("cpu_us",)))
-        parts.append("The latencies of the same runs, p50 / p99 / p99.9, µs:")
-        parts.append(value_table(table, growth, main, ("p50", "p99", "p999")))
+        parts += ["## Cost as connections grow"]
+        costs = value_table(table, growth, main, ("cpu_us",))
+        parts.append(folded("CPU µs per message", costs))
+        values = value_table(table, growth, main, ("p50", "p99", "p999"))
+        parts.append(folded("Latency of the same runs, p50 / p99 / p99.9, µs", values))
     if memory:
-        parts += ["## Memory of idle connections: KiB per connection"]
-        parts.append(value_table(table, memory, main, ("memory_kib",)))
-        parts.append(
-            "What the proportional set size of the process tree grows by, per connection that has "
-            "echoed one message of 1 KiB and waits; the kernel's socket buffers are not in it."
-        )
-    if any(OURS in cells for cells in table.values()):
-        parts += ["## Where asgiws is slower", losses(table)]
+        parts += ["## Memory of idle connections", MEMORY]
+        values = value_table(table, memory, main, ("memory_kib",))
+        parts.append(folded("KiB per connection", values))
     for name, heading in (("system_calls", "System calls"), ("instructions", "Instructions")):
         text = counts_table(data.get("counts", []), name)
         if text:
-            parts += [f"## {heading} per unit", text]
+            parts += [f"## {heading} per unit", folded("Every server", text)]
     if data.get("micro"):
-        parts += ["## The codec alone", micro_tables(data["micro"])]
-    parts += ["## Command lines", _commands(data)]
+        parts += ["## The codec alone", folded("Every codec", micro_tables(data["micro"]))]
+    parts += ["## How it was measured", RULES]
+    parts.append(folded("Commands, machine and versions", _provenance(data)))
+    parts.append(folded("Command lines of the servers", _commands(data)))
     parts.append("## All figures")
     parts += [detail(key, cells) for key, cells in table.items()]
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _place(data: dict[str, Any]) -> str:
+    """Where and with what it was measured, in a few words."""
+    names = (name for name in data["versions"] if name in README_SERVERS and name != OURS)
+    versions = [f"{name} {data['versions'][name]}" for name in names]
+    machine = data["machine"]
+    return ", ".join(
+        filter(None, [machine.get("processor"), f"Python {machine['python']}", *versions])
+    )
+
+
+def _provenance(data: dict[str, Any]) -> str:
+    commands = "\n".join(f"- `{command}`" for command in dict.fromkeys(data["commands"]))
+    return f"{commands}\n\n| | |\n|---|---|\n{_facts(data)}"
 
 
 def _about_throughput(key: Key) -> bool:
@@ -460,8 +487,7 @@ def _commands(data: dict[str, Any]) -> str:
 def readme_table(data: dict[str, Any]) -> str:
     """The short table of the README."""
     table = summarise(Sample(**sample) for sample in data["samples"])
-    names = (OURS, BASE, "hypercorn", "granian", "gunicorn", "daphne", "socketify")
-    present = _names(table, lambda name: name in names)
+    present = _names(table, README_SERVERS.__contains__)
     versions = ", ".join(f"{n} {data['versions'].get(n, '')}" for n in present if n != OURS)
     return (
         f"CPU time per unit of work (for idle connections memory), uvicorn's divided by the "

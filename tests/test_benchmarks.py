@@ -295,7 +295,7 @@ def test_several_runs_are_reported_as_one_with_more_rounds() -> None:
     assert table["push", "raw"]["asgiws"].ratios == [2.0, 3.0, 2.0]
     assert table["flood", "raw"]["granian"].ratios == [0.5]
     text = report.page(merged, [])
-    assert "Made by `a` and `b`;" in text
+    assert "\n- `a`\n- `b`\n" in text
     assert "| rounds | 1 + 2 + 1 |" in text
     assert all(f"| `{name}` |" in text for name in ("uvicorn", "asgiws", "granian"))
 
@@ -317,7 +317,7 @@ def test_the_results_of_an_older_run_are_reported_still() -> None:
     old["command"] = old.pop("commands")[0]
     del old["samples"][0]["kernel"]
     text = report.page(report.merge([old]), [])
-    assert "Made by `a`;" in text
+    assert "\n- `a`\n" in text
     assert "| uvicorn | 10.0 |" in text
 
 
