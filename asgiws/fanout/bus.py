@@ -27,12 +27,14 @@ class Count(NamedTuple):
 class Recovery(NamedTuple):
     """What a topic has for a newcomer: messages, whether they are all, and where it stands.
 
-    ``position`` is None in a topic without history.
+    ``begin`` is the position behind which the messages begin. Positions are None in a topic
+    without history.
     """
 
     publications: list[Publication]
     complete: bool
     position: str | None
+    begin: str | None
 
 
 class Hub(Protocol):
@@ -125,10 +127,13 @@ class Bus:
         reached = self.catch_up(number)
         return reached if mesh is None else reached + mesh.news(publication.topic, number)
 
-    def recover(self, topic: str, since: str | None, replay: int, retention: Retention) -> Recovery:
-        """What came behind position ``since``, or without one the last ``replay`` messages."""
-        if not retention.messages:
-            return Recovery([], False, None)
+    async def recover(
+        self, topic: str, since: str | None, replay: int, retention: Retention
+    ) -> Recovery:
+        """What came behind position ``since``, or without one the last ``replay`` messages.
+
+        It does not wait.
+        """
         history = self.log()
         self.catch_up()
         records: list[Record] = []
@@ -143,23 +148,22 @@ class Bus:
             kept = Retention(min(replay, retention.messages), retention.seconds)
             records, _ = history.recover(topic, None, kept)
         publications = [self._publication(record) for record in records]
-        return Recovery(publications, complete, self.position)
+        begin = self.position
+        if records:
+            begin = history.position(records[0].number - 1)
+        return Recovery(publications, complete, self.position, begin)
 
     @property
     def position(self) -> str:
         """Where the log stands."""
         return self.log().position(self.log().seen)
 
-    def before(self, position: str | None) -> str:
-        """The position just before another one."""
-        return self.log().position(self._offset(position) - 1)
-
-    def is_behind(self, position: str | None, other: str | None) -> bool:
+    def is_behind(self, _topic: str, position: str | None, other: str | None) -> bool:
         """Whether a position comes after another one, both of now."""
         return self._offset(position) > self._offset(other)
 
-    def count(self, topic: str) -> int:
-        """How many members the topic has in other workers."""
+    async def count(self, topic: str) -> int:
+        """How many members the topic has in other workers. It does not wait."""
         return 0 if self._mesh is None else self._mesh.count(topic)
 
     def healthy(self) -> bool:

@@ -43,8 +43,13 @@ class Place:
             return self._hub
 
     def settle(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Be the place of all code that runs in this context and those made from it."""
+        """Be the place of all code that runs in this context and those made from it.
+
+        Raises ConfigError for a broker's URL that cannot be.
+        """
         self._loop = loop
+        if self._wanted.url is not None:
+            self.hub()  # it connects while the application starts
         PLACE.set(self)
         _places.append(self)
 

@@ -82,6 +82,7 @@ class Wanted(NamedTuple):
     seconds: float = 300.0  # for how long
     memory: int = 16_777_216  # bytes of all that is kept
     log: int | None = None  # the descriptor of the memory that the workers share
+    url: str | None = None  # of a broker that is to be used instead
 
 
 def begin_log(fd: int, size: int) -> None:

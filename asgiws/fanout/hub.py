@@ -13,6 +13,7 @@ from ..errors import ClientDisconnected, TopicError
 from ..websocket.session import Session
 from ..websocket.states import FAILING
 from .backlog import checked
+from .brokers import Broker, connected
 from .bus import Bus, Count, Recovery
 from .foreign import pump, tell
 from .history import History, Retention, Wanted
@@ -115,7 +116,11 @@ class Hub:
         self._terms: Terms | None = None  # the last ones: most sockets want the same
         self._is_ready = False
         self.mesh = None if mesh is None else mesh(self)
-        self.bus = Bus(self, loop, self.mesh)
+        self.bus: Bus | Broker
+        if wanted.url is None:
+            self.bus = Bus(self, loop, self.mesh)
+        else:
+            self.bus = connected(self, wanted.url)
 
     # What the facade calls.
 
@@ -221,7 +226,7 @@ class Hub:
             await self._get_ready()
         found = self._topics.get(topic)
         here = 0 if found is None else len(found.members)
-        return Count(here, here + self.bus.count(topic))
+        return Count(here, here + await self.bus.count(topic))
 
     def stats(self) -> Stats:
         """What has been done."""
@@ -283,7 +288,17 @@ class Hub:
 
     def news(self, number: int) -> None:
         """Another worker has put something into the log, from that number on."""
+        assert isinstance(self.bus, Bus)
         self.bus.news(number)
+
+    def members(self, topic: str, exclude: object = None) -> int:
+        """How many members a topic has here, beside who is excluded."""
+        found = self._topics.get(topic)
+        if found is None:
+            return 0
+        if exclude is None:
+            return len(found.members)
+        return sum(not member.is_excluded(exclude) for member in found.members)
 
     def numbers(self) -> dict[str, int]:
         """How many members each topic has here."""
@@ -316,27 +331,25 @@ class Hub:
         holder = Holder()
         first = topic not in self._topics
         self._join(holder, topic)
+        retention = self.retention(topic)
+        recovery = Recovery([], False, None, None)
         try:
             await self.bus.follow(topic, first)
             with self._guard:
+                if retention.messages and wishes.looks_back:
+                    recovery = await self.bus.recover(topic, wishes.since, wishes.replay, retention)
                 # From here on nothing waits: no message is missed, and none comes twice.
-                return self._settle(member, topic, wishes, holder)
+                return self._settle(member, topic, wishes, holder, recovery)
         finally:
             self.leave(holder)
 
-    def _settle(self, member: Member, topic: str, wishes: Wishes, holder: Holder) -> Entered:
+    def _settle(
+        self, member: Member, topic: str, wishes: Wishes, holder: Holder, recovery: Recovery
+    ) -> Entered:
         """Let a member join behind its ``holder``; what has come meanwhile is its, too."""
-        retention = self.retention(topic)
-        recovered = None if wishes.since is None else False
-        recovery = Recovery([], True, None)
-        if retention.messages and wishes.looks_back:
-            recovery = self.bus.recover(topic, wishes.since, wishes.replay, retention)
-            recovered = None if wishes.since is None else recovery.complete
-        position = recovery.position
-        if recovery.publications:
-            # Who is cut off before they have come must get them next time.
-            position = self.bus.before(recovery.publications[0].position)
-        entered = Entered(member, position, recovered)
+        recovered = None if wishes.since is None else recovery.complete
+        # Not where the topic stands: who is cut off before they have come must get them next time.
+        entered = Entered(member, recovery.begin, recovered)
         self._join(member, topic)
         if wishes.envelope and isinstance(member, Socket):
             member.tell(notice(topic, **_begin(entered)))
@@ -344,7 +357,7 @@ class Hub:
             member.take_old(publication)
         last = recovery.position
         for publication in holder.publications:
-            is_new = last is None or self.bus.is_behind(publication.position, last)
+            is_new = last is None or self.bus.is_behind(topic, publication.position, last)
             if is_new and not member.is_excluded(publication.exclude):
                 member.take(publication, publication.plain())
         if holder.gap:

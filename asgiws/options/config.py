@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib.metadata
 import importlib.util
 import os
 import ssl
@@ -24,11 +25,13 @@ from ..text import clip
 from ..wire.deflate import LIBRARIES
 from .addresses import Address, Descriptor, Inet, Unix, parse_address
 from .kinds import (
+    BROKERS,
     Option,
     addresses,
     application,
     asks_for_nothing,
     bind_addresses,
+    broker,
     choice,
     close_code,
     close_reason,
@@ -64,6 +67,9 @@ TLS = "TLS"
 LOGGING = "Logging"
 
 MOST_WORKERS = 128
+
+# The least major versions of the packages that speak with brokers.
+OLDEST = {"redis": 8}
 
 
 @dataclass(frozen=True, init=False)
@@ -366,6 +372,15 @@ class Config:
         "Bytes of memory for all that is kept; the workers of a machine share it.",
     )
 
+    topics_url: str | None = option(
+        None,
+        TOPICS,
+        broker(),
+        "Broker over which topics reach other machines; keep one with a password in the "
+        "environment.",
+        secret=True,
+    )
+
     # nginx cuts off after the same time.
     timeout_write: float | None = option(
         60.0,
@@ -580,6 +595,15 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     if config.ws_deflate_library not in LIBRARIES:
         message = "zlib-ng is not installed (pip install 'asgiws[zlib-ng]')"
         yield ("ws_deflate_library",), f"--ws-deflate-library zlib-ng: {message}"
+    if config.topics_url is not None:
+        package = BROKERS[config.topics_url.partition(":")[0]]
+        if importlib.util.find_spec(package) is None:
+            install = f"pip install 'asgiws[{package}]'"
+            yield ("topics_url",), f"--topics-url: {package} is not installed ({install})"
+        elif int(importlib.metadata.version(package).partition(".")[0]) < OLDEST[package]:
+            install = f"pip install -U 'asgiws[{package}]'"
+            message = f"{package} must be {OLDEST[package]} or newer ({install})"
+            yield ("topics_url",), f"--topics-url: {message}"
 
 
 OPTIONS = tuple(Option.of(field) for field in dataclasses.fields(Config))

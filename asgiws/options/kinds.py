@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..errors import ConfigError
 from ..text import clip, printable
@@ -336,6 +337,39 @@ def permissions() -> Kind:
         return value
 
     return Kind("three octal digits, like 660", "OCTAL", "int | str", check)
+
+
+# The schemes of brokers, and the packages (and extras) that speak with these.
+BROKERS: Mapping[str, str] = {
+    "redis": "redis",
+    "rediss": "redis",
+    "valkey": "redis",
+    "valkeys": "redis",
+    "unix": "redis",
+}
+
+
+def broker() -> Kind:
+    """The URL of a broker. What is wrong with one is told without its credentials."""
+
+    def check(value: object) -> str:
+        url = text().check(value)
+        try:
+            parts = urlsplit(url)
+            _ = parts.port
+        except ValueError:
+            raise Unfit("must be a URL whose port is a number") from None
+        if parts.scheme not in BROKERS or not url.startswith(f"{parts.scheme}://"):
+            raise ValueError
+        if parts.scheme == "unix" and not parts.path:
+            raise Unfit("must name the socket: unix:///path/of/the.socket")
+        if parts.scheme != "unix" and not parts.hostname:
+            raise Unfit(f"must name a host: {parts.scheme}://host:port")
+        return str(url)
+
+    schemes = list(BROKERS)
+    expects = f"a URL that begins with {', '.join(schemes[:-1])} or {schemes[-1]}, and ://"
+    return Kind(expects, "URL", check, none=True)
 
 
 def header_lines() -> Kind:

@@ -68,6 +68,10 @@ def serve(
         upgrade.check(config)
         # The statements after the call are for a program that has served.
         raise SystemExit(0)
+    if config.topics_url is not None:
+        from ..fanout.brokers import client
+
+        client(config.topics_url)  # now, and not in each worker
     # Imported below, so that one process does not load modules that it does not use.
     if config.reload:
         from .reload import Reloader

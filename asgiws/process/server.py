@@ -244,7 +244,11 @@ class Server:
     def _wanted_topics(self, log: int | None = None) -> Wanted:
         config = self.config
         return Wanted(
-            config.topics_history, config.topics_history_age, config.topics_history_memory, log
+            config.topics_history,
+            config.topics_history_age,
+            config.topics_history_memory,
+            log,
+            config.topics_url,
         )
 
     def _announce(self) -> None:

@@ -125,7 +125,8 @@ class Worker(Server):
 
             return Mesh(loop, self._number, join, hub)
 
-        self._topics = Place(self._wanted_topics(self._log), mesh)
+        meets = self.config.topics_url is None  # otherwise all workers meet at the broker
+        self._topics = Place(self._wanted_topics(self._log), mesh if meets else None)
         return self._topics
 
     @property

@@ -94,7 +94,7 @@ async def test_what_others_append_is_delivered_in_order(shared: int) -> None:
         append(other, "a", text)
     bus.catch_up()
     assert [publication.payload for publication in hub.got] == [b"1", b"2"]
-    assert bus.is_behind(hub.got[1].position, hub.got[0].position)
+    assert bus.is_behind("a", hub.got[1].position, hub.got[0].position)
 
 
 async def test_only_topics_that_have_lost_something_are_told_so(shared: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import os
 from collections import deque
@@ -226,6 +227,38 @@ class TestMistakes:
         monkeypatch.delitem(LIBRARIES, "zlib-ng")
         message = "--ws-deflate-library zlib-ng: zlib-ng is not installed (pip install"
         assert message in refused(given, {})
+
+    def test_what_speaks_with_a_broker_must_be_installed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        given = {**APP, "topics_url": "redis://user:secret@example.com"}
+        assert load(given, {}).topics_url == given["topics_url"]
+        assert "secret" not in repr(load(given, {}))
+        monkeypatch.setattr(importlib.metadata, "version", lambda _name: "7.4.0")
+        message = "--topics-url: redis must be 8 or newer (pip install -U 'asgiws[redis]')"
+        assert message in refused(given, {})
+        monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+        message = "--topics-url: redis is not installed (pip install 'asgiws[redis]')"
+        assert message in refused(given, {})
+
+    @pytest.mark.parametrize(
+        ("url", "message"),
+        [
+            ("kafka://me:secret@example.com", "must be a URL that begins with redis, rediss"),
+            ("example.com:6379", "must be a URL that begins with redis, rediss"),
+            ("redis:me:secret@example.com", "must be a URL that begins with redis, rediss"),
+            ("redis://me:secret@", "must name a host: redis://host:port"),
+            ("redis://me:secret@example.com:port", "whose port is a number"),
+            ("unix://", "must name the socket: unix:///path"),
+        ],
+    )
+    def test_the_url_of_a_broker_is_checked_and_its_password_not_told(
+        self, url: str, message: str
+    ) -> None:
+        told = refused({**APP, "topics_url": url}, {})
+        assert message in told
+        assert "--topics-url" in told
+        assert "secret" not in told
 
     def test_watchfiles_must_be_installed_to_reload(self, monkeypatch: pytest.MonkeyPatch) -> None:
         given = {**APP, "reload": True}

@@ -1,0 +1,491 @@
+"""Topics over a broker: what ``Bus`` is for one machine, for all machines that use the broker.
+
+Nothing is delivered at once to the members of this worker: a publication goes to the broker, and
+whatever the broker gives is delivered, so all see the order of the broker.
+
+A topic with history is a chain: each publication tells the position before it. Where that is not
+the last one that was delivered here, something is missing; it is read from the history and
+delivered in its place, and what is not there any more is told as a gap. So it is after each
+loss of the connection, and now and then without any reason to. Publications without history
+leave no trace: after a loss of the connection their topics are told a gap of 1, "at least".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from functools import partial
+from typing import Final, Protocol
+
+from ...errors import BusUnavailable
+from ...log import error_log
+from ..bus import Recovery
+from ..history import Retention
+from ..message import Publication
+from . import record
+from .client import WAIT_SECONDS, Backoff, Client, Entry
+from .record import Record
+
+CHECK_SECONDS: Final = 30.0  # between looks at where the topics stand
+LATE_SECONDS: Final = 1.0  # that a publication may be on its way behind such a look
+CHECK_AT_ONCE: Final = 100
+COUNT_SECONDS: Final = 1.0  # for the other workers to tell how many members they have
+UNTOLD_SECONDS: Final = 0.25  # the same where nobody knows how many workers there are
+MAX_HELD: Final = 1_000  # publications that wait while others are read
+MAX_EXCLUDED: Final = 1_000  # publications of a topic on their way that someone is not to get
+
+_TOPIC: Final = "t"  # what names of topics begin with at the broker
+_WORKER: Final = "w"
+
+
+class Hub(Protocol):
+    """What a broker asks of its hub."""
+
+    def deliver(self, publication: Publication) -> int:
+        """Give a publication to all members here; how many it is on its way to."""
+
+    def miss(self, topic: str, messages: int) -> None:
+        """Publications of a topic were lost on their way."""
+
+    def retention(self, topic: str) -> Retention:
+        """How much of a topic is kept."""
+
+    def members(self, topic: str, exclude: object = None) -> int:
+        """How many members a topic has here, beside who is excluded."""
+
+
+class Followed:
+    """A topic that has members here: up to where they have got it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        #: the position of the last publication; None without history, or before it is known
+        self.last: str | None = None
+        #: what comes while something before it is being read; None if nothing is
+        self.held: list[tuple[Publication, str | None]] | None = None
+        #: fills the gap
+        self.task: asyncio.Task[None] | None = None
+        #: it has to be looked at once more
+        self.again = False
+        #: done when nothing is being read; None if nothing is
+        self.steady: asyncio.Future[None] | None = None
+        #: done when the broker has confirmed that we subscribe
+        self.begun: asyncio.Task[None] | None = None
+        #: who is not to get publications of this worker's, by their numbers
+        self.excluded: dict[int, object] = {}
+        self._epochs: list[str] = []
+
+    def exclude(self, number: int, excluded: object) -> None:
+        """Somebody is not to get the publication with that number."""
+        self.excluded[number] = excluded
+        if len(self.excluded) > MAX_EXCLUDED:  # they were lost
+            del self.excluded[next(iter(self.excluded))]
+
+    def start(self, position: str) -> None:
+        """What comes next comes behind that."""
+        self.rank(position)
+        self.last = position
+
+    def rank(self, position: str) -> tuple[int, int]:
+        """What positions are compared by: epochs are in the order in which they were met."""
+        epoch, _, offset = position.partition(":")
+        if epoch not in self._epochs:
+            self._epochs.append(epoch)
+        return self._epochs.index(epoch), int(offset)
+
+    def is_behind(self, position: str | None, other: str | None) -> bool:
+        """Whether a position comes after another one."""
+        if position is None or other is None:
+            return True
+        second = self.rank(other)  # it was there before
+        return self.rank(position) > second
+
+
+class Broker:
+    """Brings publications to all hubs that use the same broker, this one among them."""
+
+    def __init__(self, hub: Hub, client: Client) -> None:
+        self._hub = hub
+        self._client = client
+        self._loop = asyncio.get_running_loop()
+        self._worker = os.urandom(8)
+        self._inbox = _WORKER + self._worker.hex()
+        self._number = 0
+        self._followed: dict[str, Followed] = {}
+        self._asked: dict[int, tuple[list[int], asyncio.Event]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_healthy: bool | None = None  # None: nobody has told us
+        self._is_closed = False
+        client.start(self)
+        self._spawn(self._check_now_and_then())
+
+    # What the hub calls.
+
+    async def ready(self) -> None:
+        """Nothing: whatever needs the broker waits for it."""
+
+    async def follow(self, topic: str, first: bool) -> None:
+        """A member has come: what is published when this returns, wherever, comes here.
+
+        Raises BusUnavailable.
+        """
+        followed = self._followed.get(topic)
+        if followed is None:
+            followed = self._followed[topic] = Followed(topic)
+        begun = followed.begun
+        if begun is None or (begun.done() and (begun.cancelled() or begun.exception())):
+            begun = followed.begun = self._spawn(self._begin(followed))
+        try:
+            await asyncio.shield(begun)
+        except asyncio.CancelledError:
+            if self._is_closed and begun.cancelled():
+                raise self._ended() from None
+            raise
+        # It may be away just now.
+        await self._client.subscribe(_TOPIC + topic)
+
+    def changed(self, topic: str, members: int) -> None:
+        """So many members has the topic here; with 0 nothing of it needs to come any more."""
+        if members:
+            return
+        followed = self._followed.pop(topic, None)
+        if followed is not None:
+            for task in (followed.begun, followed.task):
+                if task is not None:
+                    task.cancel()
+            _let_go(followed)
+            self._client.unsubscribe(_TOPIC + topic)
+
+    async def publish(self, publication: Publication, retention: Retention) -> int:
+        """Publish; how many members, as far as known, it is on its way to: those here, and one
+        for each other worker that has any.
+
+        Raises BusUnavailable.
+        """
+        topic = publication.topic
+        followed = self._followed.get(topic)
+        number = 0
+        if publication.exclude is not None and followed is not None:
+            number = self._next_number()
+            followed.exclude(number, publication.exclude)
+        body = record.encode(
+            Record(
+                record.MESSAGE,
+                self._worker,
+                number,
+                publication.kind,
+                publication.key,
+                publication.payload,
+            )
+        )
+        # If this fails it may have been taken all the same: whom it excludes is not forgotten.
+        if retention.messages:
+            position, reached = await self._client.append(_TOPIC + topic, body, retention)
+            publication.position = position
+        else:
+            reached = await self._client.publish(_TOPIC + topic, body)
+        others = 0 if reached is None else max(0, reached - (followed is not None))
+        return self._hub.members(topic, publication.exclude) + others
+
+    async def recover(
+        self, topic: str, since: str | None, replay: int, retention: Retention
+    ) -> Recovery:
+        """What came behind position ``since``, or without one the last ``replay`` messages.
+
+        Raises BusUnavailable.
+        """
+        followed = self._followed[topic]
+        name = _TOPIC + topic
+        while True:
+            if followed.steady is not None:
+                await _bounded(followed.steady, self._client.name)
+            last = followed.last
+            if since is None and not replay and last is not None:
+                return Recovery([], True, last, last)
+            most = min(replay, retention.messages)
+            page = await self._client.read(name, since, most, retention)
+            if followed.last is None:  # it was without history until now
+                followed.start(page.top)
+            # What comes behind the page is held for the newcomer. If the page is ahead of what has
+            # come, that would come twice: first let it come.
+            if followed.steady is None and not followed.is_behind(page.top, followed.last):
+                break
+            if followed.steady is None:
+                await self._catch_up_later(followed, page.top)
+            if self._is_closed:
+                raise self._ended()
+        publications = [self._from_history(topic, entry) for entry in page.entries]
+        begin = page.entries[0].before if page.entries else page.top
+        return Recovery(publications, page.complete, page.top, begin)
+
+    def is_behind(self, topic: str, position: str | None, other: str | None) -> bool:
+        """Whether a position of a topic comes after another one, both of now."""
+        return self._followed[topic].is_behind(position, other)
+
+    async def count(self, topic: str) -> int:
+        """How many members the topic has in other workers: they are asked.
+
+        Those that do not answer within a second are not counted. Raises BusUnavailable.
+        """
+        await self._client.subscribe(self._inbox)
+        number = self._next_number()
+        answers: list[int] = []
+        came = asyncio.Event()
+        self._asked[number] = answers, came
+        body = record.encode(Record(record.ASK, self._worker, number))
+        try:
+            reached = await self._client.publish(_TOPIC + topic, body)
+            others = None if reached is None else reached - (topic in self._followed)
+            seconds = COUNT_SECONDS if others is not None else UNTOLD_SECONDS
+            try:
+                async with asyncio.timeout(seconds):
+                    while others is None or len(answers) < others:
+                        came.clear()
+                        await came.wait()
+            except TimeoutError:
+                pass
+        finally:
+            del self._asked[number]
+        return sum(answers)
+
+    def healthy(self) -> bool:
+        """Whether the broker answers."""
+        return bool(self._is_healthy)
+
+    async def close(self) -> None:
+        """The server has ended."""
+        self._is_closed = True
+        for topic in tuple(self._followed):
+            self.changed(topic, 0)
+        for task in self._tasks:
+            task.cancel()
+        await self._client.close()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # What the client tells.
+
+    def take(self, name: str, body: bytes, position: str | None, before: str | None) -> None:
+        """Something has come."""
+        try:
+            said = record.decode(body)
+            if said.kind == record.ANSWER:
+                self._answered(said.number, record.number_of(said.payload))
+                return
+        except ValueError as error:
+            error_log.error(
+                "Topics: something at %s speaks another language (%s)", self._client.name, error
+            )
+            return
+        topic = name[1:]
+        if said.kind == record.ASK:
+            self._answer(topic, said)
+            return
+        followed = self._followed.get(topic)
+        if followed is None:
+            return  # the last member has left
+        exclude = self._excluded_from(followed, said)
+        publication = Publication(topic, said.message, said.payload, said.key, exclude, position)
+        if followed.held is None:
+            self._pass(followed, publication, before)
+        elif len(followed.held) < MAX_HELD:
+            followed.held.append((publication, before))
+        else:
+            followed.held.clear()  # all of these are in the history, and will be read
+            followed.again = True
+
+    def restored(self, names: Sequence[str]) -> None:
+        """The connection was away."""
+        for name in names:
+            followed = self._followed.get(name[1:])
+            if followed is None or name[0] != _TOPIC:
+                continue
+            if followed.last is not None:
+                self._fill(followed)
+            elif not self._hub.retention(followed.name).messages:
+                self._hub.miss(followed.name, 1)  # at least
+
+    def health(self, reason: str | None) -> None:
+        """The broker answers, or does not."""
+        is_healthy = reason is None
+        if is_healthy is self._is_healthy or self._is_closed:
+            return
+        self._is_healthy = is_healthy
+        if is_healthy:
+            error_log.info("Topics: connected to %s", self._client.name)
+        else:
+            error_log.error("Topics: %s is away, trying again: %s", self._client.name, reason)
+
+    # Inside.
+
+    async def _begin(self, followed: Followed) -> None:
+        """Subscribe, and find out where the topic stands."""
+        name = _TOPIC + followed.name
+        await self._client.subscribe(name)
+        retention = self._hub.retention(followed.name)
+        if retention.messages:
+            page = await self._client.read(name, None, 0, retention)
+            if followed.last is None:
+                followed.start(page.top)
+
+    def _pass(self, followed: Followed, publication: Publication, before: str | None) -> None:
+        """Deliver a publication, if it is its turn."""
+        position, last = publication.position, followed.last
+        if position is None:
+            self._hub.deliver(publication)
+        elif not followed.is_behind(position, last):
+            pass  # it was read from the history
+        elif last is None or before is None or before == last:
+            followed.last = position
+            self._hub.deliver(publication)
+        else:
+            self._fill(followed)
+            assert followed.held is not None
+            followed.held.append((publication, before))
+
+    def _fill(self, followed: Followed) -> None:
+        """Read what is missing, and deliver it before whatever comes now."""
+        if followed.held is None:
+            followed.held = []
+            followed.steady = self._loop.create_future()
+            followed.task = self._spawn(self._filling(followed))
+        else:
+            followed.again = True
+
+    async def _filling(self, followed: Followed) -> None:
+        backoff = Backoff()
+        while True:
+            followed.again = False
+            try:
+                await self._deliver_missing(followed)
+            except BusUnavailable:
+                # The members do not get anything meanwhile; what comes is in the history.
+                await asyncio.sleep(backoff.next())
+                continue
+            if not followed.again:
+                break
+        held, followed.held, followed.task = followed.held or [], None, None
+        _let_go(followed)
+        for number, (publication, before) in enumerate(held):
+            self._pass(followed, publication, before)
+            if followed.held is not None:  # there is another hole
+                followed.held += held[number + 1 :]
+                break
+
+    async def _deliver_missing(self, followed: Followed) -> None:
+        """Deliver what is kept behind the last one; what is not kept is a gap."""
+        retention = self._hub.retention(followed.name)
+        name = _TOPIC + followed.name
+        page = await self._client.read(name, followed.last, retention.messages, retention)
+        entries = page.entries
+        if not page.complete:
+            page = await self._client.read(name, None, retention.messages, retention)
+            entries = []
+            for entry in reversed(page.entries):
+                if not followed.is_behind(entry.position, followed.last):
+                    break
+                entries.insert(0, entry)
+            self._hub.miss(followed.name, _missing(followed.last, entries, page.top))
+        for entry in entries:
+            publication = self._from_history(followed.name, entry)
+            publication.exclude = self._excluded_from(followed, record.decode(entry.body))
+            self._hub.deliver(publication)
+        followed.start(page.top)
+
+    async def _catch_up_later(self, followed: Followed, top: str) -> None:
+        """Wait for what may be on its way to us, and then read it."""
+        deadline = self._loop.time() + LATE_SECONDS
+        while followed.steady is None and followed.is_behind(top, followed.last):
+            if self._loop.time() > deadline:
+                self._fill(followed)
+                break
+            await asyncio.sleep(0.01)
+
+    async def _check_now_and_then(self) -> None:
+        """Find out about what was lost although the connection seems to live."""
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            kept = [each for each in self._followed.values() if each.last is not None]
+            for first in range(0, len(kept), CHECK_AT_ONCE):
+                some = kept[first : first + CHECK_AT_ONCE]
+                try:
+                    tops = await self._client.tops([_TOPIC + each.name for each in some])
+                except BusUnavailable:
+                    break
+                for followed, top in zip(some, tops, strict=True):
+                    if followed.is_behind(top, followed.last):
+                        self._spawn(self._catch_up_later(followed, top))
+
+    def _excluded_from(self, followed: Followed, said: Record) -> object:
+        """Who is not to get it."""
+        return followed.excluded.pop(said.number, None) if said.worker == self._worker else None
+
+    def _from_history(self, topic: str, entry: Entry) -> Publication:
+        """A publication that was kept, as somebody who was not there sees it."""
+        said = record.decode(entry.body)
+        return Publication(topic, said.message, said.payload, said.key, None, entry.position)
+
+    def _answer(self, topic: str, said: Record) -> None:
+        """Tell another worker how many members a topic has here."""
+        if said.worker == self._worker:
+            return
+        number = record.members(self._hub.members(topic))
+        body = record.encode(Record(record.ANSWER, self._worker, said.number, payload=number))
+        self._spawn(self._tell(_WORKER + said.worker.hex(), body))
+
+    async def _tell(self, name: str, body: bytes) -> None:
+        try:
+            await self._client.publish(name, body)
+        except BusUnavailable as error:
+            error_log.debug("Topics: an answer was not sent: %s", error)
+
+    def _answered(self, number: int, members: int) -> None:
+        if number in self._asked:
+            answers, came = self._asked[number]
+            answers.append(members)
+            came.set()
+
+    def _next_number(self) -> int:
+        self._number += 1
+        return self._number
+
+    def _spawn(self, call: object) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = self._loop.create_task(call)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(partial(_finished, self._tasks))
+        return task
+
+    def _ended(self) -> BusUnavailable:
+        return BusUnavailable(f"{self._client.name}: the server has ended")
+
+
+def _finished(tasks: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
+    tasks.discard(task)
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, BusUnavailable):
+        error_log.error("Exception in topics", exc_info=error)
+
+
+def _let_go(followed: Followed) -> None:
+    """Whoever waits until nothing is being read goes on."""
+    steady, followed.steady = followed.steady, None
+    if steady is not None and not steady.done():
+        steady.set_result(None)
+
+
+async def _bounded(future: asyncio.Future[None], name: str) -> None:
+    """Wait for a future of others. Raises BusUnavailable."""
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            await asyncio.shield(future)
+    except TimeoutError:
+        raise BusUnavailable(f"{name} has not answered for {WAIT_SECONDS:g} s") from None
+
+
+def _missing(last: str | None, entries: list[Entry], top: str) -> int:
+    """How many are missing behind ``last`` and before the entries, at least."""
+    epoch, _, offset = (last or "").partition(":")
+    begin = entries[0].before if entries else top
+    other, _, until = begin.partition(":")
+    return max(1, int(until) - int(offset)) if epoch and epoch == other else 1
