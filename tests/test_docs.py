@@ -371,6 +371,8 @@ def test_the_architecture_names_every_module_and_no_other() -> None:
     for line in block.splitlines()[1:]:
         if match := re.match(r"  (\w+)/", line):
             prefix = f"{match[1]}."
+        elif match := re.match(r"    (\w+)/", line):
+            prefix = f"{prefix}{match[1]}."
         elif match := re.match(r" +(\w+)\.py ", line):
             named.add(prefix + match[1])
             if line.endswith("[compiled]"):

@@ -369,7 +369,7 @@ def broker() -> Kind:
 
     schemes = list(BROKERS)
     expects = f"a URL that begins with {', '.join(schemes[:-1])} or {schemes[-1]}, and ://"
-    return Kind(expects, "URL", check, none=True)
+    return Kind(expects, "URL", "str", check, none=True)
 
 
 def header_lines() -> Kind:

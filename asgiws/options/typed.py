@@ -200,6 +200,11 @@ class Options(TypedDict, total=False):
     """Bytes of memory for all that is kept; the workers of a machine share it. Default: 16777216.
     """
 
+    topics_url: str | None
+    """Broker over which topics reach other machines; keep one with a password in the environment.
+    Default: none.
+    """
+
     timeout_write: float | None
     """How long a client may take nothing of what waits for it before it is cut off; none waits for
     ever. Default: 60.
