@@ -165,9 +165,10 @@ async def test_the_members_of_all_workers_are_counted(server: RedisServer) -> No
 async def test_nothing_comes_any_more_once_the_last_member_has_left(server: RedisServer) -> None:
     async with hubs(server.url) as (here, there):
         for _ in range(20):
-            entered, _ = await here.enter_listener("a", WISHES)
+            messages = await listen(here, "a")
             assert await publish(there, "a", "x") == 1
-            entered.member.leave()
+            assert await take(messages, 1) == ["x"]
+            messages._listener.leave()
             again = await listen(here, "a")  # in the same iteration of the loop
             assert await publish(there, "a", "y") == 1
             assert await take(again, 1) == ["y"]
