@@ -1,5 +1,6 @@
 # The header of connection.py.
 from asgiws.http.exchange cimport Exchange
+from asgiws.http.heads cimport head_size, whole
 from asgiws.http.request cimport Request, parse
 from asgiws.http.scope cimport Peer, http_scope
 from asgiws.http.serving cimport Serving
@@ -29,6 +30,7 @@ cdef class HTTPProtocol:
     cdef double _taken_at, _timer_at, _deadline
 
     cdef _read_head(self)
+    cdef _take_head(self, bytes head)
     cdef _begin(self, Request request)
     cdef _open(self, Request request)
     cdef _call(self, scope, opening, agreed)

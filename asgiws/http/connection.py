@@ -40,7 +40,7 @@ from .access import CLIENT_CLOSED_REQUEST, log_malformed, log_request
 from .admission import Admission, Turn
 from .bodies import SizedBody
 from .exchange import Exchange
-from .heads import head_size
+from .heads import head_size, whole
 from .opening import Opening
 from .request import Request, parse
 from .response import Response, error_response
@@ -164,6 +164,9 @@ class HTTPProtocol:
             if self._ending is not None:
                 self._ending.heard()
             return
+        if self._state == HEAD and not self._buffer and whole(data, self.serving.limits.max_head):
+            self._take_head(data)  # as nearly all requests come
+            return
         self._buffer += data
         if self._state == HEAD:
             self._read_head()
@@ -274,17 +277,14 @@ class HTTPProtocol:
             buffer = self._buffer
             try:
                 size = head_size(buffer, self._searched, limits.max_head)
-                head = bytes(memoryview(buffer)[:size])
-                request = parse(head, self.serving.heads) if size else None
             except RequestRefused as exc:
                 self._refuse_head(exc.status, exc.reason)
                 return
-            if request is not None:
+            if size:
+                head = bytes(memoryview(buffer)[:size])
                 del buffer[:size]
                 self._searched = 0
-                self._due = NOTHING
-                self._fresh = False
-                self._begin(request)
+                self._take_head(head)
             elif self._eof:
                 self.close()
             else:
@@ -293,6 +293,18 @@ class HTTPProtocol:
                         self._expect(HEAD_DUE, limits.request_head)
                     self._searched = max(1, len(buffer) - 3)
                 return
+
+    def _take_head(self, head: bytes) -> None:
+        """Begin the request with this head."""
+        try:
+            request = parse(head, self.serving.heads)
+        except RequestRefused as exc:
+            self._buffer[:0] = head
+            self._refuse_head(exc.status, exc.reason)
+            return
+        self._due = NOTHING
+        self._fresh = False
+        self._begin(request)
 
     def _begin(self, request: Request) -> None:
         serving = self.serving
@@ -489,11 +501,14 @@ class HTTPProtocol:
 
     def write(self, parts: list[bytes]) -> None:
         """Write pieces together; large ones are not copied once more for it."""
+        size: cython.Py_ssize_t = 0
+        for part in parts:
+            size += len(part)
         self._wrote = True
         try:
             if len(parts) == 1:
                 self._transport.write(parts[0])
-            elif sum(map(len, parts)) <= BACKLOG:
+            elif size <= BACKLOG:
                 self._transport.write(b"".join(parts))
             else:
                 for part in parts:

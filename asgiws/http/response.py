@@ -16,7 +16,7 @@ except ImportError:
     from ..wire import _nocython as cython
 
 from ..errors import ASGIError
-from ..wire.grammar import TOKEN_CHARS, count, holds_controls, is_token, tokens
+from ..wire.grammar import holds_controls, is_low_token, is_token, lowered, tokens
 
 Headers = list[tuple[bytes, bytes]]
 DefaultHeaders = Callable[[Collection[bytes]], bytes]
@@ -33,6 +33,8 @@ NONE: Final = 1  # HEAD, 204, 304: there is none, whatever the application sends
 LENGTH: Final = 2
 CHUNKED: Final = 3
 CLOSE: Final = 4  # HTTP/1.0: the end of the connection ends the body
+
+_MOST_DIGITS: Final = 18  # of a content-length: an exabyte
 
 # Whether trailers follow the body.
 TRAILERS_NONE: Final = 0
@@ -61,29 +63,50 @@ def checked_headers(headers: Any) -> Headers:
     without control characters (RFC 9110 section 5.5): nothing that is sent may look
     like the end of a line.
     """
-    if headers == () or headers == []:
-        return []
+    if type(headers) is not list and type(headers) is not tuple:
+        return _checked_one_by_one(headers)
+    pairs: Headers = []
+    for pair in headers:
+        if type(pair) is not tuple or len(pair) != 2:
+            return _checked_one_by_one(headers)
+        name, value = pair
+        if type(name) is not bytes or type(value) is not bytes or holds_controls(value):
+            return _checked_one_by_one(headers)
+        if not is_low_token(name):
+            if not is_token(name):
+                return _checked_one_by_one(headers)
+            pair = (lowered(name, 0, len(name)), value)
+        pairs.append(pair)
+    return pairs
+
+
+def _checked_one_by_one(headers: Any) -> Headers:
+    """The same for any kind of pairs, and of bytes, and for what is to be refused."""
     try:
-        pairs = [(name.lower(), value) for name, value in headers]
-        names = [name for name, _ in pairs]
-        joined = b"".join(names)
-        values = b"".join([value for _, value in pairs])
-    except (TypeError, ValueError, AttributeError):
+        pairs = [
+            (bytes(memoryview(name)).lower(), bytes(memoryview(value))) for name, value in headers
+        ]
+    except (TypeError, ValueError):
         raise ASGIError(
             f"expected headers to be pairs of bytes, (name, value), got {headers!r:.200}"
         ) from None
-    if count(joined, TOKEN_CHARS) != len(joined) or b"" in names:
-        wrong = [name for name in names if not is_token(bytes(name))]
-        raise ASGIError(
-            f"expected a header's name to be a token (RFC 9110, 5.6.2), got {wrong[0]!r:.200}"
-        )
-    if holds_controls(values):
-        for name, value in pairs:
-            if holds_controls(bytes(value)):
-                raise ASGIError(
-                    f"expected {name.decode()} to hold no control characters, got {value!r:.200}"
-                )
+    for name, value in pairs:
+        if not is_token(name):
+            raise ASGIError(
+                f"expected a header's name to be a token (RFC 9110, 5.6.2), got {name!r:.200}"
+            )
+        if holds_controls(value):
+            raise ASGIError(
+                f"expected {name.decode()} to hold no control characters, got {value!r:.200}"
+            )
     return pairs
+
+
+def field_lines(first: bytes, pairs: Headers) -> bytes:
+    """``first``, and behind it a line for each of the checked headers."""
+    if cython.compiled:
+        return joined_lines(first, pairs)  # type: ignore[name-defined, no-any-return] # noqa: F821
+    return first + b"".join([b"%b: %b\r\n" % pair for pair in pairs])
 
 
 def _says_close(pairs: Headers) -> bool:
@@ -100,7 +123,7 @@ def _is_event_stream(pairs: Headers) -> bool:
 def _length(pairs: Headers) -> int:
     """The application's content-length; raises ASGIError."""
     values = [value for name, value in pairs if name == b"content-length"]
-    if len(values) != 1 or not values[0].isdigit():
+    if len(values) != 1 or not values[0].isdigit() or len(values[0]) > _MOST_DIGITS:
         raise ASGIError(f"expected one content-length, of digits, got {values!r:.200}")
     return int(values[0])
 
@@ -161,10 +184,23 @@ class Response:
             raise ASGIError(f"expected status to be an int from 200 to 999, got {status!r:.200}")
         status = number
         pairs = checked_headers(headers)
-        given = {name for name, _ in pairs}
-        says_close = b"connection" in given and _says_close(pairs)
-        length: int | None = None
-        coded = b"transfer-encoding" in given
+        says_close = coded = False
+        sized = typed = False
+        given: list[bytes] = []
+        for name, _value in pairs:
+            # To look at a length costs less than to compare.
+            size = len(name)
+            if size == 10:
+                says_close = says_close or name == b"connection"
+            elif size == 12:
+                typed = typed or name == b"content-type"
+            elif size == 14:
+                sized = sized or name == b"content-length"
+            elif size == 17:
+                coded = coded or name == b"transfer-encoding"
+            given.append(name)
+        says_close = says_close and _says_close(pairs)
+        length: cython.Py_ssize_t = -1
         if trailers == TRAILERS_SENT and self._modern:
             coded = True  # there is a place for them behind chunks only
         if coded:
@@ -172,22 +208,21 @@ class Response:
             if [p for p in pairs if p[0] == b"transfer-encoding" and p[1].lower() != b"chunked"]:
                 raise ASGIError("expected no transfer-encoding other than chunked")
             pairs = [p for p in pairs if p[0] not in (b"transfer-encoding", b"content-length")]
-        elif b"content-length" in given:
+        elif sized:
             length = _length(pairs)
             if status == 204:  # RFC 9110 section 8.6
                 pairs = [pair for pair in pairs if pair[0] != b"content-length"]
         line = _STATUS_LINES.get(status)
-        lines = [line if line is not None else b"HTTP/1.1 %d \r\n" % status]
-        for name, value in pairs:
-            lines += (name, b": ", value, b"\r\n")
-        lines.append(self._default_headers(given))
+        if line is None:
+            line = b"HTTP/1.1 %d \r\n" % status
+        lines = [field_lines(line, pairs), self._default_headers(given)]
         if not self._body_allowed or status == 204 or status == 304:
             self._framing = NONE
-        elif length is not None:
+        elif length >= 0:
             self._framing = LENGTH
             self.left = length
         else:
-            self.is_event_stream = b"content-type" in given and _is_event_stream(pairs)
+            self.is_event_stream = typed and _is_event_stream(pairs)
             if not self._modern:
                 self._framing = CLOSE
             elif coded:
@@ -222,10 +257,7 @@ class Response:
         pairs = checked_headers([(b"link", link) for link in links])
         if not pairs or not self._modern:
             return b""
-        lines = [b"HTTP/1.1 103 Early Hints\r\n"]
-        for name, value in pairs:
-            lines += (name, b": ", value, b"\r\n")
-        return b"".join([*lines, b"\r\n"])
+        return field_lines(b"HTTP/1.1 103 Early Hints\r\n", pairs) + b"\r\n"
 
     def trail(self, headers: Any, more: Any) -> list[bytes]:
         """The bytes to write for trailers (RFC 9112 section 7.1.2), behind the body.
@@ -238,8 +270,7 @@ class Response:
                 raise ASGIError(f"expected no {name.decode()} among the trailers")
         parts: list[bytes] = []
         if self._framing == CHUNKED and self.trailers == TRAILERS_SENT:
-            for name, value in pairs:
-                parts += (name, b": ", value, b"\r\n")
+            parts.append(field_lines(b"", pairs))
             if not more:
                 parts.append(b"\r\n")
         if not more:

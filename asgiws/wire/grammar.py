@@ -24,6 +24,23 @@ def count(text: bytes, chars: bytes) -> int:
     return text.translate(chars).count(1)
 
 
+def span(text: bytes, at: cython.Py_ssize_t, chars: bytes) -> cython.Py_ssize_t:
+    """Where the bytes of a set end that stand at ``at``; the set must not hold NUL."""
+    if cython.compiled:
+        return span_raw(text, at, chars)  # type: ignore[name-defined] # noqa: F821
+    size = len(text)
+    while at < size and chars[text[at]]:
+        at += 1
+    return at
+
+
+def lowered(text: bytes, start: cython.Py_ssize_t, end: cython.Py_ssize_t) -> bytes:
+    """``text[start:end]`` in lower case."""
+    if cython.compiled:
+        return lowered_raw(text, start, end)  # type: ignore[name-defined, no-any-return] # noqa: F821
+    return text[start:end].lower()
+
+
 _TOKEN_CHARS: Final = b"!#$%&'*+-.^_`|~" + bytes(
     char for first, last in (b"09", b"AZ", b"az") for char in range(first, last + 1)
 )
@@ -31,6 +48,7 @@ _TOKEN_CHARS: Final = b"!#$%&'*+-.^_`|~" + bytes(
 TOKEN: Final = f"[{re.escape(_TOKEN_CHARS.decode())}]+"
 #: Every byte that a token may hold (section 5.6.2), a table for ``count``.
 TOKEN_CHARS: Final = table(_TOKEN_CHARS)
+_LOW_TOKEN_CHARS: Final = table(bytes(char for char in _TOKEN_CHARS if not 65 <= char <= 90))
 #: Every byte that a field's value may not hold (section 5.5), a table for ``count``.
 CONTROLS: Final = table(bytes(char for char in (*range(32), 127) if char != 9))
 
@@ -38,6 +56,11 @@ CONTROLS: Final = table(bytes(char for char in (*range(32), 127) if char != 9))
 def is_token(text: bytes) -> bool:
     """Whether ``text`` is a token (section 5.6.2)."""
     return text != b"" and count(text, TOKEN_CHARS) == len(text)
+
+
+def is_low_token(text: bytes) -> bool:
+    """Whether ``text`` is a token without upper-case letters."""
+    return text != b"" and count(text, _LOW_TOKEN_CHARS) == len(text)
 
 
 def holds_controls(value: bytes) -> bool:

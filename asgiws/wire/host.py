@@ -13,7 +13,12 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Final
 
-from .grammar import count, table
+try:
+    import cython
+except ImportError:
+    from . import _nocython as cython
+
+from .grammar import count, span, table
 
 ANY: Final = "*"
 
@@ -21,6 +26,7 @@ _PORT: Final = rb"(?::0*[0-9]{0,5})?"
 _NAME_CHARS: Final = table(
     b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+,;="
 )
+_DIGITS: Final = table(b"0123456789")
 _ESCAPE: Final = re.compile(rb"%[0-9A-Fa-f]{2}")
 # An IPv6 address, perhaps with a zone (RFC 6874), or an address of the future.
 _LITERAL: Final = re.compile(
@@ -32,8 +38,10 @@ _ONE_FORM: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?")
 
 def is_host(value: bytes) -> bool:
     """Whether ``value`` is a host that is not empty, perhaps with a port (RFC 9110 section 7.2)."""
+    end: cython.Py_ssize_t
     if value[:1] != b"[":
-        if value and count(value, _NAME_CHARS) == len(value):
+        end = span(value, 0, _NAME_CHARS)
+        if end and (end == len(value) or (value[end] == 58 and _is_port(value, end + 1))):
             return True
         name, _, port = value.partition(b":")
         if port and (not port.isdigit() or len(port.lstrip(b"0")) > 5):
@@ -43,6 +51,14 @@ def is_host(value: bytes) -> bool:
         return name != b"" and count(name, _NAME_CHARS) == len(name)
     match = _LITERAL.fullmatch(value)
     return match is not None and (match[1] is None or _is_ipv6(match[1].decode()))
+
+
+def _is_port(value: bytes, start: cython.Py_ssize_t) -> bool:
+    """Whether what follows ``start`` is a port of five digits at most, or nothing."""
+    size = len(value)
+    if size - start > 5:
+        return False
+    return bool(span(value, start, _DIGITS) == size)
 
 
 def _is_ipv6(text: str) -> bool:

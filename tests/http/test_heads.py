@@ -52,7 +52,7 @@ def test_what_cannot_become_a_head_is_refused_at_once(
     assert caught.value.status == status
 
 
-@pytest.mark.parametrize("parser", ["h11", "httptools"])
+@pytest.mark.parametrize("parser", ["h11", "httptools", "plain"])
 def test_every_byte_of_a_value_is_judged(package: ModuleType, parser: str) -> None:
     # RFC 9110 section 5.5.
     first = package.http.heads.reader(parser)
@@ -107,9 +107,12 @@ PLAIN = [
 ]
 
 
-def test_a_plain_head_is_read_without_h11_whatever_came_before_it(package: ModuleType) -> None:
+@pytest.mark.parametrize("parser", ["httptools", "plain"])
+def test_a_plain_head_is_read_without_h11_whatever_came_before_it(
+    package: ModuleType, parser: str
+) -> None:
     heads = package.http.heads
-    reader = heads.reader("httptools")
+    reader = heads.reader(parser)
     for before, head in itertools.product(PLAIN, repeat=2):
         assert reader.read(before) == heads.read_head(before)
         assert reader.read(head) == heads.read_head(head)
@@ -124,14 +127,47 @@ def test_a_plain_head_is_read_without_h11_whatever_came_before_it(package: Modul
         HEAD[:-2] + b"Host: a\r\n\r\n",
         HEAD[:-2] + b"X:\r\n\r\n",
         HEAD[:-2] + b"Content-Length: 5, 5\r\n\r\n",
-        HEAD.replace(b"GET", b"FOO"),
+        HEAD[:-2] + b"Content-Length: +5\r\n\r\n",
+        HEAD[:-2] + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        HEAD[:-2] + b"Transfer-Encoding: Chunked\r\n\r\n",
         HEAD.replace(b"1.1", b"1.2"),
+        HEAD.replace(b"1.1", b"2.1"),
+        HEAD.replace(b"HTTP", b"http"),
+        HEAD.replace(b" /", b"  /"),
+        HEAD.replace(b"/ ", b"/  "),
+        HEAD.replace(b"/ ", b" "),
+        HEAD.replace(b"GET ", b""),
+        HEAD.replace(b"GET", b"G(T"),
+        HEAD[:-2] + b"X :a\r\n\r\n",
+        HEAD[:-2] + b": a\r\n\r\n",
+        HEAD[:-2] + b"X: a\r\n b\r\n\r\n",
+        HEAD[:-2] + b"X: \ta\r\n\r\n",
+        b"\r\n" + HEAD,
     ],
 )
-def test_what_is_not_plain_is_left_to_h11(package: ModuleType, head: bytes) -> None:
-    reader = package.http.heads.reader("httptools")
+@pytest.mark.parametrize("parser", ["httptools", "plain"])
+def test_what_is_not_plain_is_left_to_h11(package: ModuleType, parser: str, head: bytes) -> None:
+    reader = package.http.heads.reader(parser)
     assert reader.read(head) is None
     assert reader.read(HEAD) == RAW
+
+
+def test_a_plain_head_takes_any_method_and_a_hundred_headers(package: ModuleType) -> None:
+    reader = package.http.heads.reader("plain")
+    assert reader.read(HEAD.replace(b"GET", b"F-0"))[0] == b"F-0"
+    most = package.http.heads.MAX_HEADERS
+    head = HEAD[:-2] + b"a: \r\n" * (most - 1) + b"\r\n"
+    assert len(reader.read(head)[3]) == most
+    assert reader.read(head[:-2] + b"a: \r\n\r\n") is None
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_bytes_that_are_one_head_are_known(build: str) -> None:
+    whole = BUILDS[build].http.heads.whole
+    assert whole(HEAD, len(HEAD))
+    assert not whole(HEAD, len(HEAD) - 1)
+    for other in (b"", b"\r\n\r\n", HEAD[:-1], HEAD + b"x", HEAD + HEAD, b"\r\n" + HEAD):
+        assert not whole(other, 1000)
 
 
 def test_nothing_is_read_before_h11_if_h11_is_asked_for(package: ModuleType) -> None:
