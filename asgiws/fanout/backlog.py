@@ -87,15 +87,18 @@ class Backlog:
                 return True
             while self._size > room:
                 self._drop_first()
-        self.keep(publication)
+        if self._policy == LATEST and publication.key is not None:
+            self._add((publication.key,), publication)
+        else:
+            self.keep(publication)
         return True
 
     def keep(self, publication: Publication) -> None:
-        """Keep a message, whatever waits already."""
-        name: object = (publication.key,)
-        if self._policy != LATEST or publication.key is None:
-            self._number += 1
-            name = self._number
+        """Keep a message, whatever waits already, and whatever comes later with the same key."""
+        self._number += 1
+        self._add(self._number, publication)
+
+    def _add(self, name: object, publication: Publication) -> None:
         self._entries[name] = Entry(publication, self._gap)
         self._gap = 0
         self._size += publication.size + OVERHEAD

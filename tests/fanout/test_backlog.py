@@ -56,6 +56,22 @@ def test_of_those_with_one_key_the_latest_is_kept() -> None:
     assert taken(backlog) == [("2", 0), ("4", 2), ("5", 0)]
 
 
+def test_what_is_sent_again_is_whole_whatever_the_keys_are() -> None:
+    backlog = Backlog("latest", ROOM)
+    for text, key in (("1", "a"), ("2", "a"), ("3", "b"), ("4", "a")):
+        backlog.keep(Publication("t", TEXT, text.encode(), key))
+    for _ in range(4):
+        backlog.take()
+    assert not backlog
+    # And nothing of it counts any more: three fit.
+    for text in "567":
+        put(backlog, text, text)
+    assert taken(backlog) == [("5", 0), ("6", 0), ("7", 0)]
+    backlog.keep(Publication("t", TEXT, b"8", "a"))
+    put(backlog, "9", "a")
+    assert taken(backlog) == [("8", 0), ("9", 0)]
+
+
 @pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest", "latest"])
 def test_a_message_that_never_fits_is_missing_and_what_waits_stays(policy: str) -> None:
     backlog = Backlog(policy, ROOM)
