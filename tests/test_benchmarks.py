@@ -30,6 +30,7 @@ from benchmarks.measure import Sample
 from benchmarks.report import summarise
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.servers import SERVERS
+from benchmarks.topics import report as topics_report
 
 from .toolkit.served import ROOT, Served
 
@@ -64,6 +65,8 @@ def run(load: Path, port: int, arguments: str, slice_ms: int = 40) -> dict[str, 
         "push --path /push",
         "flood --path /flood --size 125",
         "broadcast --path /broadcast --connections 5 --size 125",
+        "broadcast --path /broadcast --connections 5 --size 125 --batch 64",
+        "publish --path /broadcast --connections 5 --size 125 --rate 500",
         "handshake --connections 3 --browser",
         "slow --connections 3 --size 125",
         "rate --connections 3 --rate 1000 --size 125",
@@ -94,6 +97,50 @@ def test_right_answers_of_a_framework_are_counted(load: Path, app: str, argument
         result = run(load, server.port, arguments)
     assert (result["errors"], result["losses"]) == (0, 0), result["first_error"]
     assert result["near"]["units"] > 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "broadcast --path /chat --connections 6 --groups 3 --size 125",
+        "broadcast --path /chat --connections 6 --size 1024 --json --deflate --no-context",
+        "publish --path /chat --connections 6 --groups 3 --size 125 --rate 500",
+        "publish --path /chat --connections 6 --size 125 --rate 500 --stuck",
+        "idle --path /held/3 --connections 4",
+    ],
+)
+def test_topics_reach_all_who_have_subscribed(load: Path, arguments: str) -> None:
+    directory = str(ROOT / "benchmarks")
+    greeted = "" if arguments.startswith("idle") else " --greeted"
+    with Served("asgiws", "topics.apps:topics", "--app-dir", directory, "--port", "0") as server:
+        result = run(load, server.port, arguments + greeted)
+    assert (result["errors"], result["losses"]) == (0, 0), result["first_error"]
+    if greeted:
+        part = result.get("near") or result["far"]
+        assert part["units"] > 0
+        assert part["last_delivery_us"]["max"] >= part["latency_us"]["p50"]
+
+
+def test_the_page_about_topics_tells_ratios_within_a_round_and_what_was_refused() -> None:
+    def row(kind: str, way: str, round: int, **figures: float) -> dict[str, Any]:
+        found = {"cpu_us": cost, "per_second": 1.0} if (cost := figures.get("cost")) else None
+        return {"kind": kind, "way": way, "round": round} | (
+            {"near": found} if found else {"refused": "answers lost"}
+        )
+
+    rows = [
+        row("500", "asgiws.topics", 0, cost=4.0),
+        row("500", "other", 0, cost=8.0),
+        row("500", "asgiws.topics", 1, cost=1.0),
+        row("500", "other", 1, cost=6.0),
+        row("500", "other", 2),
+        row("500", "lossy", 0),
+    ]
+    found = {"date": "2026-11-28", "machine": {"cores": "2", "kernel": "Linux", "python": "3.11"}}
+    page = topics_report.page(found | {"versions": {}, "worker": rows})
+    assert "| asgiws.topics | 2.50 µs | 1.00 |" in page
+    assert "| other | 7.00 µs | 4.00 |" in page  # the median of 2 and 6
+    assert "| lossy | refused: answers lost |  |" in page
 
 
 def test_a_request_that_waits_behind_a_slow_answer_is_late(load: Path) -> None:

@@ -1,5 +1,33 @@
-# The header of outbox.py.
+# The header of outbox.py, and what it does in C.
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING
+
+# What a socket that does not block takes at once; a negative number if it takes nothing.
+cdef extern from *:
+    """
+    #ifdef _WIN32
+    static Py_ssize_t asgiws_send_now(int fd, const char *data, Py_ssize_t size) {
+        (void)fd, (void)data, (void)size;
+        return -1;
+    }
+    #else
+    #include <sys/socket.h>
+    #ifndef MSG_NOSIGNAL
+    #define MSG_NOSIGNAL 0
+    #endif
+    static Py_ssize_t asgiws_send_now(int fd, const char *data, Py_ssize_t size) {
+        return send(fd, data, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    #endif
+    """
+    Py_ssize_t asgiws_send_now(int fd, const char *data, Py_ssize_t size) noexcept
+
+cdef inline Py_ssize_t send_now(int fd, bytes data):
+    return asgiws_send_now(fd, PyBytes_AS_STRING(data), len(data))
+
+# The module's constants in C.
+cdef int NOT_LOOKED_AT, NO_SOCKET
+
 
 cdef class Flush:
     cdef public object loop
@@ -12,16 +40,20 @@ cdef class Outbox:
     cdef public object transport
     cdef public bint paused, wrote
     cdef Flush _flush
-    cdef list _cork
-    cdef object _waiters
+    cdef object _cork, _waiters
     cdef Py_ssize_t _cork_size, _written
-    cdef bint _flush_due
+    cdef unsigned char _flush_due, _in_transport
+    cdef int _fd
 
     cpdef write(self, bytes data, bint more)
     cpdef write_large(self, bytes head, bytes payload)
     cpdef write_all(self, list frames)
     cpdef flush(self)
+    cdef _keep(self, bytes data)
     cdef _write_cork(self)
+    cdef bytes _joined(self)
+    cdef bytes _send(self, bytes data)
+    cdef _find_fd(self)
     cpdef Py_ssize_t taken(self) except? -1
     cpdef Py_ssize_t unwritten(self) except? -1
     cpdef bint is_empty(self) except -1

@@ -81,7 +81,7 @@ static bool begin_frame(struct connection *c) {
         c->control_length = 0;
         if (c->frame_left > 125) fail(c, "control frame of %llu bytes", (unsigned long long)c->frame_left);
     } else if (c->opcode) {
-        bool binary = opt.binary && opt.mode != PUSH && opt.mode != FLOOD;
+        bool binary = opt.binary && opt.mode != PUSH && opt.mode != FLOOD && c->phase != GREETED;
         if (c->in_message || c->opcode != (binary ? 2 : 1) || (c->rsv1 && !opt.deflate)) {
             fail(c, "unexpected frame %02x", first);
             return false;
@@ -142,6 +142,7 @@ static void take_frames(struct connection *c, const uint8_t *data, size_t length
         c->frame_left -= piece;
         if (c->frame_left) return;
         end_frame(c);
+        if (is_deaf(c)) return;
     }
 }
 
@@ -175,8 +176,8 @@ static void opening(struct connection *c, const char *text, size_t length) {
             memcpy(extensions, value, size);
             extensions[size] = 0;
         }
-        c->phase = OPEN;
-        opened(c);
+        c->phase = opt.greeted ? GREETED : OPEN;
+        if (!opt.greeted) opened(c);
     }
 }
 

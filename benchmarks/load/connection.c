@@ -31,22 +31,34 @@ struct connection *connections;
 bool running, measuring;
 uint64_t units, outstanding, rx_bytes, tx_bytes, errors;
 char first_error[256], extensions[256];
-struct histogram latency;
+struct histogram latency, last_delivery;
 
 static int epoll_fd = -1, timer_fd = -1, open_count;
 static int64_t now, next_tick;
 static int next_connection;
 static uint64_t requests;
-static int delivered[64];                   /* BROADCAST: of each message under way */
+static int *delivered;                      /* by group: of each message under way */
+static int heard_by;                        /* how many get a message */
 static uint8_t scratch[65536 + SMALL], input[64 * 1024];
 static char head[2048];
 
 static bool http(void) { return opt.mode >= HELLO; }
-static bool paced(void) { return opt.mode == RATE || opt.mode == REQUESTS; }
+static bool fan_out(void) { return opt.mode == BROADCAST || opt.mode == PUBLISH; }
+static bool paced(void) {
+    return opt.mode == RATE || opt.mode == REQUESTS || opt.mode == PUBLISH;
+}
 /* Whether each unit has a connection of its own. */
 static bool once(void) { return opt.mode == HANDSHAKE || opt.mode == FRESH; }
 static bool slow(const struct connection *c) {
     return opt.mode == SLOW && c->id == opt.connections - 1;
+}
+static bool stuck(const struct connection *c) {
+    return opt.stuck && c->id == opt.connections - 1;
+}
+bool is_deaf(const struct connection *c) { return stuck(c) && c->phase == OPEN; }
+/* Who says what this connection hears. */
+static struct connection *speaker_of(const struct connection *c) {
+    return &connections[c->id % opt.groups];
 }
 
 void fail(struct connection *c, const char *format, ...) {
@@ -174,11 +186,15 @@ static void ask_for_push(struct connection *c, int count) {
     outstanding += (uint64_t)count;
 }
 
-static void publish(void) {
-    struct connection *c = &connections[0];
-    delivered[c->queued % 64] = 0;
+/* How many have got this message of `c`, which is a speaker. */
+static int *arrived(const struct connection *c, uint64_t message) {
+    return &delivered[(size_t)c->id * RING + message % RING];
+}
+
+static void publish(struct connection *c) {
+    *arrived(c, c->queued) = 0;
     queue(c);
-    outstanding += (uint64_t)opt.connections;
+    outstanding += (uint64_t)heard_by;
 }
 
 static void flood(struct connection *c) {
@@ -219,7 +235,8 @@ static void upgrade(struct connection *c) {
     static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
     uint64_t r = random64(), s = random64(), t = random64();
     uint8_t nonce[16], digest[20], text[64];
-    char key[32];
+    char key[32], group[16] = "";
+    if (opt.groups > 1) sprintf(group, "/%d", c->id % opt.groups);
     memcpy(nonce, &r, 8);
     memcpy(nonce + 8, &s, 8);
     base64(key, nonce, 16);
@@ -228,9 +245,10 @@ static void upgrade(struct connection *c) {
     sha1(digest, text, 60);
     base64(c->accept, digest, 20);
     int n = sprintf(head,
-                    "GET %s?session=%llu HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\n"
+                    "GET %s%s?session=%llu HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\n"
                     "Connection: Upgrade\r\nSec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n",
-                    slow(c) ? "/push" : opt.path, (unsigned long long)requests++, opt.port, key);
+                    slow(c) ? "/push" : stuck(c) ? "/stuck" : opt.path, group,
+                    (unsigned long long)requests++, opt.port, key);
     if (opt.browser)
         n += sprintf(head + n,
                      "Pragma: no-cache\r\nCache-Control: no-cache\r\n"
@@ -248,7 +266,8 @@ static void upgrade(struct connection *c) {
                      (unsigned long long)(s >> 24));
     if (opt.deflate)
         n += sprintf(head + n, "Sec-WebSocket-Extensions: permessage-deflate; "
-                               "server_max_window_bits=12; client_max_window_bits=12\r\n");
+                               "server_max_window_bits=12; client_max_window_bits=12%s\r\n",
+                     opt.no_context ? "; server_no_context_takeover" : "");
     n += sprintf(head + n, "\r\n");
     send_raw(c, head, (size_t)n);
 }
@@ -261,7 +280,7 @@ static int connect_tcp(struct connection *c) {
     int one = 1, small = 16384, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) return -1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (slow(c)) setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    if (slow(c) || stuck(c)) setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     if (opt.mode == HANDSHAKE) {
         /* 2,000 connections from each of many addresses: closed ones keep their port for a minute */
         static unsigned count;
@@ -332,7 +351,7 @@ static void connected(struct connection *c) {
     getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &length);
     if (error) {
         fail(c, "connect: %s", strerror(error));
-    } else if (http() || (opt.tcp && opt.mode != BROADCAST)) {
+    } else if (http() || (opt.tcp && !fan_out())) {
         c->phase = OPEN;
         opened(c);
     } else {
@@ -347,7 +366,8 @@ void opened(struct connection *c) {
     open_count++;
     if (opt.mode == HANDSHAKE) queue(c);
     if (opt.mode == FRESH) request(c);
-    if (slow(c)) epoll_ctl(epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);  /* the timer reads it */
+    /* the timer reads it, or nobody does */
+    if (slow(c) || stuck(c)) epoll_ctl(epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
 }
 
 static void set_timer(int64_t first, int64_t interval) {
@@ -364,6 +384,8 @@ void open_all(void) {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     epoll_ctl(epoll_fd, EPOLL_CTL_ADD, timer_fd, &event);
     connections = calloc((size_t)opt.connections, sizeof *connections);
+    delivered = calloc((size_t)opt.groups * RING, sizeof *delivered);
+    heard_by = opt.connections / opt.groups - opt.stuck;
     if (once()) return;
     int64_t deadline = now_ns() + 60000000000LL;
     for (int started = 0; open_count < opt.connections && !errors;) {
@@ -410,8 +432,8 @@ void kick(void) {
             flood(c);
             break;
         case BROADCAST:
-            if (i == 0)
-                for (int j = 0; j < PUBLISHED_AT_ONCE; j++) publish();
+            if (i < opt.groups)
+                for (int j = 0; j < (opt.batch ? opt.batch : PUBLISHED_AT_ONCE); j++) publish(c);
             break;
         case HANDSHAKE:
         case FRESH:
@@ -420,6 +442,7 @@ void kick(void) {
             continue;
         case RATE:
         case REQUESTS:
+        case PUBLISH:
             break;
         default:
             for (int j = 0; j < opt.inflight; j++) request(c);
@@ -432,30 +455,35 @@ void kick(void) {
     }
 }
 
-/* RATE, REQUESTS: send what is due, to one connection after another. The latency counts from
- * the moment it was due: what waits behind a slow answer, or for this program, is late. */
+/* RATE, REQUESTS, PUBLISH: send what is due, to one connection after another. The latency counts
+ * from the moment it was due: what waits behind a slow answer, or for this program, is late. */
 static void tick(void) {
     while (running && next_tick <= now) {
-        struct connection *c = &connections[next_connection++ % opt.connections];
+        int turns = opt.mode == PUBLISH ? opt.groups : opt.connections;
+        struct connection *c = &connections[next_connection++ % turns];
         uint64_t *last = http() ? &c->due : &c->queued;
         if (*last - c->received >= RING) {
             fail(c, "the server is a thousand messages behind");
             return;
         }
+        if (opt.mode == PUBLISH) *arrived(c, *last) = 0;
         c->sent_at[(*last)++ % RING] = next_tick;
         if (http() && c->due - c->received == 1) request(c);
-        outstanding++;
+        outstanding += opt.mode == PUBLISH ? (uint64_t)heard_by : 1;
         flush(c);
         next_tick += 1000000000 / opt.rate;
     }
 }
 
 void expect_next(struct connection *c) {
-    const struct connection *speaker = opt.mode == BROADCAST ? &connections[0] : c;
+    const struct connection *speaker = fan_out() ? speaker_of(c) : c;
     const struct frame *f;
     c->message_pos = 0;
     c->expect_head_length = 0;
-    if (opt.mode == PUSH || slow(c)) {
+    if (c->phase == GREETED) {
+        c->expect = (const uint8_t *)"ready";
+        c->expect_length = 5;
+    } else if (opt.mode == PUSH || slow(c)) {
         c->expect = push_messages[c->received % 64];
         c->expect_length = PUSH_SIZE;
     } else if (opt.mode == FLOOD) {
@@ -491,17 +519,28 @@ void expect_next(struct connection *c) {
 }
 
 void answered(struct connection *c) {
+    if (c->phase == GREETED) {
+        c->phase = OPEN;
+        opened(c);
+        return;
+    }
     if (slow(c)) {
         c->received++;
         return;
     }
     units += opt.mode == FLOOD ? FLOOD_CONFIRM : !once();
     outstanding -= opt.mode == FLOOD ? FLOOD_CONFIRM : !once();
-    if (opt.mode == BROADCAST) {
-        record(&latency, now - connections[0].sent_at[c->received % RING]);
-        if (++delivered[c->received % 64] == opt.connections && running) {
-            publish();
-            flush(&connections[0]);
+    if (fan_out()) {
+        struct connection *speaker = speaker_of(c);
+        int64_t took = now - speaker->sent_at[c->received % RING];
+        record(&latency, took);
+        if (++*arrived(speaker, c->received) == heard_by) {
+            record(&last_delivery, took);
+            bool due = !opt.batch || c->received + 1 == speaker->queued;
+            if (opt.mode == BROADCAST && running && due) {
+                for (int j = 0; j < (opt.batch ? opt.batch : 1); j++) publish(speaker);
+                flush(speaker);
+            }
         }
     } else if (opt.mode == HANDSHAKE) {
         record(&latency, now - c->opened_at);
@@ -570,7 +609,7 @@ static void on_input(struct connection *c) {
         now = now_ns();
         rx_bytes += (uint64_t)n;
         take(c, input, (size_t)n);
-        if (errors) return;
+        if (errors || is_deaf(c)) return;
         flush(c);
         if ((size_t)n < sizeof input) return;   /* edge-triggered, and the socket is empty */
     }

@@ -19,8 +19,8 @@
 #include <stdint.h>
 #include <zlib.h>
 
-enum mode { ECHO, RATE, PUSH, FLOOD, BROADCAST, HANDSHAKE, IDLE, SLOW, HELLO, POST, DOWNLOAD,
-            FRESH, REQUESTS };
+enum mode { ECHO, RATE, PUSH, FLOOD, BROADCAST, PUBLISH, HANDSHAKE, IDLE, SLOW, HELLO, POST,
+            DOWNLOAD, FRESH, REQUESTS };
 
 struct options {
     enum mode mode;
@@ -29,9 +29,14 @@ struct options {
     const char *uds;       /* the path of a Unix socket, in place of the port */
     int connections;
     int inflight;
-    int64_t rate;          /* RATE, REQUESTS: how many per second over all connections */
+    int64_t rate;          /* RATE, REQUESTS, PUBLISH: how many per second over all connections */
+    int groups;            /* BROADCAST, PUBLISH: connection i hears what connection i % groups says */
+    int batch;             /* BROADCAST: so many at once, and the next when all have come */
     size_t size;
     bool binary, json, deflate, tcp, browser, hold;
+    bool no_context;       /* with deflate: the server may not refer to earlier messages */
+    bool greeted;          /* a connection is open when the server has said "ready" */
+    bool stuck;            /* BROADCAST, PUBLISH: the last connection reads nothing */
     int slices, slice_ms, warmup_ms;
     int patience_ms;       /* how long answers are waited for after the last was sent */
     int server_core, client_core;
@@ -81,7 +86,7 @@ void base64(char *out, const uint8_t *in, size_t length);
 void sha1(uint8_t out[20], const uint8_t *in, size_t length);
 
 /* ---- connection.c ---- */
-enum phase { UNUSED, CONNECTING, OPENING, OPEN, CLOSING };
+enum phase { UNUSED, CONNECTING, OPENING, GREETED, OPEN, CLOSING };
 
 struct connection {
     int fd;
@@ -134,6 +139,7 @@ void close_all(void);
 void kick(void);                            /* start a slice */
 void poll_once(int64_t until);              /* one round of events, at the latest at `until` */
 bool hold(const char *word);                /* print `word`, serve events until a line comes */
+bool is_deaf(const struct connection *c);   /* it reads nothing any more */
 void expect_next(struct connection *c);
 void answered(struct connection *c);        /* a whole, right answer has arrived */
 void opened(struct connection *c);
@@ -151,7 +157,7 @@ struct histogram {
     uint64_t count[BUCKETS], total;
     int64_t max;
 };
-extern struct histogram latency;
+extern struct histogram latency, last_delivery;
 static inline void record(struct histogram *h, int64_t value) {
     uint64_t v = value < 0 ? 0 : (uint64_t)value;
     int index;

@@ -8,7 +8,7 @@
 #include <sys/resource.h>
 
 struct options opt = {
-    .path = "/echo", .connections = 1, .inflight = 1, .rate = 1000, .size = 16,
+    .path = "/echo", .connections = 1, .inflight = 1, .groups = 1, .rate = 1000, .size = 16,
     .slices = 4, .slice_ms = 250, .warmup_ms = 100,
     .patience_ms = 10000, .server_core = -1, .client_core = -1, .near_below = 250,
 };
@@ -19,20 +19,20 @@ struct sum {
     struct clocks took;
     uint64_t units, rx, tx;
     int64_t ping_pong_min, ping_pong_max;
-    struct histogram latency;
+    struct histogram latency, last_delivery;
 };
 static struct sum sums[2];
 static int moved;
 static uint64_t losses;
 
-static const char *const MODES[] = {"echo", "rate", "push", "flood", "broadcast", "handshake",
-                                    "idle", "slow", "hello", "post", "download", "fresh",
+static const char *const MODES[] = {"echo", "rate", "push", "flood", "broadcast", "publish",
+                                    "handshake", "idle", "slow", "hello", "post", "download", "fresh",
                                     "requests"};
 
 static void usage(const char *what) {
     fprintf(stderr, "load: %s\nusage: load MODE --port N|--uds PATH [--path P] [--connections N] "
             "[--inflight N] [--rate N] [--size N] [--binary] [--json] [--deflate] [--tcp] "
-            "[--browser] [--hold] [--slices N] [--slice-ms N] [--warmup-ms N] [--server-core N] "
+            "[--browser] [--hold] [--groups N] [--batch N] [--no-context] [--greeted] [--stuck] [--slices N] [--slice-ms N] [--warmup-ms N] [--server-core N] "
             "[--client-core N] [--near-below NS] [--patience-ms N] [--pids N,N,...]\nmodes:", what);
     for (size_t i = 0; i < sizeof MODES / sizeof *MODES; i++) fprintf(stderr, " %s", MODES[i]);
     fprintf(stderr, " placement\n");
@@ -43,10 +43,11 @@ static void parse(int argc, char **argv) {
     struct { const char *name; bool *flag; } flags[] = {
         {"--binary", &opt.binary}, {"--json", &opt.json}, {"--deflate", &opt.deflate},
         {"--tcp", &opt.tcp}, {"--browser", &opt.browser}, {"--hold", &opt.hold},
+        {"--no-context", &opt.no_context}, {"--greeted", &opt.greeted}, {"--stuck", &opt.stuck},
     };
     struct { const char *name; int *number; } numbers[] = {
         {"--port", &opt.port}, {"--connections", &opt.connections}, {"--inflight", &opt.inflight},
-        {"--slices", &opt.slices}, {"--slice-ms", &opt.slice_ms}, {"--warmup-ms", &opt.warmup_ms},
+        {"--groups", &opt.groups}, {"--batch", &opt.batch}, {"--slices", &opt.slices}, {"--slice-ms", &opt.slice_ms}, {"--warmup-ms", &opt.warmup_ms},
         {"--server-core", &opt.server_core}, {"--client-core", &opt.client_core},
         {"--patience-ms", &opt.patience_ms},
     };
@@ -70,6 +71,7 @@ static void parse(int argc, char **argv) {
         } else if (!known) usage(name);
     }
     if (opt.size < 16) usage("--size must be 16 or more");
+    if (opt.groups < 1 || opt.connections % opt.groups) usage("--groups must divide --connections");
 }
 
 /* Keep the connections busy for `ms`, then let everything under way arrive. */
@@ -85,12 +87,18 @@ static void run(int ms) {
     fail(NULL, "%llu answers lost", (unsigned long long)outstanding);
 }
 
+static void add(struct histogram *to, const struct histogram *from) {
+    for (int i = 0; i < BUCKETS; i++) to->count[i] += from->count[i];
+    to->total += from->total;
+    if (from->max > to->max) to->max = from->max;
+}
+
 static void slice(void) {
     static struct histogram empty;
     struct clocks before, after;
     int64_t first = ping_pong();
     units = rx_bytes = tx_bytes = 0;
-    latency = empty;
+    latency = last_delivery = empty;
     read_clocks(&before);
     run(opt.slice_ms);
     read_clocks(&after);
@@ -114,9 +122,8 @@ static void slice(void) {
     sum->units += units;
     sum->rx += rx_bytes;
     sum->tx += tx_bytes;
-    for (int i = 0; i < BUCKETS; i++) sum->latency.count[i] += latency.count[i];
-    sum->latency.total += latency.total;
-    if (latency.max > sum->latency.max) sum->latency.max = latency.max;
+    add(&sum->latency, &latency);
+    add(&sum->last_delivery, &last_delivery);
 }
 
 static double percentile(const struct histogram *h, double share) {
@@ -138,6 +145,13 @@ static void print_text(const char *name, const char *text) {
     putchar('"');
 }
 
+static void print_histogram(const char *name, const struct histogram *h) {
+    if (h->total)
+        printf(", \"%s\": {\"p50\": %.2f, \"p90\": %.2f, \"p99\": %.2f, \"p999\": %.2f, "
+               "\"max\": %.2f}", name, percentile(h, .5), percentile(h, .9), percentile(h, .99),
+               percentile(h, .999), (double)h->max / 1e3);
+}
+
 static void print_sum(const char *name, const struct sum *sum) {
     double wall = (double)sum->took.wall;
     if (!sum->slices) return;
@@ -151,11 +165,8 @@ static void print_sum(const char *name, const struct sum *sum) {
            (double)sum->took.server_idle / wall, (double)sum->took.client_idle / wall,
            (unsigned long long)sum->rx, (unsigned long long)sum->tx,
            (long long)sum->ping_pong_min, (long long)sum->ping_pong_max);
-    if (sum->latency.total)
-        printf(", \"latency_us\": {\"p50\": %.2f, \"p90\": %.2f, \"p99\": %.2f, \"p999\": %.2f, "
-               "\"max\": %.2f}", percentile(&sum->latency, .5), percentile(&sum->latency, .9),
-               percentile(&sum->latency, .99), percentile(&sum->latency, .999),
-               (double)sum->latency.max / 1e3);
+    print_histogram("latency_us", &sum->latency);
+    print_histogram("last_delivery_us", &sum->last_delivery);
     printf("}");
 }
 

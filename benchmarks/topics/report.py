@@ -1,0 +1,232 @@
+"""From the results of ``python -m benchmarks.topics`` to docs/benchmarks-topics.md."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+from .ways import TOPICS
+
+Row = dict[str, Any]
+PEERS = ("uvicorn", "starlette", "broadcaster", "channels", "channels_redis", "redis")
+PLACEMENTS = ("near", "far")
+
+
+def page(found: dict[str, Any]) -> str:
+    """The whole page, as Markdown."""
+    machine = found["machine"]
+    versions = ", ".join(f"{name} {found['versions'].get(name, '?')}" for name in PEERS)
+    parts = [
+        "# Benchmarks of topics\n",
+        "<!-- written by python -m benchmarks.topics --publish -->\n",
+        f"Measured {found['date']} with [`python -m benchmarks.topics`](../benchmarks/README.md):"
+        f" {machine.get('processor', 'unknown processor')}, {machine['cores']} cores"
+        f"{', a virtual machine' if 'virtual' in machine else ''}, {machine['kernel']}, Python"
+        f" {machine['python']}, {versions}. Others used the machine as well, so the ratios mean"
+        " something and the absolute figures little."
+        f"{_commits(found.get('commits', {}))}\n",
+        "A delivery is one message that one client has got, whole and in its order; the load"
+        " generator checks all of them. The figures are the CPU time of all processes of the server"
+        " for each delivery. The ratio is that time divided by the time of `asgiws.topics` in the"
+        " same round: 2.00 means that topics take half. The median over the rounds is shown.\n",
+    ]
+    for name, (title, text, table) in _PARTS.items():
+        if name in found:
+            parts += [f"## {title}\n", text + "\n", table(found[name])]
+    return "\n".join(parts)
+
+
+def _commits(commits: dict[str, str]) -> str:
+    """Which asgiws was measured in each part."""
+    parts: dict[str, list[str]] = {}
+    for part, commit in commits.items():
+        parts.setdefault(commit, []).append(part)
+    told = "; ".join(f"{commit} ({', '.join(names)})" for commit, names in parts.items())
+    return f" Commits of asgiws: {told}." if told else ""
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _all(row: Row) -> list[Row]:
+    """The measured parts of a row."""
+    return [row[placement] for placement in PLACEMENTS if placement in row]
+
+
+def _of(rows: list[Row], way: str, *keys: str) -> float | None:
+    """The median of a figure over the rounds of a way."""
+    found = []
+    for row in rows:
+        if row["way"] == way:
+            for figure in _all(row):
+                for key in keys:
+                    figure = figure[key]
+                found.append(figure)
+    return median(found) if found else None
+
+
+def _ratio(rows: list[Row], way: str) -> float | None:
+    """How much more a way costs than topics, like compared with like within each round."""
+    ratios = []
+    for row in rows:
+        if row["way"] != way or "round" not in row:
+            continue
+        for other in rows:
+            if other["way"] == TOPICS.name and other.get("round") == row["round"]:
+                ratios += [
+                    row[placement]["cpu_us"] / other[placement]["cpu_us"]
+                    for placement in PLACEMENTS
+                    if placement in row and placement in other
+                ]
+    return median(ratios) if ratios else None
+
+
+def _told(value: float | None, form: str = "{:.2f}") -> str:
+    return "not measured" if value is None else form.format(value)
+
+
+def _ways(rows: list[Row]) -> list[str]:
+    return list(dict.fromkeys(row["way"] for row in rows))
+
+
+def _why(rows: list[Row], way: str) -> str:
+    """Why a way has no figures."""
+    reasons = [row["refused"] for row in rows if row["way"] == way and "refused" in row]
+    return f"refused: {reasons[0]}" if reasons else "not measured"
+
+
+def _costs(rows: list[Row]) -> str:
+    """A line for each way, two columns for each kind of load."""
+    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    lines = []
+    for way in _ways(rows):
+        line = [way]
+        for kind in kinds:
+            mine = [row for row in rows if row["kind"] == kind]
+            cost = _of(mine, way, "cpu_us")
+            if cost is None:
+                line += [_why(mine, way), ""]
+            else:
+                line += [f"{cost:.2f} µs", _told(_ratio(mine, way))]
+        lines.append(line)
+    return _table(["", *(word for kind in kinds for word in (kind, "ratio"))], lines)
+
+
+def _deflate(rows: list[Row]) -> str:
+    lines = [
+        [
+            way,
+            _told(_of(rows, way, "cpu_us"), "{:.2f} µs"),
+            _told(_ratio(rows, way)),
+            _told(_of(rows, way, "bytes"), "{:.0f}"),
+        ]
+        for way in _ways(rows)
+    ]
+    return _table(["", "1 KiB to 500", "ratio", "bytes on the wire"], lines)
+
+
+def _burst(rows: list[Row]) -> str:
+    lines = []
+    for way in _ways(rows):
+        counts = next((row["counts"] for row in rows if row["way"] == way and "counts" in row), {})
+        calls = counts.get("system_calls")
+        lines.append(
+            [
+                way,
+                _told(_of(rows, way, "cpu_us"), "{:.2f} µs"),
+                _told(_ratio(rows, way)),
+                _told(None if calls is None else calls * 64),
+            ]
+        )
+    return _table(["", "64 messages to 500", "ratio", "system calls per subscriber"], lines)
+
+
+def _workers(rows: list[Row]) -> str:
+    lines = []
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        for workers in dict.fromkeys(row["workers"] for row in rows):
+            mine = [row for row in rows if (row["kind"], row["workers"]) == (kind, workers)]
+            refused = [row["refused"] for row in mine if "refused" in row]
+            lines.append(
+                [
+                    f"{kind}, {workers} worker{'s' if workers > 1 else ''}",
+                    _told(_of(mine, TOPICS.name, "cpu_us"), "{:.2f} µs"),
+                    _told(_of(mine, TOPICS.name, "per_second"), "{:,.0f}"),
+                    *(
+                        _told(_of(mine, TOPICS.name, "last", key), "{:,.0f} µs")
+                        for key in ("p50", "p99", "max")
+                    ),
+                    f"{len(refused)} runs: {refused[0]}" if refused else "none",
+                ]
+            )
+    head = ["", "CPU time", "deliveries/s", "p50 to the last delivery", "p99", "max", "lost"]
+    return _table(head, lines)
+
+
+def _slow(rows: list[Row]) -> str:
+    lines = []
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        mine = [row for row in rows if row["kind"] == kind]
+        line = [kind, _told(_of(mine, TOPICS.name, "cpu_us"), "{:.2f} µs")]
+        for key in ("p50", "p99", "max"):
+            line.append(_told(_of(mine, TOPICS.name, "latency", key), "{:,.0f} µs"))
+        lines.append(line)
+    return _table(["", "CPU time", "p50 of a delivery", "p99", "max"], lines)
+
+
+def _memory(rows: list[Row]) -> str:
+    lines = [
+        ["a subscription", f"{median(row['bytes'] for row in rows):.0f} B"],
+        ["a WebSocket without any", f"{median(row['connection'] for row in rows):,.0f} B"],
+    ]
+    return _table(["", "memory"], lines)
+
+
+_PARTS = {
+    "worker": (
+        "One worker",
+        "One of the clients says 125 B, and all of them hear it. `write alone` is a program in C"
+        " that does nothing but `epoll`, `read` and `write`: what the kernel takes from everybody.",
+        _costs,
+    ),
+    "deflate": (
+        "With permessage-deflate",
+        "1 KiB of JSON, and an offer without context takeover (`server_no_context_takeover`):"
+        " topics compress a message once for all who have agreed on the same window.",
+        _deflate,
+    ),
+    "burst": (
+        "64 messages in one iteration of the event loop",
+        "A client says 64 messages at once; the next 64 come when all have heard these.",
+        _burst,
+    ),
+    "redis": (
+        "Beside what is used today",
+        "500 subscribers in one worker of asgiws, and between them nothing for `asgiws.topics`, and"
+        " a Redis on the same machine for the others. Its CPU time counts, too. The applications"
+        " are those of the libraries' own documentation.",
+        _costs,
+    ),
+    "workers": (
+        "Several workers",
+        "2,000 subscribers: all of one topic, or ten of each of 200 topics, as fast as it goes; and"
+        " ten of each of 200 topics at 1,000 messages/s. Workers and load generator share all cores"
+        " of the machine. The time to the last delivery counts from the moment when the message was"
+        " due to be sent.",
+        _workers,
+    ),
+    "slow": (
+        "One that does not read",
+        "40 messages/s of 1 KiB to 500 subscribers. One of them reads nothing, with"
+        ' `policy="drop_oldest"`; the latencies are those of the others.',
+        _slow,
+    ),
+    "memory": (
+        "Memory",
+        "1,000 WebSockets with 100 topics each, and without any: by how much the process grows for"
+        " each subscription (its proportional set size).",
+        _memory,
+    ),
+}
