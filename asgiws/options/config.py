@@ -68,8 +68,8 @@ LOGGING = "Logging"
 
 MOST_WORKERS = 128
 
-# The least major versions of the packages that speak with brokers.
-OLDEST = {"redis": 8}
+# The distributions of the packages that speak with brokers, and their least major versions.
+OLDEST = {"redis": ("redis", 8), "nats": ("nats-py", 2)}
 
 
 @dataclass(frozen=True, init=False)
@@ -600,9 +600,11 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
         if importlib.util.find_spec(package) is None:
             install = f"pip install 'asgiws[{package}]'"
             yield ("topics_url",), f"--topics-url: {package} is not installed ({install})"
-        elif int(importlib.metadata.version(package).partition(".")[0]) < OLDEST[package]:
+            return
+        distribution, oldest = OLDEST[package]
+        if int(importlib.metadata.version(distribution).partition(".")[0]) < oldest:
             install = f"pip install -U 'asgiws[{package}]'"
-            message = f"{package} must be {OLDEST[package]} or newer ({install})"
+            message = f"{distribution} must be {oldest} or newer ({install})"
             yield ("topics_url",), f"--topics-url: {message}"
 
 

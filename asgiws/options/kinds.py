@@ -346,6 +346,8 @@ BROKERS: Mapping[str, str] = {
     "valkey": "redis",
     "valkeys": "redis",
     "unix": "redis",
+    "nats": "nats",
+    "tls": "nats",
 }
 
 

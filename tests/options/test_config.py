@@ -238,6 +238,9 @@ class TestMistakes:
         monkeypatch.setattr(importlib.metadata, "version", lambda _name: "7.4.0")
         message = "--topics-url: redis must be 8 or newer (pip install -U 'asgiws[redis]')"
         assert message in refused(given, {})
+        monkeypatch.setattr(importlib.metadata, "version", lambda _name: "1.4.0")
+        message = "--topics-url: nats-py must be 2 or newer (pip install -U 'asgiws[nats]')"
+        assert message in refused({**APP, "topics_url": "tls://example.com"}, {})
         monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
         message = "--topics-url: redis is not installed (pip install 'asgiws[redis]')"
         assert message in refused(given, {})
@@ -251,6 +254,7 @@ class TestMistakes:
             ("redis://me:secret@", "must name a host: redis://host:port"),
             ("redis://me:secret@example.com:port", "whose port is a number"),
             ("unix://", "must name the socket: unix:///path"),
+            ("nats://me:secret@", "must name a host: nats://host:port"),
         ],
     )
     def test_the_url_of_a_broker_is_checked_and_its_password_not_told(

@@ -23,9 +23,14 @@ def client(url: str) -> Client:
 
     The scheme is one that ``--topics-url`` takes.
     """
-    from .redis import Redis  # loaded by who uses it
-
+    # Each is loaded by who uses it.
     try:
+        if url.partition(":")[0] in ("nats", "tls"):
+            from .nats import Nats
+
+            return Nats(url)
+        from .redis import Redis
+
         return Redis(url)
     except ValueError as error:
         raise ConfigError(f"--topics-url: {error}") from None

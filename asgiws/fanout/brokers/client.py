@@ -1,4 +1,4 @@
-"""What is asked of a client for one kind of broker. Redis's is in ``redis.py``."""
+"""What is asked of a client for one kind of broker: see ``redis.py`` and ``nats.py``."""
 
 from __future__ import annotations
 

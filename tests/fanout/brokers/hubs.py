@@ -1,0 +1,50 @@
+"""Hubs as in several workers, over one broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from asgiws.fanout.history import Wanted
+from asgiws.fanout.hub import Hub, Wishes
+from asgiws.fanout.listener import Messages
+
+WISHES = Wishes("drop_oldest", 1 << 24, None, 0)
+
+
+@asynccontextmanager
+async def hubs(url: str, number: int = 2) -> AsyncIterator[list[Hub]]:
+    """As many as workers, all of them connected."""
+    loop = asyncio.get_running_loop()
+    made = [Hub(Wanted(url=url), loop) for _ in range(number)]
+    try:
+        for each in made:
+            await until(each.bus.healthy)
+        yield made
+    finally:
+        for each in made:
+            await each.close()
+        await asyncio.sleep(0)  # the transports close
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+async def listen(here: Hub, topic: str, **wishes: Any) -> Messages:
+    return (await here.enter_listener(topic, WISHES._replace(**wishes)))[1]
+
+
+async def publish(here: Hub, topic: str, text: str, exclude: Any = None) -> int:
+    return await here.publish(topic, text, None, (), None, exclude)
+
+
+async def take(messages: Messages, number: int) -> list[str]:
+    return [(await anext(messages)).text for _ in range(number)]
+
+
+def texts(first: int, last: int) -> list[str]:
+    return [str(number) for number in range(first, last)]
