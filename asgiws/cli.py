@@ -22,7 +22,7 @@ import click
 
 from . import __version__, build
 from .errors import StartupError
-from .options.config import OPTIONS, UVICORN_ONLY, uvicorn_only
+from .options.config import OPTIONS, UVICORN_ONLY, parser, uvicorn_only
 from .options.kinds import SWITCH_WORDS, Option, asks_for_nothing
 from .options.sources import file_of_options, load
 from .process import program
@@ -39,8 +39,8 @@ def version_line() -> str:
     except PackageNotFoundError:
         loop = "asyncio"
     python = f"{python_implementation()} {python_version()}"
-    parser = f"h11 {version('h11')}"
-    return ", ".join([f"asgiws {__version__} ({build()})", python, parser, loop])
+    parsers = [f"{name} {version(name)}" for name in dict.fromkeys((parser("auto"), "h11"))]
+    return ", ".join([f"asgiws {__version__} ({build()})", python, *parsers, loop])
 
 
 def _print_version(context: click.Context, _param: click.Parameter, wanted: bool) -> None:

@@ -43,7 +43,8 @@ README_ROWS = (
 REASONS = (
     (
         ("hello", "json", "connections", "post-1k", "post-10k", "download", "file-1m", "file-64k"),
-        "HTTP is Python compiled to C, where others are C or Rust throughout.",
+        "The code around the parser is Python compiled to C, where others are C or Rust "
+        "throughout. Without httptools the heads of requests are parsed by h11, in Python.",
     ),
     (
         ("handshake",),

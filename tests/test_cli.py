@@ -304,7 +304,8 @@ class TestHelp:
         line = invoke("--version").stdout
         assert re.fullmatch(
             rf"asgiws {re.escape(asgiws.__version__)} \((compiled|pure Python)\), "
-            rf"\w+ 3\.\d+\.\d+\S*, h11 {re.escape(version('h11'))}, "
+            rf"\w+ 3\.\d+\.\d+\S*, httptools {re.escape(version('httptools'))}, "
+            rf"h11 {re.escape(version('h11'))}, "
             rf"uvloop {re.escape(version('uvloop'))}\n",
             line,
         )

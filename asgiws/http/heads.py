@@ -1,12 +1,10 @@
 """Bytes to the raw head of a request: the only room that knows the parsers.
 
-``h11.Connection`` is the reference: what it refuses is refused, and in its words. But most
-heads never come to it, because they have the one plain form that leaves nothing to a parser:
-every piece of it holds only the bytes it may hold, and single marks stand between them.
-``Plain`` takes such a head apart. ``Llhttp``, which is httptools, believes nothing: what it
-has read is written out again in the plain form, and taken if these are the very bytes that
-came. All else, and all that is to be refused, h11 reads. So no two can disagree: a head has
-one meaning, whatever reads it.
+``h11.Connection`` is the reference: what it refuses is refused, and in its words. With
+httptools, which is faster, most heads never come to it: what httptools has read is compared
+with the bytes that came, and taken if they are its pieces in the one plain form that leaves
+nothing to a parser. All else, and all that is to be refused, h11 reads. So the two cannot
+disagree: a head has one meaning, whatever is installed.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ except ImportError:
     from ..wire import _nocython as cython
 
 from ..errors import RequestRefused
-from ..wire.grammar import CONTROLS, TOKEN_CHARS, count, is_token, lowered, span, table, tokens
+from ..wire.grammar import CONTROLS, count, is_token, lowered, table, tokens
 
 Headers = list[tuple[bytes, bytes]]
 # The method, the target, the version as "1.1", and the headers with lower-cased names.
@@ -39,7 +37,6 @@ _MOST_DIGITS: Final = 20
 _FRAMING_SIZES: Final = (len("content-length"), len("transfer-encoding"))
 _VERSIONS: Final = (b"1.1", b"1.0")
 _VISIBLE: Final = table(bytes(range(0x21, 0x7F)))  # what a target may hold
-_VALUE: Final = bytes(1 - control for control in CONTROLS)  # what a header's value may hold
 _CODINGS: Final = re.compile(rb"(?im)^transfer-encoding:([^\r\n]*)")
 _LENGTHS: Final = re.compile(rb"(?im)^content-length:")
 
@@ -75,78 +72,17 @@ def whole(data: bytes, limit: cython.Py_ssize_t) -> bool:
     return size <= limit and data.find(b"\r\n\r\n") == size - 4 >= 0 and data[0] > 32
 
 
-def reader(name: str) -> Reader | None:
-    """What ``read_head`` is to try first, by the name of a parser: plain, httptools or h11."""
+def reader(name: str) -> Llhttp | None:
+    """What ``read_head`` is to try first, by the name of a parser: h11 or httptools."""
     if name == "h11":
         return None
-    if name == "plain":
-        return Plain()
     import httptools
 
     errors = (httptools.HttpParserError, httptools.HttpParserUpgrade)
     return Llhttp(httptools.HttpRequestParser, errors)
 
 
-class Reader:
-    """What is asked before h11."""
-
-    __slots__ = ()
-
-    def read(self, head: bytes) -> RawHead | None:
-        """Take a head apart; None where it is not plain: whether it is good, another must say."""
-        raise NotImplementedError
-
-
-class Plain(Reader):
-    """Heads in the plain form, byte by byte."""
-
-    __slots__ = ()
-
-    def read(self, head: bytes) -> RawHead | None:
-        """Take a head apart; None where it is not plain."""
-        # No set holds the CR that ends every line, nor the NUL behind the last byte in memory.
-        data: cython.p_const_uchar = head
-        start: cython.Py_ssize_t
-        at: cython.Py_ssize_t
-        end: cython.Py_ssize_t
-        hosts: cython.Py_ssize_t = 0
-        framing = False
-        end = span(head, 0, TOKEN_CHARS)
-        start = end + 1
-        at = span(head, start, _VISIBLE) if end and data[end] == 32 else start
-        if at == start or head[at : at + 8] != b" HTTP/1." or head[at + 9 : at + 11] != b"\r\n":
-            return None
-        if data[at + 8] != 49 and data[at + 8] != 48:
-            return None
-        method = head[:end]
-        target = head[start:at]
-        version = b"1.1" if data[at + 8] == 49 else b"1.0"
-        at += 11
-        headers: Headers = []
-        while data[at] != 13:
-            start = at
-            end = span(head, start, TOKEN_CHARS)
-            if end == start or data[end] != 58 or data[end + 1] != 32:
-                return None
-            name = lowered(head, start, end)
-            if end - start == 4:
-                hosts += name == b"host"
-            elif end - start == 14 or end - start == 17:
-                framing = True  # perhaps
-            start = end + 2
-            at = span(head, start, _VALUE)
-            if data[at] != 13 or data[at + 1] != 10:
-                return None
-            if at > start and (data[start] <= 32 or data[at - 1] <= 32):
-                return None
-            headers.append((name, head[start:at]))
-            at += 2
-        if hosts != 1 or len(headers) > MAX_HEADERS or (framing and not _frames_plainly(headers)):
-            return None
-        return (method, target, version, headers) if head[at:] == b"\r\n" else None
-
-
-class Llhttp(Reader):
+class Llhttp:
     """Heads by httptools, which is llhttp, the parser of Node; one at a time.
 
     ``make`` makes its parser, which may raise ``errors``. It need not be strict.
@@ -163,9 +99,13 @@ class Llhttp(Reader):
         self._framing = False  # one of the headers says something about the message's length
         self._persists = False  # the parser is at the start of a message again
 
-    def read(self, head: bytes) -> RawHead | None:
-        """Take a head apart; None where it is not plain. Raises RequestRefused, see ``_lines``."""
-        _lines(head)
+    def read(self, head: bytes, lines: cython.Py_ssize_t) -> RawHead | None:
+        """Take a head of so many ``lines`` apart; None where another must say whether it is good.
+
+        That is where it is not in the plain form, or httptools has not read it as it stands.
+        """
+        at: cython.Py_ssize_t
+        end: cython.Py_ssize_t
         if not self._persists:
             self._parser = self._make(self)
         self._persists = False
@@ -179,24 +119,35 @@ class Llhttp(Reader):
             pass  # an upgrade is one of them; a head that is refused is never whole
         target = self._target
         method: bytes = self._parser.get_method()
-        at = len(method) + len(target) + 7
-        version = head[at : at + 3]
-        if not is_token(method) or version not in _VERSIONS:
+        if not is_token(method) or not target or count(target, _VISIBLE) != len(target):
             return None
-        if not target or count(target, _VISIBLE) != len(target):
+        at = len(method)
+        if not (head.startswith(method) and head.startswith(b" ", at)):
             return None
-        parts = [method, b" ", target, b" HTTP/", version, b"\r\n"]
+        end = at + 1 + len(target)
+        if not (head.startswith(target, at + 1) and head.startswith(b" HTTP/", end)):
+            return None
+        version = head[end + 6 : end + 9]
+        if version not in _VERSIONS or not head.startswith(b"\r\n", end + 9):
+            return None
+        # One line for each header: so no value goes on in another line.
+        if len(headers) != lines - 2:
+            return None
+        at = end + 11
         hosts = 0
         for index, (name, value) in enumerate(headers):
-            if not is_token(name):
+            end = at + len(name)
+            if not (is_token(name) and head.startswith(name, at) and head.startswith(b": ", end)):
                 return None
-            parts += (name, b": ", value, b"\r\n")
-            name = name.lower()
+            at = end + 2 + len(value)
+            if not (head.startswith(value, end + 2) and head.startswith(b"\r\n", at)):
+                return None
+            at += 2
+            name = lowered(name, 0, len(name))
             if name == b"host":
                 hosts += 1
             headers[index] = (name, value)
-        parts.append(b"\r\n")
-        if b"".join(parts) != head or hosts != 1:
+        if at + 2 != len(head) or hosts != 1:
             return None
         if self._framing and not _frames_plainly(headers):
             return None
@@ -234,29 +185,23 @@ def _frames_plainly(headers: Headers) -> bool:
     return found <= 1
 
 
-def _lines(head: bytes) -> int:
-    """How many lines the head has; raises RequestRefused where none of its readers may read it."""
-    lines = head.count(b"\r\n")
+def read_head(head: bytes, first: Llhttp | None = None) -> RawHead:
+    """Take a request's head apart, from its first byte to the empty line that ends it.
+
+    ``first`` is tried first, if there is one. Raises RequestRefused where it is not a head
+    by RFC 9112 sections 2 to 5, or by h11.
+    """
+    lines: cython.Py_ssize_t = head.count(b"\r\n")
     if count(head, CONTROLS) != 2 * lines:
         if head.count(b"\n") != lines or head.count(b"\r") != lines:  # section 2.2
             raise RequestRefused(400, "lines must end with CRLF")
         raise RequestRefused(400, "there is a control character in it")  # RFC 9110 section 5.5
     if lines - 2 > MAX_HEADERS:
         raise RequestRefused(431, f"there are more than {MAX_HEADERS} headers")
-    return lines
-
-
-def read_head(head: bytes, first: Reader | None = None) -> RawHead:
-    """Take a request's head apart, from its first byte to the empty line that ends it.
-
-    ``first`` is tried first, if there is one. Raises RequestRefused where it is not a head
-    by RFC 9112 sections 2 to 5, or by h11.
-    """
     if first is not None:
-        raw = first.read(head)
+        raw = first.read(head, lines)
         if raw is not None:
             return raw
-    lines = _lines(head)
     connection = h11.Connection(h11.SERVER)
     connection.receive_data(head)
     try:

@@ -1,5 +1,5 @@
 # The header of request.py.
-from asgiws.http.heads cimport Reader, read_head
+from asgiws.http.heads cimport Llhttp, read_head
 from asgiws.wire.grammar cimport lists
 from asgiws.wire.host cimport is_host
 
@@ -13,6 +13,6 @@ cdef class Request:
     cdef readonly object body
     cdef readonly bint keep_alive, continues, upgrade
 
-cpdef Request parse(bytes head, Reader first=*)
+cpdef Request parse(bytes head, Llhttp first=*)
 cdef Request _check(bytes method, bytes target, bytes version, list headers)
 cdef bytes _other_form(bytes method, bytes target, list headers)

@@ -13,7 +13,7 @@ from ..errors import RequestRefused
 from ..wire.grammar import lists
 from ..wire.host import is_host
 from .bodies import ChunkedBody, SizedBody
-from .heads import Headers, Reader, read_head
+from .heads import Headers, Llhttp, read_head
 
 # The headers that say something to the server; to look one up costs less than to compare.
 HOST: Final = 1
@@ -75,7 +75,7 @@ class Request:
         self.upgrade = upgrade
 
 
-def parse(head: bytes, first: Reader | None = None) -> Request:
+def parse(head: bytes, first: Llhttp | None = None) -> Request:
     """Parse a request's head, from its first byte to the empty line that ends it.
 
     ``first`` is the parser to try first. Raises RequestRefused with the status that

@@ -1,5 +1,5 @@
 # The header of serving.py.
-from asgiws.http.heads cimport Reader
+from asgiws.http.heads cimport Llhttp
 
 cdef object partial, time
 
@@ -15,7 +15,7 @@ cdef class Serving:
     cdef public object admission, app, ended, hosts, limits, loop, notice, origins, proxies
     cdef public object state, websockets
     cdef public DefaultHeaders default_headers
-    cdef public Reader heads
+    cdef public Llhttp heads
     cdef public set connections, tasks
     cdef public int phase
     cdef set _cancelled

@@ -18,7 +18,7 @@ from .admission import Admission
 from .calling import call
 from .exchange import Exchange
 from .forwarded import Proxies
-from .heads import Reader
+from .heads import Llhttp
 from .notice import DrainNotice
 
 # Whether the server is about to end, in this order.
@@ -126,7 +126,7 @@ class Serving:
         default_headers: DefaultHeaders,
         notice: DrainNotice,
         admission: Admission | None = None,
-        heads: Reader | None = None,
+        heads: Llhttp | None = None,
     ) -> None:
         """``state`` is the lifespan's, ``notice`` what all scopes tell of the drain.
 

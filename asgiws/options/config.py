@@ -229,8 +229,8 @@ class Config:
         "auto",
         HTTP,
         choice("auto", "h11", "httptools"),
-        "What reads the heads of requests: h11 all of them, auto only those that are not in the "
-        "plainest form, httptools (asgiws[httptools]) before h11. What they mean is the same.",
+        "What reads the heads of requests first; auto takes httptools where it is installed "
+        "(asgiws[httptools]). What they mean is the same.",
         nothing=(None,),
     )
     headers: tuple[tuple[bytes, bytes], ...] = option(
@@ -616,8 +616,10 @@ _BY_KEY |= BY_NAME
 
 
 def parser(name: str) -> str:
-    """What reads the heads of requests first, by ``--http``: plain, httptools or h11."""
-    return "plain" if name == "auto" else name
+    """What ``--http`` stands for: h11 or httptools."""
+    if name != "auto":
+        return name
+    return "h11" if importlib.util.find_spec("httptools") is None else "httptools"
 
 
 class Foreign(NamedTuple):

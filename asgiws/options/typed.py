@@ -95,9 +95,8 @@ class Options(TypedDict, total=False):
     """
 
     http: Literal["auto", "h11", "httptools"] | None
-    """What reads the heads of requests: h11 all of them, auto only those that are not in the
-    plainest form, httptools (asgiws[httptools]) before h11. What they mean is the same. Default:
-    auto.
+    """What reads the heads of requests first; auto takes httptools where it is installed
+    (asgiws[httptools]). What they mean is the same. Default: auto.
     """
 
     headers: Sequence[Header] | None

@@ -213,12 +213,11 @@ class TestMistakes:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         given = {**APP, "http": "httptools"}
-        assert parser(load(given, {}).http) == "httptools"
+        assert parser(load(given, {}).http) == parser("auto") == "httptools"
         monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
         message = "--http httptools: httptools is not installed (pip install 'asgiws[httptools]')"
         assert message in refused(given, {})
-        assert parser(load(APP, {}).http) == "plain"
-        assert parser("h11") == "h11"
+        assert parser(load(APP, {}).http) == parser("h11") == "h11"
 
     def test_zlib_ng_must_be_installed_to_be_asked_for(
         self, monkeypatch: pytest.MonkeyPatch

@@ -21,7 +21,7 @@ LOOPS: dict[str, NewLoop] = {
     "uvloop": uvloop.new_event_loop,
 }
 #: Each event loop with each parser of requests (``--http``).
-LOOPS_AND_PARSERS = [(loop, parser) for loop in LOOPS for parser in ("h11", "auto")]
+LOOPS_AND_PARSERS = [(loop, parser) for loop in LOOPS for parser in ("h11", "httptools")]
 
 
 class Running:
