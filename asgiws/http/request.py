@@ -142,7 +142,7 @@ def _check(method: bytes, target: bytes, version: bytes, headers: Headers) -> Re
 
 
 def _other_form(method: bytes, target: bytes, headers: Headers) -> bytes:
-    """A target that is no path (section 3.2), as one; ``headers`` get its host."""
+    """A target that is not a path (section 3.2), as a path; ``headers`` get its host."""
     if target == b"*" and method == b"OPTIONS":
         return target
     match = _ABSOLUTE.fullmatch(target)

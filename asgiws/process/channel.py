@@ -33,7 +33,7 @@ class Channel:
         return cls(socket.socket(socket.AF_UNIX, KIND, 0, fileno=fd))
 
     def fileno(self) -> int:
-        """The descriptor, for who waits for messages."""
+        """The descriptor that a selector or an event loop waits on."""
         return self.sock.fileno()
 
     def send(self, kind: str, fd: int | None = None, **values: Any) -> bool:

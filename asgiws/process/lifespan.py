@@ -104,7 +104,7 @@ class Lifespan:
         except asyncio.CancelledError:
             raise
         except BaseException as exc:
-            # Kept, for a SystemExit out of a task would end the running of the loop.
+            # It is kept, because a SystemExit out of a task would end the running of the loop.
             self._error = exc
 
     def _tell(self, phase: str) -> None:

@@ -61,7 +61,7 @@ class Watcher:
             os.close(write)
 
     def fileno(self) -> int:
-        """The descriptor, for who waits for lines."""
+        """The descriptor that a selector waits on."""
         return self._read
 
     def lines(self) -> list[dict[str, Any]]:

@@ -185,7 +185,7 @@ class Inflator:
         """Inflate a piece of a message's payload; ``final`` says that it is the last one.
 
         Raises ProtocolError: 1009 once more than ``limit`` bytes come out (what is
-        over is never allocated), 1007 for data that is no deflate stream.
+        over is never allocated), 1007 for data that are not a deflate stream.
         """
         if final:
             piece += _TAIL

@@ -107,7 +107,7 @@ class Hosts:
     """The allow-list: ``*``, names, addresses, and ``*.example.com`` for what is below a name."""
 
     def __init__(self, entries: Iterable[str]) -> None:
-        """Raises ValueError, with words for the user, for what is no entry."""
+        """Raises ValueError, with a message for the user, if one of them is not an entry."""
         self._any = False
         self._exact: set[str] = set()
         self._below: list[str] = []  # names that begin with a dot

@@ -1,9 +1,9 @@
 """Which pages may open a WebSocket: the Origin header against the list of ``--ws-origins``.
 
-A browser lets every page open a WebSocket to every server, and sends the user's
-cookies along; that the server may refuse by the page's origin is all the protection
-there is (RFC 6455 section 10.2). What sends no Origin is no browser, and could write
-there what it likes: it is let in.
+A browser lets every page open a WebSocket to every server, and sends the user's cookies
+along. The server can refuse a page by its origin, and this is the only protection (RFC 6455
+section 10.2). A client that sends no Origin is let in. It is not a browser, and could send
+any origin that it likes.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Origins:
     """The allow-list: ``*``, ``same-host``, ``null``, origins, and ``https://*.example.com``."""
 
     def __init__(self, entries: Iterable[str]) -> None:
-        """Raises ValueError, with words for the user, for what is no entry."""
+        """Raises ValueError, with a message for the user, if one of them is not an entry."""
         self._any = self._same_host = self._null = False
         self._exact: set[Origin] = set()
         self._below: list[Origin] = []  # hosts that begin with a dot
