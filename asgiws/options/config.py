@@ -102,7 +102,7 @@ class Config:
         "auto",
         APPLICATION,
         choice("auto", "on", "off"),
-        "The lifespan protocol: auto goes on without it where the application has none.",
+        "The lifespan protocol; auto goes on without it if the application does not have one.",
     )
     root_path: str = option(
         "",
@@ -145,8 +145,8 @@ class Config:
         (),
         RELOAD,
         several(text("a pattern of paths", "PATTERN", ".+")),
-        "Files and directories not to watch, as in 'test_*.py' or migrations; they win. "
-        "May be repeated.",
+        "Files and directories not to watch, as in 'test_*.py' or migrations, even if "
+        "another option includes them. May be repeated.",
         flag="reload-exclude",
         nothing=(None,),
     )
@@ -169,7 +169,7 @@ class Config:
         "127.0.0.1",
         LISTENING,
         text(metavar="ADDRESS"),
-        "Address to listen on, as in --bind HOST:PORT; localhost and '' are IPv4 and IPv6.",
+        "Address to listen on, as in --bind HOST:PORT; localhost and '' listen on IPv4 and IPv6.",
     )
     port: int = option(
         8000, LISTENING, whole(0, 65535), "Port to listen on; 0 picks a free one and prints it."
@@ -229,8 +229,8 @@ class Config:
         "auto",
         HTTP,
         choice("auto", "h11", "httptools"),
-        "What reads the heads of requests first; auto takes httptools where it is installed "
-        "(asgiws[httptools]). What they mean is the same.",
+        "Parser of the heads of requests; auto takes httptools where it is installed "
+        "(asgiws[httptools]). Both give the same results.",
         nothing=(None,),
     )
     headers: tuple[tuple[bytes, bytes], ...] = option(
@@ -245,8 +245,9 @@ class Config:
         "*",
         HTTP,
         hosts(),
-        "Hosts that requests and WebSockets may be for, by their Host: example.com, "
-        "*.example.com, 127.0.0.1, [::1] with commas between, or * for all; others get 421.",
+        "Hosts that are served, compared with the Host header: example.com, "
+        "*.example.com, 127.0.0.1, [::1] with commas between, or * for all; others get "
+        "421.",
     )
     pathsend: bool = option(
         False,
@@ -265,8 +266,8 @@ class Config:
         60.0,
         HTTP,
         seconds(none=True),
-        "How long a client may send nothing of a body that is wanted before 408; "
-        "none waits for ever.",
+        "How long a client may send nothing of a body that the application waits for, "
+        "before it gets 408; none waits for ever.",
     )
     timeout_keep_alive: float = option(
         5.0, HTTP, seconds(zero=True), "How long a connection may be idle between two requests."
@@ -298,7 +299,8 @@ class Config:
         20.0,
         WEBSOCKET,
         seconds(none=True),
-        "How long a silent client may owe a pong before 1011; none waits for ever.",
+        "How long a client may be silent after a ping before it is closed with 1011; none "
+        "waits for ever.",
     )
     ws_close_timeout: float = option(
         10.0, WEBSOCKET, seconds(), "How long a client has to answer a close frame."
@@ -308,13 +310,15 @@ class Config:
         300.0,
         WEBSOCKET,
         seconds(none=True),
-        "How long the application may take to accept or deny before 504; none waits for ever.",
+        "How long the application may take to accept or deny before the client gets 504; "
+        "none waits for ever.",
     )
     ws_idle_timeout: float | None = option(
         None,
         WEBSOCKET,
         seconds(none=True),
-        "How long no message may pass either way before 1001; none keeps idle WebSockets.",
+        "How long no message may pass in either direction before a close with 1001; none "
+        "keeps idle WebSockets.",
     )
     ws_origins: str = option(
         "*",
@@ -332,7 +336,7 @@ class Config:
         12,
         COMPRESSION,
         whole(9, 15),
-        "Window of the compressor: one bit more, twice the memory.",
+        "Window of the compressor; each bit doubles its memory.",
     )
     ws_deflate_mem_level: int = option(
         5, COMPRESSION, whole(1, 9), "Memory of the compressor beside its window."
@@ -353,8 +357,8 @@ class Config:
         "zlib",
         COMPRESSION,
         choice("zlib", "zlib-ng"),
-        "What compresses; zlib-ng is faster with large messages and takes 130 KiB more for a "
-        "connection.",
+        "Library that compresses; zlib-ng is faster with large messages and takes 130 KiB "
+        "more for a connection.",
     )
 
     topics_history: int = option(
@@ -386,14 +390,14 @@ class Config:
         60.0,
         LIMITS,
         seconds(none=True),
-        "How long a client may take nothing of what waits for it before it is cut off; "
+        "How long a client may read nothing while data wait for it, before it is cut off; "
         "none waits for ever.",
     )
     limit_concurrency: int | None = option(
         None,
         LIMITS,
         whole(1, none=True),
-        "Most connections or running requests; beyond it the answer is 503.",
+        "Most connections, or requests in progress; beyond it the answer is 503.",
     )
     limit_handshakes: int | None = option(
         None,
@@ -412,29 +416,29 @@ class Config:
         0,
         LIMITS,
         whole(0),
-        "How many more requests it may be, by chance, so that workers do not end together.",
+        "Most requests that are added to it at random, so that workers do not end together.",
     )
     limit_max_age: float | None = option(
         None,
         LIMITS,
         seconds(none=True),
-        "Age at which the server drains and ends, or a worker is replaced, and by chance up to "
-        "a tenth more.",
+        "Age at which the server drains and ends, or a worker is replaced; up to a tenth "
+        "is added at random.",
     )
     timeout_graceful_shutdown: float = option(
         10.0,
         LIMITS,
         seconds(zero=True),
-        "How long a shutdown waits for what still runs before cancelling it, counted from the "
-        "end of --drain-window.",
+        "How long a shutdown waits for requests in progress before it cancels them, "
+        "counted from the end of --drain-window.",
         nothing=(None,),
     )
     drain_delay: float = option(
         0.0,
         LIMITS,
         seconds(zero=True),
-        "How long SIGTERM lets connections be accepted while the application can already tell "
-        "that it drains (scope['extensions']['asgiws.drain']).",
+        "How long connections are accepted after SIGTERM, while the application can "
+        "already tell that the server drains (scope['extensions']['asgiws.drain']).",
     )
     drain_window: float | None = option(
         None,
@@ -447,15 +451,18 @@ class Config:
         1012, LIMITS, close_code(), "Close code of WebSockets when the server drains."
     )
     drain_reason: str = option(
-        "", LIMITS, close_reason(), "Reason that goes with it, 123 bytes of UTF-8 at most."
+        "",
+        LIMITS,
+        close_reason(),
+        "Reason that is sent with --drain-code, 123 bytes of UTF-8 at most.",
     )
 
     proxy_headers: bool = option(
         True,
         PROXIES,
         switch(),
-        "Take client address and scheme from X-Forwarded-For and X-Forwarded-Proto "
-        "where the peer is trusted.",
+        "Take client address and scheme from X-Forwarded-For and X-Forwarded-Proto if the "
+        "peer is trusted.",
     )
     forwarded_allow_ips: str = option(
         "127.0.0.1",
@@ -470,7 +477,7 @@ class Config:
         None, TLS, file(), "Certificate chain (PEM); switches to https:// and wss://."
     )
     ssl_keyfile: str | None = option(
-        None, TLS, file(), "Private key (PEM), where --ssl-certfile does not hold it."
+        None, TLS, file(), "Private key (PEM), if --ssl-certfile does not hold it."
     )
     ssl_keyfile_password: str | None = option(
         None, TLS, text(), "Password of the private key.", secret=True
@@ -479,7 +486,10 @@ class Config:
         None, TLS, file(), "Certificates (PEM) that client certificates are checked against."
     )
     ssl_cert_reqs: int = option(
-        0, TLS, whole(0, 2), "Client certificate: 0 not asked for, 1 optional, 2 required."
+        0,
+        TLS,
+        whole(0, 2),
+        "Client certificates: 0 does not ask for them, 1 accepts them, 2 requires them.",
     )
     ssl_ciphers: str | None = option(
         None,

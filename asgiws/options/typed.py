@@ -20,8 +20,8 @@ class Options(TypedDict, total=False):
     """APP is a function that returns the application. Default: off."""
 
     lifespan: Literal["auto", "on", "off"]
-    """The lifespan protocol: auto goes on without it where the application has none. Default:
-    auto.
+    """The lifespan protocol; auto goes on without it if the application does not have one.
+    Default: auto.
     """
 
     root_path: str
@@ -46,8 +46,8 @@ class Options(TypedDict, total=False):
     """Files to watch besides *.py, as in '*.html' or .env. May be repeated."""
 
     reload_excludes: str | Sequence[str] | None
-    """Files and directories not to watch, as in 'test_*.py' or migrations; they win. May be
-    repeated.
+    """Files and directories not to watch, as in 'test_*.py' or migrations, even if another option
+    includes them. May be repeated.
     """
 
     reload_delay: float
@@ -57,8 +57,8 @@ class Options(TypedDict, total=False):
     """Address to listen on: host:port, [v6]:port, unix:path or fd://N. May be repeated."""
 
     host: str
-    """Address to listen on, as in --bind HOST:PORT; localhost and '' are IPv4 and IPv6. Default:
-    127.0.0.1.
+    """Address to listen on, as in --bind HOST:PORT; localhost and '' listen on IPv4 and IPv6.
+    Default: 127.0.0.1.
     """
 
     port: int
@@ -95,16 +95,16 @@ class Options(TypedDict, total=False):
     """
 
     http: Literal["auto", "h11", "httptools"] | None
-    """What reads the heads of requests first; auto takes httptools where it is installed
-    (asgiws[httptools]). What they mean is the same. Default: auto.
+    """Parser of the heads of requests; auto takes httptools where it is installed
+    (asgiws[httptools]). Both give the same results. Default: auto.
     """
 
     headers: Sequence[Header] | None
     """Header to add to every response, 'Name: value'. May be repeated."""
 
     allowed_hosts: str | Sequence[str]
-    """Hosts that requests and WebSockets may be for, by their Host: example.com, *.example.com,
-    127.0.0.1, [::1] with commas between, or * for all; others get 421. Default: *.
+    """Hosts that are served, compared with the Host header: example.com, *.example.com, 127.0.0.1,
+    [::1] with commas between, or * for all; others get 421. Default: *.
     """
 
     pathsend: bool
@@ -122,8 +122,8 @@ class Options(TypedDict, total=False):
     """How long a request's head, or a TLS handshake, may take to arrive. Default: 10."""
 
     timeout_request_body: float | None
-    """How long a client may send nothing of a body that is wanted before 408; none waits for ever.
-    Default: 60.
+    """How long a client may send nothing of a body that the application waits for, before it gets
+    408; none waits for ever. Default: 60.
     """
 
     timeout_keep_alive: float
@@ -144,19 +144,21 @@ class Options(TypedDict, total=False):
     """Time between keepalive pings; none sends no pings. Default: 20."""
 
     ws_ping_timeout: float | None
-    """How long a silent client may owe a pong before 1011; none waits for ever. Default: 20."""
+    """How long a client may be silent after a ping before it is closed with 1011; none waits for
+    ever. Default: 20.
+    """
 
     ws_close_timeout: float
     """How long a client has to answer a close frame. Default: 10."""
 
     ws_accept_timeout: float | None
-    """How long the application may take to accept or deny before 504; none waits for ever.
-    Default: 300.
+    """How long the application may take to accept or deny before the client gets 504; none waits
+    for ever. Default: 300.
     """
 
     ws_idle_timeout: float | None
-    """How long no message may pass either way before 1001; none keeps idle WebSockets. Default:
-    none.
+    """How long no message may pass in either direction before a close with 1001; none keeps idle
+    WebSockets. Default: none.
     """
 
     ws_origins: str | Sequence[str]
@@ -169,7 +171,7 @@ class Options(TypedDict, total=False):
     """Accept permessage-deflate where a client offers it. Default: on."""
 
     ws_deflate_window_bits: int
-    """Window of the compressor: one bit more, twice the memory. Default: 12."""
+    """Window of the compressor; each bit doubles its memory. Default: 12."""
 
     ws_deflate_mem_level: int
     """Memory of the compressor beside its window. Default: 5."""
@@ -184,7 +186,7 @@ class Options(TypedDict, total=False):
     """Messages of fewer bytes are sent uncompressed. Default: 128."""
 
     ws_deflate_library: Literal["zlib", "zlib-ng"]
-    """What compresses; zlib-ng is faster with large messages and takes 130 KiB more for a
+    """Library that compresses; zlib-ng is faster with large messages and takes 130 KiB more for a
     connection. Default: zlib.
     """
 
@@ -206,12 +208,12 @@ class Options(TypedDict, total=False):
     """
 
     timeout_write: float | None
-    """How long a client may take nothing of what waits for it before it is cut off; none waits for
-    ever. Default: 60.
+    """How long a client may read nothing while data wait for it, before it is cut off; none waits
+    for ever. Default: 60.
     """
 
     limit_concurrency: int | None
-    """Most connections or running requests; beyond it the answer is 503. Default: none."""
+    """Most connections, or requests in progress; beyond it the answer is 503. Default: none."""
 
     limit_handshakes: int | None
     """Most WebSocket handshakes that begin in a second, all workers together; as many wait, and
@@ -224,23 +226,23 @@ class Options(TypedDict, total=False):
     """
 
     limit_max_requests_jitter: int
-    """How many more requests it may be, by chance, so that workers do not end together. Default:
+    """Most requests that are added to it at random, so that workers do not end together. Default:
     0.
     """
 
     limit_max_age: float | None
-    """Age at which the server drains and ends, or a worker is replaced, and by chance up to a
-    tenth more. Default: none.
+    """Age at which the server drains and ends, or a worker is replaced; up to a tenth is added at
+    random. Default: none.
     """
 
     timeout_graceful_shutdown: float | None
-    """How long a shutdown waits for what still runs before cancelling it, counted from the end of
-    --drain-window. Default: 10.
+    """How long a shutdown waits for requests in progress before it cancels them, counted from the
+    end of --drain-window. Default: 10.
     """
 
     drain_delay: float
-    """How long SIGTERM lets connections be accepted while the application can already tell that it
-    drains (scope['extensions']['asgiws.drain']). Default: 0.
+    """How long connections are accepted after SIGTERM, while the application can already tell that
+    the server drains (scope['extensions']['asgiws.drain']). Default: 0.
     """
 
     drain_window: float | None
@@ -252,10 +254,10 @@ class Options(TypedDict, total=False):
     """Close code of WebSockets when the server drains. Default: 1012."""
 
     drain_reason: str
-    """Reason that goes with it, 123 bytes of UTF-8 at most."""
+    """Reason that is sent with --drain-code, 123 bytes of UTF-8 at most."""
 
     proxy_headers: bool
-    """Take client address and scheme from X-Forwarded-For and X-Forwarded-Proto where the peer is
+    """Take client address and scheme from X-Forwarded-For and X-Forwarded-Proto if the peer is
     trusted. Default: on.
     """
 
@@ -268,7 +270,7 @@ class Options(TypedDict, total=False):
     """Certificate chain (PEM); switches to https:// and wss://."""
 
     ssl_keyfile: StrPath | None
-    """Private key (PEM), where --ssl-certfile does not hold it."""
+    """Private key (PEM), if --ssl-certfile does not hold it."""
 
     ssl_keyfile_password: str | None
     """Password of the private key."""
@@ -277,7 +279,8 @@ class Options(TypedDict, total=False):
     """Certificates (PEM) that client certificates are checked against."""
 
     ssl_cert_reqs: int
-    """Client certificate: 0 not asked for, 1 optional, 2 required. Default: 0."""
+    """Client certificates: 0 does not ask for them, 1 accepts them, 2 requires them. Default: 0.
+    """
 
     ssl_ciphers: str | None
     """Ciphers of TLS 1.2, as an OpenSSL cipher list. Default: OpenSSL's."""
