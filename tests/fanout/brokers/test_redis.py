@@ -5,23 +5,21 @@ the server is killed, frozen, emptied, or cuts them off.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from asgiws.errors import ConfigError
+from asgiws.errors import BusUnavailable, ConfigError
 from asgiws.fanout import hub as module
-from asgiws.fanout.brokers import client
+from asgiws.fanout.brokers import client, link, redis
 from asgiws.fanout.history import Retention, Wanted
-from asgiws.fanout.hub import Hub, Wishes
-from asgiws.fanout.listener import Messages
+from asgiws.fanout.hub import Hub
 
+from .hubs import hubs, listen, publish, take, texts, until
 from .redis_server import RedisServer
-
-WISHES = Wishes("drop_oldest", 1 << 20, None, 0)
 
 
 @pytest.fixture(autouse=True)
@@ -47,41 +45,6 @@ def victim(tmp_path: Path) -> Iterator[RedisServer]:
     """One for a test that does something to it."""
     with RedisServer(tmp_path / "redis") as running:
         yield running
-
-
-@asynccontextmanager
-async def hubs(url: str, number: int = 2) -> AsyncIterator[list[Hub]]:
-    """As many as workers, all of them connected."""
-    loop = asyncio.get_running_loop()
-    made = [Hub(Wanted(url=url), loop) for _ in range(number)]
-    try:
-        for each in made:
-            await until(each.bus.healthy)
-        yield made
-    finally:
-        for each in made:
-            await each.close()
-
-
-async def until(condition: Any) -> None:
-    while not condition():  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
-
-
-async def listen(here: Hub, topic: str, **wishes: Any) -> Messages:
-    return (await here.enter_listener(topic, WISHES._replace(**wishes)))[1]
-
-
-async def publish(here: Hub, topic: str, text: str, exclude: Any = None) -> int:
-    return await here.publish(topic, text, None, (), None, exclude)
-
-
-async def take(messages: Messages, number: int) -> list[str]:
-    return [(await anext(messages)).text for _ in range(number)]
-
-
-def texts(first: int, last: int) -> list[str]:
-    return [str(number) for number in range(first, last)]
 
 
 @pytest.mark.parametrize("topic", ["a", "kept:a", "kept:\u00e9 {x}\n", "t" * 255])
@@ -218,3 +181,361 @@ async def test_a_password_is_used_and_told_to_nobody(tmp_path: Path, log: Any) -
         assert "battery" not in told
         assert "horse" not in told
         assert f"redis://127.0.0.1:{server.port}" in told
+
+
+async def lost(workers: list[Hub]) -> None:
+    """Until all of them know it."""
+    for worker in workers:
+        await until(lambda worker=worker: not worker.bus.healthy())
+
+
+async def found(workers: list[Hub]) -> None:
+    """Until all of them are connected again."""
+    for worker in workers:
+        await until(worker.bus.healthy)
+
+
+async def test_a_killed_redis_is_told_and_found_again(victim: RedisServer) -> None:
+    async with hubs(victim.url) as workers:
+        here, there = workers
+        plain, kept = await listen(here, "a"), await listen(here, "kept:a")
+        for topic in ("a", "kept:a"):
+            await publish(there, topic, "before")
+        position = (await anext(kept)).position
+        assert await take(plain, 1) == ["before"]
+        victim.kill()
+        await lost(workers)
+        waiting = asyncio.ensure_future(publish(there, "a", "meanwhile"))
+        victim.start()  # and empty
+        assert await waiting in (0, 1)
+        await found(workers)
+        await publish(there, "kept:a", "after")
+        first = await anext(kept)
+        assert (first.text, first.gap) == ("after", 1)
+        assert first.position.split(":")[0] != position.split(":")[0]
+        # The one who waited may have been the first to be connected again.
+        await publish(there, "a", "last")
+        got = await anext(plain)
+        assert got.gap == 1
+        assert got.text in ("meanwhile", "last")
+        assert (await listen(here, "kept:a", since=position)).recovered is False
+
+
+async def test_a_publish_while_redis_is_away_fails_in_time_and_says_why(
+    victim: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis, "WAIT_SECONDS", 0.3)
+    async with hubs(victim.url) as workers:
+        victim.kill()
+        await lost(workers)
+        for topic in ("a", "kept:a"):
+            began = asyncio.get_running_loop().time()
+            message = f"redis://127.0.0.1:{victim.port} is not available: .*onnect"
+            with pytest.raises(BusUnavailable, match=message):
+                await publish(workers[0], topic, "x")
+            with pytest.raises(BusUnavailable, match=message):
+                await listen(workers[0], topic)
+            with pytest.raises(BusUnavailable, match=message):
+                await workers[0].count(topic)
+            assert 0.9 <= asyncio.get_running_loop().time() - began < 5
+        assert workers[0].stats().subscriptions == 0
+        victim.start()
+        await found(workers)
+        assert await publish(workers[0], "a", "x") == 0
+
+
+async def test_a_frozen_redis_is_given_up_and_nothing_is_lost_from_the_history(
+    victim: RedisServer, monkeypatch: pytest.MonkeyPatch, log: Any
+) -> None:
+    monkeypatch.setattr(link, "PING_SECONDS", 0.1)
+    monkeypatch.setattr(link, "WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(redis, "WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(redis, "CONNECT_SECONDS", 0.5)
+    async with hubs(victim.url) as workers:
+        here, there = workers
+        plain, kept = await listen(here, "a"), await listen(here, "kept:a")
+        await publish(there, "kept:a", "1")
+        victim.send(signal.SIGSTOP)
+        with pytest.raises(BusUnavailable, match=r"has not answered for 0\.3 s"):
+            await publish(there, "kept:a", "perhaps")
+        await lost(workers)
+        victim.send(signal.SIGCONT)
+        await found(workers)
+        await publish(there, "kept:a", "2")
+        await publish(there, "a", "2")
+        # What was refused had been written: Redis took it when it went on.
+        assert await take(kept, 3) == ["1", "perhaps", "2"]
+        assert kept.dropped == 0
+        message = await anext(plain)
+        assert (message.text, message.gap) == ("2", 1)
+        told = [record.getMessage() for record in log]
+        assert sum("is away" in line for line in told) == 2
+        assert sum("connected" in line for line in told) == 4
+
+
+@pytest.mark.parametrize("durable", [False, True])
+async def test_a_redis_that_has_kept_everything_is_trusted_if_the_operator_says_so(
+    tmp_path: Path, durable: bool
+) -> None:
+    with RedisServer(tmp_path / "r", "--appendonly", "yes", "--appendfsync", "always") as server:
+        url = f"{server.url}?durable={str(durable).lower()}"
+        async with hubs(url) as workers:
+            here, there = workers
+            kept = await listen(here, "kept:a")
+            await publish(there, "kept:a", "1")
+            position = (await anext(kept)).position
+            await publish(there, "kept:a", "2")
+            assert await take(kept, 1) == ["2"]
+            server.kill()
+            await lost(workers)
+            server.start()
+            await found(workers)
+            await publish(there, "kept:a", "3")
+            message = await anext(kept)
+            assert (message.text, message.gap) == ("3", 0 if durable else 1)
+            again = await listen(there, "kept:a", since=position)
+            assert again.recovered is durable
+            if durable:
+                assert await take(again, 2) == ["2", "3"]
+            # It is there in any case, under the positions that it had.
+            replayed = await listen(there, "kept:a", replay=3)
+            got = [await anext(replayed) for _ in range(3)]
+            assert [each.text for each in got] == ["1", "2", "3"]
+            assert got[0].position == position
+
+
+async def test_no_position_is_used_twice_when_redis_comes_back_with_an_old_snapshot(
+    tmp_path: Path,
+) -> None:
+    with RedisServer(tmp_path / "r") as server:
+        async with hubs(server.url) as workers:
+            here, there = workers
+            kept = await listen(here, "kept:a")
+            await publish(there, "kept:a", "1")
+            await take(kept, 1)
+            server.cli("SAVE")
+            for number in range(2, 6):
+                await publish(there, "kept:a", str(number))
+            positions = [(await anext(kept)).position for _ in range(4)]
+            server.kill()
+            await lost(workers)
+            server.start()
+            await found(workers)
+            for number in range(2, 12):
+                await publish(there, "kept:a", f"new {number}")
+            got = [await anext(kept) for _ in range(10)]
+            assert got[0].gap == 1
+            assert [each.text for each in got] == [f"new {number}" for number in range(2, 12)]
+            assert not {each.position for each in got} & set(positions)
+            for position in positions:
+                assert (await listen(here, "kept:a", since=position)).recovered is False
+
+
+async def test_a_connection_that_is_cut_loses_nothing_that_is_kept(victim: RedisServer) -> None:
+    """Again and again, while others publish; each message comes once, in order."""
+    async with hubs(victim.url, 3) as workers:
+        publisher = workers[2]
+        kept = [await listen(worker, "kept:a") for worker in workers[:2]]
+        plain = await listen(workers[0], "a")
+        number = failed = 0
+        for _ in range(15):
+            for _ in range(10):
+                try:
+                    await publish(publisher, "kept:a", str(number))
+                except BusUnavailable:
+                    failed += 1  # it may have been taken
+                number += 1
+            victim.cli("CLIENT", "KILL", "TYPE", "pubsub")
+        await publish(publisher, "kept:a", "end")
+        for messages in kept:
+            got: list[str] = []
+            while not got or got[-1] != "end":
+                got += await take(messages, 1)
+            numbers = [int(text) for text in got[:-1]]
+            assert numbers == sorted(set(numbers))
+            assert number - failed <= len(numbers) <= number
+            assert messages.dropped == 0
+        await found(workers)
+        await publish(publisher, "a", "x")
+        assert (await anext(plain)).gap >= 1
+
+
+async def test_who_is_cut_off_for_not_reading_is_told(victim: RedisServer) -> None:
+    """Redis cuts off whose event loop stands still for long while much is published."""
+    victim.cli("CONFIG", "SET", "client-output-buffer-limit", "pubsub 200kb 0 0")
+    async with hubs(victim.url, 1) as (here,):
+        plain, kept = await listen(here, "a"), await listen(here, "kept:a")
+        await publish(here, "kept:a", "before")
+        assert await take(kept, 1) == ["before"]
+        channel = redis.Redis(victim.url)._channel("ta").decode()
+        script = "for i = 1, 300 do redis.call('PUBLISH', KEYS[1], string.rep('x', 100000)) end"
+        victim.cli("EVAL", script, "1", channel)  # this blocks our loop, too
+        await until(lambda: not here.bus.healthy())
+        await until(here.bus.healthy)
+        await publish(here, "a", "after")
+        await publish(here, "kept:a", "after")
+        message = await anext(plain)
+        assert (message.text, message.gap) == ("after", 1)
+        assert await take(kept, 1) == ["after"]
+        assert kept.dropped == 0
+
+
+async def test_a_flood_is_read_while_the_application_does_not_read(
+    server: RedisServer, log: Any
+) -> None:
+    """Its listener has a bound of its own; Redis does not notice."""
+    async with hubs(server.url) as (here, there):
+        messages = await listen(here, "a", max_bytes=100_000)
+        for _ in range(20):
+            await asyncio.gather(*(publish(there, "a", "x" * 50_000) for _ in range(50)))
+        await until(lambda: here.stats().delivered == 1_000)
+        assert messages.dropped == 999
+        assert not any("is away" in record.getMessage() for record in log)
+
+
+async def test_a_calm_subscriber_is_found_to_have_lost_something(
+    victim: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Redis has dropped without a word is found by the next look."""
+    monkeypatch.setattr("asgiws.fanout.brokers.broker.CHECK_SECONDS", 0.05)
+    monkeypatch.setattr("asgiws.fanout.brokers.broker.LATE_SECONDS", 0.05)
+    async with hubs(victim.url) as (here, there):
+        kept = await listen(here, "kept:a")
+        await publish(there, "kept:a", "1")
+        assert await take(kept, 1) == ["1"]
+        channel = here.bus._client._channel("tkept:a")
+        names = here.bus._client._by_channel
+        name = names.pop(channel)
+        await publish(there, "kept:a", "2")
+        assert await take(kept, 1) == ["2"]
+        names[channel] = name
+
+
+async def test_a_cancelled_publish_and_subscribe_leave_a_connection_that_works(
+    server: RedisServer,
+) -> None:
+    async with hubs(server.url) as (here, there):
+        for turn in range(60):
+            tasks = [
+                asyncio.ensure_future(call)
+                for call in (
+                    publish(here, "kept:c", "x"),
+                    publish(here, "c", "x"),
+                    listen(here, f"kept:{turn}"),
+                    listen(here, f"{turn}"),
+                    listen(here, "kept:c", replay=5),
+                    here.count("c"),
+                )
+            ]
+            for _ in range(turn % 12):
+                await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+            for task, result in zip(
+                tasks, await asyncio.gather(*tasks, return_exceptions=True), strict=True
+            ):
+                assert task.cancelled() or not isinstance(result, BaseException)
+                if hasattr(result, "_listener"):
+                    result._listener.leave()
+        assert here.stats().subscriptions == 0
+        messages = await listen(here, "c")
+        assert await publish(there, "c", "y") == 1
+        assert await take(messages, 1) == ["y"]
+        messages._listener.leave()
+        await until(lambda: not server.cli("PUBSUB", "CHANNELS", "*:{*}:t*"))
+
+
+async def test_what_is_kept_is_bounded_by_number_and_age(server: RedisServer) -> None:
+    module._rules["kept:"] = Retention(5, 0.3)
+    async with hubs(server.url) as (here, there):
+        for number in range(12):
+            await publish(here, "kept:a", str(number))
+        messages = await listen(there, "kept:a", replay=100)
+        assert await take(messages, 5) == texts(7, 12)
+        stream = redis.Redis(server.url)._keys("tkept:a")[0].decode()
+        assert server.cli("XLEN", stream) == "5"
+        position = messages.position
+        await asyncio.sleep(0.35)
+        again = await listen(there, "kept:a", since=position)
+        assert again.recovered is False
+        await publish(here, "kept:a", "new")
+        assert server.cli("XLEN", stream) == "1"
+        # Who has missed nothing can prove it, although nothing is kept any more.
+        last = (await anext(again)).position
+        await asyncio.sleep(0.35)
+        assert server.cli("EXISTS", stream) == "0"
+        assert (await listen(there, "kept:a", since=last)).recovered is True
+
+
+async def test_a_history_of_large_messages_is_read_in_pages(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis, "PAGE_BYTES", 100_000)
+    async with hubs(server.url) as (here, there):
+        first = await listen(here, "kept:a", replay=0, envelope=True)
+        for number in range(50):
+            await publish(here, "kept:a", f"{number}:{'x' * 20_000}")
+        messages = await listen(there, "kept:a", since=first.position)
+        assert messages.recovered
+        got = await take(messages, 50)
+        assert [text.partition(":")[0] for text in got] == texts(0, 50)
+        replayed = await listen(there, "kept:a", replay=20)
+        got = await take(replayed, 20)
+        assert [text.partition(":")[0] for text in got] == texts(30, 50)
+
+
+async def test_what_redis_refuses_is_an_error_that_names_it(victim: RedisServer) -> None:
+    async with hubs(victim.url, 1) as (here,):
+        victim.cli("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(BusUnavailable, match=r"redis://127.* OOM|maxmemory"):
+            await publish(here, "kept:a", "x")
+        assert here.bus.healthy()
+
+
+async def test_a_replica_is_not_taken_for_a_master(
+    victim: RedisServer, tmp_path: Path, log: Any
+) -> None:
+    with RedisServer(tmp_path / "replica", "--replicaof", f"127.0.0.1 {victim.port}") as replica:
+        here = Hub(Wanted(url=replica.url), asyncio.get_running_loop())
+        await until(lambda: any("this is a replica" in record.getMessage() for record in log))
+        replica.cli("REPLICAOF", "NO", "ONE")
+        await until(here.bus.healthy)
+        messages = await listen(here, "kept:a")
+        await publish(here, "kept:a", "x")
+        assert await take(messages, 1) == ["x"]
+        # A master that becomes a replica is left.
+        replica.cli("REPLICAOF", "127.0.0.1", str(victim.port))
+        writing = asyncio.ensure_future(publish(here, "kept:a", "y"))
+        await until(lambda: not here.bus.healthy())
+        replica.cli("REPLICAOF", "NO", "ONE")
+        await writing
+        await here.close()
+
+
+async def test_the_server_ends_while_redis_is_away(victim: RedisServer) -> None:
+    async with hubs(victim.url) as workers:
+        victim.kill()
+        await lost(workers)
+        waiting = asyncio.ensure_future(publish(workers[0], "a", "x"))
+        joining = asyncio.ensure_future(listen(workers[0], "a"))
+        await asyncio.sleep(0)
+        began = asyncio.get_running_loop().time()
+        await workers[0].close()
+        for future in (waiting, joining):
+            with pytest.raises(BusUnavailable, match="the server has ended"):
+                await future
+        assert asyncio.get_running_loop().time() - began < 1
+
+
+async def test_many_topics_are_subscribed_to_again_in_batches(victim: RedisServer) -> None:
+    async with hubs(victim.url) as workers:
+        here, there = workers
+        everything = await asyncio.gather(*(listen(here, f"{n}") for n in range(1_500)))
+        victim.cli("CONFIG", "RESETSTAT")
+        victim.cli("CLIENT", "KILL", "TYPE", "pubsub")
+        await until(lambda: all(messages.dropped for messages in everything))
+        calls = victim.cli("INFO", "commandstats").partition("cmdstat_subscribe:calls=")[2]
+        assert int(calls.partition(",")[0]) == 3
+        for number in (0, 700, 1_499):
+            assert await publish(there, f"{number}", "x") == 1
+            assert (await anext(everything[number])).gap == 1
