@@ -128,8 +128,12 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     elif what == "events":
         await events(scope, receive, send, topic)
     else:
-        count = await topics.count(topic)
-        await answer(send, 200, count._asdict() | {"stats": topics.stats()._asdict()})
+        try:
+            count = await topics.count(topic)
+        except topics.BusUnavailable:
+            await answer(send, 503, {"everywhere": -1})
+        else:
+            await answer(send, 200, count._asdict())
 
 
 async def lifespan(receive: Any, send: Any) -> None:
@@ -159,22 +163,28 @@ async def websocket(scope: Any, receive: Any, send: Any, topic: str, query: dict
         key: value if key in ("policy", "since") else json.loads(value)
         for key, value in query.items()
     }
-    async with topics.subscribe(scope, topic, **arguments) as subscription:
+    subscription = topics.subscribe(scope, topic, **arguments)
+    try:
+        await subscription.__aenter__()
+    except topics.BusUnavailable:
+        await send({"type": "websocket.close", "code": 1013})
+        return
+    try:
         await tell(hello=os.getpid(), recovered=subscription.recovered)
-        try:
-            while (event := await receive())["type"] == "websocket.receive":
-                heard = json.loads(event["text"])
-                number = heard["n"]
-                message = said(heard["p"], number, heard["t"], heard["x"])
-                exclude = scope if heard["exclude"] else None
-                try:
-                    await topics.publish(topic, exclude=exclude, **message)
-                except topics.BusUnavailable:
-                    await tell(failed=number)
-                else:
-                    await tell(said=number)
-        finally:
-            journal.write("dropped", name, subscription.dropped)
+        while (event := await receive())["type"] == "websocket.receive":
+            heard = json.loads(event["text"])
+            number = heard["n"]
+            message = said(heard["p"], number, heard["t"], heard["x"])
+            exclude = scope if heard["exclude"] else None
+            try:
+                await topics.publish(topic, exclude=exclude, **message)
+            except topics.BusUnavailable:
+                await tell(failed=number)
+            else:
+                await tell(said=number)
+    finally:
+        journal.write("dropped", name, subscription.dropped)
+        await subscription.__aexit__(None, None, None)
 
 
 async def events(scope: Any, receive: Any, send: Any, topic: str) -> None:
@@ -182,8 +192,10 @@ async def events(scope: Any, receive: Any, send: Any, topic: str) -> None:
     listening = topics.listen(topic, since=since and since.decode())
     headers = [(b"content-type", b"text/event-stream")]
     gone = asyncio.ensure_future(left(receive))
+    begun = False
     try:
         async with listening as messages:
+            begun = True
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             hello = {"hello": os.getpid(), "recovered": messages.recovered}
             await event(send, hello, messages.position)
@@ -197,6 +209,9 @@ async def events(scope: Any, receive: Any, send: Any, topic: str) -> None:
                 if message.gap:
                     await event(send, {"gap": message.gap}, None)
                 await event(send, json.loads(message.bytes), message.position)
+    except topics.BusUnavailable:
+        assert not begun
+        await answer(send, 503, {})
     finally:
         gone.cancel()
 

@@ -14,10 +14,12 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
+from tests.fanout.brokers.nats_server import NatsServer
+from tests.fanout.brokers.redis_server import RedisServer
 from tests.toolkit.served import Served
 
 from .checker import Checker
@@ -32,6 +34,8 @@ SUSPICIOUS: Final = ("Traceback (most", "Exception", "speaks another language")
 
 
 FAULTS: Final = ("kill", "stop", "hang", "roll", "upgrade")
+BROKER_FAULTS: Final = ("broker_kill", "broker_freeze", "broker_hang")
+BROKER_PATIENCE: Final = 40.0  # a broker is looked for every ten seconds
 
 
 class Plan(NamedTuple):
@@ -43,6 +47,17 @@ class Plan(NamedTuple):
     rate: float = 40.0  # publications a second, in all
     pause: float = 15.0  # seconds between two faults
     faults: tuple[str, ...] = FAULTS  # each once, in any order, and then again
+    url: str | None = None  # of a broker: its scheme and its options
+
+
+class Broker(Protocol):
+    """A broker that the soak has started."""
+
+    url: str
+
+    def start(self) -> None: ...
+    def kill(self) -> None: ...
+    def send(self, number: signal.Signals) -> None: ...
 
 
 class Verdict(NamedTuple):
@@ -90,12 +105,14 @@ class Journals:
 class Soak:
     """One run."""
 
-    def __init__(self, plan: Plan, served: Served, folder: Path) -> None:
+    def __init__(self, plan: Plan, served: Served, folder: Path, broker: Broker | None) -> None:
         self.plan = plan
         self.served = served
         self.port = served.port
         self.folder = folder
-        self.checker = Checker(PATIENCE)
+        self.broker = broker
+        # What goes through a broker comes back when it comes.
+        self.checker = Checker(BROKER_PATIENCE if broker else PATIENCE, own_first=not broker)
         self.journals = Journals(folder, self.checker)
         self.life = plan.pause * 1.5
         self.quiet = False
@@ -142,6 +159,8 @@ class Soak:
                 continue
             if not faults:
                 faults = list(self.plan.faults)
+                if self.broker is not None:
+                    faults += BROKER_FAULTS
                 self._random.shuffle(faults)
             name = faults.pop()
             self.checker.counts[f"fault: {name}"] += 1
@@ -193,6 +212,24 @@ class Soak:
         self._tell(how.name)
         self.served.send(how)
         await asyncio.to_thread(self.served.wait_for_count, "All workers are replaced", done)
+
+    async def _broker_kill(self) -> None:
+        assert self.broker is not None
+        self._tell("the broker is killed")
+        self.broker.kill()
+        await asyncio.sleep(self._random.uniform(0.0, 8.0))
+        await asyncio.to_thread(self.broker.start)
+
+    async def _broker_freeze(self, least: float = 0.5, most: float = 4.0) -> None:
+        assert self.broker is not None
+        self._tell("the broker stands still")
+        self.broker.send(signal.SIGSTOP)
+        await asyncio.sleep(self._random.uniform(least, most))
+        self.broker.send(signal.SIGCONT)
+
+    async def _broker_hang(self) -> None:
+        """It is given up."""
+        await self._broker_freeze(9.0, 12.0)
 
     # What is seen.
 
@@ -246,7 +283,7 @@ class Soak:
         self.quiet = True
         # Who has just left comes back, and who is asleep wakes up.
         await asyncio.sleep(9.0)
-        deadline = time.monotonic() + SETTLE_SECONDS
+        deadline = time.monotonic() + SETTLE_SECONDS + self.checker.patience
         while time.monotonic() < deadline:
             self._look_once()
             streams = self.checker.streams.values()
@@ -286,24 +323,34 @@ class Soak:
 
 def soak(plan: Plan) -> Verdict:
     """Run it, tell about it, and say whether all was as it should be."""
-    with tempfile.TemporaryDirectory() as name:
+    with ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory())
         environment = {
             "SOAK_FOLDER": name,
             "SOAK_RATE": str(plan.rate / plan.workers),
         }
-        with Served(
-            *("asgiws", "tests.soak.app:app", "--port", "0", "--workers", str(plan.workers)),
-            *("--no-access-log", "--ws-close-timeout", "10", "--drain-window", "1"),
-            *("--topics-history-memory", str(1 << 26)),
-            *("--timeout-graceful-shutdown", "3"),
-            deadline=ROLL_SECONDS,
-            **environment,
-        ) as served:
-            served.wait_for_count("is ready", plan.workers)
-            run = Soak(plan, served, Path(name))
-            asyncio.run(run.run())
-            code = served.stop()
-            output = list(served.output)
+        options: list[str] = []
+        broker: Any = None
+        if plan.url is not None:
+            scheme, _, query = plan.url.partition("?")
+            kind = RedisServer if scheme.startswith("redis") else NatsServer
+            broker = stack.enter_context(kind(Path(name) / "broker"))
+            options += ["--topics-url", f"{broker.url}?{query}" if query else broker.url]
+        served = stack.enter_context(
+            Served(
+                *("asgiws", "tests.soak.app:app", "--port", "0", "--workers", str(plan.workers)),
+                *("--no-access-log", "--ws-close-timeout", "10", "--drain-window", "1"),
+                *("--topics-history-memory", str(1 << 26)),
+                *("--timeout-graceful-shutdown", "3", *options),
+                deadline=ROLL_SECONDS,
+                **environment,
+            )
+        )
+        served.wait_for_count("is ready", plan.workers)
+        run = Soak(plan, served, Path(name), broker)
+        asyncio.run(run.run())
+        code = served.stop()
+        output = list(served.output)
     checker = run.checker
     run.report()
     for number, line in enumerate(output):
@@ -312,7 +359,7 @@ def soak(plan: Plan) -> Verdict:
             checker.violate(f"the server has printed {behind.rstrip()}")
     if code:
         checker.violate(f"the server has ended with {code}")
-    if len(checker.epochs) > 1:
+    if len(checker.epochs) > 1 and plan.url is None:
         checker.violate(f"positions of several epochs: {checker.epochs}")
     verdict = Verdict(not checker.violations, checker.violations, checker.counts, output)
     for violation in verdict.violations:

@@ -16,7 +16,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from ...errors import BusUnavailable
 from ...log import error_log
@@ -55,6 +55,16 @@ class Hub(Protocol):
         """How many members a topic has here, beside who is excluded."""
 
 
+class Held(NamedTuple):
+    """A publication whose turn it is not yet, the position before it, and its number if it is of
+    this worker.
+    """
+
+    publication: Publication
+    before: str | None
+    number: int
+
+
 class Followed:
     """A topic that has members here: up to where they have got it."""
 
@@ -63,7 +73,7 @@ class Followed:
         #: the position of the last publication; None without history, or before it is known
         self.last: str | None = None
         #: what comes while something before it is being read; None if nothing is
-        self.held: list[tuple[Publication, str | None]] | None = None
+        self.held: list[Held] | None = None
         #: fills the gap
         self.task: asyncio.Task[None] | None = None
         #: it has to be looked at once more
@@ -285,12 +295,15 @@ class Broker:
         followed = self._followed.get(topic)
         if followed is None:
             return  # the last member has left
-        exclude = self._excluded_from(followed, said)
+        number = said.number if said.worker == self._worker else 0
+        # It is forgotten with the delivery: what is held now may be read from the history first.
+        exclude = followed.excluded.get(number)
         publication = Publication(topic, said.message, said.payload, said.key, exclude, position)
+        held = Held(publication, before, number)
         if followed.held is None:
-            self._pass(followed, publication, before)
+            self._pass(followed, held)
         elif len(followed.held) < MAX_HELD:
-            followed.held.append((publication, before))
+            followed.held.append(held)
         else:
             followed.held.clear()  # all of these are in the history, and will be read
             followed.again = True
@@ -329,20 +342,21 @@ class Broker:
             if followed.last is None:
                 followed.start(page.top)
 
-    def _pass(self, followed: Followed, publication: Publication, before: str | None) -> None:
+    def _pass(self, followed: Followed, held: Held) -> None:
         """Deliver a publication, if it is its turn."""
+        publication, before, number = held
         position, last = publication.position, followed.last
-        if position is None:
-            self._hub.deliver(publication)
-        elif not followed.is_behind(position, last):
-            pass  # it was read from the history
-        elif last is None or before is None or before == last:
-            followed.last = position
+        if position is not None and not followed.is_behind(position, last):
+            return  # it was read from the history
+        if position is None or last is None or before is None or before == last:
+            if position is not None:
+                followed.last = position
+            followed.excluded.pop(number, None)
             self._hub.deliver(publication)
         else:
             self._fill(followed)
             assert followed.held is not None
-            followed.held.append((publication, before))
+            followed.held.append(held)
 
     def _fill(self, followed: Followed) -> None:
         """Read what is missing, and deliver it before whatever comes now."""
@@ -367,10 +381,10 @@ class Broker:
                 break
         held, followed.held, followed.task = followed.held or [], None, None
         _let_go(followed)
-        for number, (publication, before) in enumerate(held):
-            self._pass(followed, publication, before)
+        for place, each in enumerate(held):
+            self._pass(followed, each)
             if followed.held is not None:  # there is another hole
-                followed.held += held[number + 1 :]
+                followed.held += held[place + 1 :]
                 break
 
     async def _deliver_missing(self, followed: Followed) -> None:
@@ -389,7 +403,9 @@ class Broker:
             self._hub.miss(followed.name, _missing(followed.last, entries, page.top))
         for entry in entries:
             publication = self._from_history(followed.name, entry)
-            publication.exclude = self._excluded_from(followed, record.decode(entry.body))
+            said = record.decode(entry.body)
+            if said.worker == self._worker:
+                publication.exclude = followed.excluded.pop(said.number, None)
             self._hub.deliver(publication)
         followed.start(page.top)
 
@@ -416,10 +432,6 @@ class Broker:
                 for followed, top in zip(some, tops, strict=True):
                     if followed.is_behind(top, followed.last):
                         self._spawn(self._catch_up_later(followed, top))
-
-    def _excluded_from(self, followed: Followed, said: Record) -> object:
-        """Who is not to get it."""
-        return followed.excluded.pop(said.number, None) if said.worker == self._worker else None
 
     def _from_history(self, topic: str, entry: Entry) -> Publication:
         """A publication that was kept, as somebody who was not there sees it."""

@@ -318,6 +318,20 @@ async def test_whom_a_message_excludes_is_known_where_it_came_from() -> None:
         assert not world.broker._followed["a"].excluded
 
 
+async def test_whom_a_message_excludes_is_known_if_it_comes_and_is_read_as_well() -> None:
+    async with World() as world:
+        someone = object()
+        await world.publish("1")
+        await world.lose("2")
+        await world.publish("3", own=True, exclude=someone)
+        world.client.answer = asyncio.Event()
+        await world.publish("4", own=True, exclude=someone)
+        world.client.answer.set()
+        await world.got("1", "2", "3", "4")
+        assert world.hub.excluded == [None, None, someone, someone]
+        assert not world.broker._followed["a"].excluded
+
+
 async def test_what_is_excluded_from_messages_that_never_come_is_bounded() -> None:
     async with World(NOTHING) as world:
         world.client.deaf = True
