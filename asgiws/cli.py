@@ -75,7 +75,7 @@ class ServeCommand(click.Command):
             raise click.UsageError(self._unknown(context, error.option_name), context) from None
 
     def _unknown(self, context: click.Context, name: str) -> str:
-        """What to say of an option that there is not, in the words of the other sources."""
+        """The message about an unknown option, in the words of the other sources."""
         shown = [param for param in self.get_params(context) if not getattr(param, "hidden", False)]
         names = [name for param in shown for name in (*param.opts, *param.secondary_opts)]
         close = difflib.get_close_matches(name.lower().replace("_", "-"), names, n=1)

@@ -224,7 +224,7 @@ def _load(path: str) -> dict[str, Any] | configparser.RawConfigParser:
 
 
 def _forgets_ours(names: Iterable[str]) -> str:
-    """What to say of settings that name uvicorn's loggers and none of ours; else nothing."""
+    """The advice about settings that name uvicorn's loggers and none of ours; otherwise ""."""
     named = sorted({name for name in names if name.split(".")[0] == "uvicorn"})
     if not named or any(name.split(".")[0] == "asgiws" for name in names):
         return ""

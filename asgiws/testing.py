@@ -53,7 +53,7 @@ class Served:
 
     @property
     def logged(self) -> list[str]:
-        """What it has logged, as in ``ERROR: Exception in ASGI application``."""
+        """The lines that it has logged, as in ``ERROR: Exception in ASGI application``."""
         return [f"{record.levelname}: {record.getMessage()}" for record in self.log]
 
 

@@ -222,7 +222,7 @@ async def count(topic: str) -> Count:
 
 
 def stats() -> Stats:
-    """What this process has published and delivered, and who has missed something."""
+    """Counts of what this process has published and delivered, and of what was missed."""
     return hub().stats()
 
 

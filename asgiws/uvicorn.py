@@ -91,7 +91,7 @@ def install() -> None:
 
 
 def start_process(*args: Any, **options: Any) -> None:
-    """What a process of uvicorn's runs: it has imported the program, and nothing is installed."""
+    """A process of uvicorn's runs this: it has imported the program, and nothing is installed."""
     install()
     _subprocess_started(*args, **options)
 
@@ -233,7 +233,7 @@ class Entrance(asyncio.AbstractServer):
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
-        """What is listened on."""
+        """The sockets that are listened on."""
         return () if self._closed.is_set() else self._sockets
 
     def get_loop(self) -> asyncio.AbstractEventLoop:

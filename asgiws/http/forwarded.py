@@ -42,8 +42,8 @@ class Proxies:
         """The client according to all X-Forwarded-For values of a trusted peer's request.
 
         That is the rightmost address that is not trusted itself, for every proxy
-        appends the one it was called from; the leftmost if all are trusted. What is no
-        address ends the list: whoever wrote it, nothing left of it can be believed.
+        appends the one it was called from; the leftmost if all are trusted. An entry that is not an
+        address ends the list: nothing left of it can be believed.
         """
         found: Address | None = None
         for item in reversed(b",".join(forwarded).split(b",")):

@@ -570,7 +570,7 @@ def _short_options(config: Config) -> tuple[str, ...]:
 
 
 def contradictions(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What cannot go together: the fields and what to say about them."""
+    """The options that contradict each other: their fields, and the message about them."""
     if config.uds is not None and config.fd is not None:
         yield ("uds", "fd"), "--uds and --fd each name the one socket to listen on: give one"
     short = _short_options(config)
@@ -658,7 +658,7 @@ UVICORN_ONLY = {
 
 
 def uvicorn_only(key: str) -> str:
-    """What to say about one of uvicorn's options."""
+    """The message about one of uvicorn's options."""
     hint = UVICORN_ONLY[key].hint
     return f"--{key} is uvicorn's; asgiws does not have it yet" + (f" ({hint})" if hint else "")
 

@@ -1,4 +1,4 @@
-"""What an option is: the values it takes, and its declaration as its readers see it.
+"""An option: the values that it takes, and its declaration as its readers see it.
 
 A kind knows how text becomes a value and which values are right; it knows nothing
 of where a value came from. Whoever reads a source turns the ``ValueError`` of a
@@ -39,7 +39,7 @@ class Unfit(ValueError):
 
 @dataclass(frozen=True)
 class Kind:
-    """What values an option takes.
+    """The values that an option takes.
 
     ``check`` takes a typed value (from TOML or Python) and returns it in its one final
     form; ``parse`` makes such a value of text (command line, environment). Both raise
@@ -468,7 +468,7 @@ class Option:
 
     @property
     def typed(self) -> str:
-        """What it takes in Python, as an annotation in options/typed.py."""
+        """The values that it takes in Python, as an annotation in options/typed.py."""
         none = self.default is None or self.kind.none or None in self.nothing
         return f"{self.kind.typed} | None" if none else self.kind.typed
 

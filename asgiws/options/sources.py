@@ -104,7 +104,7 @@ def load(
 
 
 def _no_application(directory: str, table: str) -> str:
-    """What to say to whoever names no application: how to type the one that is here."""
+    """The message for a user who names no application: how to type the one that is here."""
     found = guesses(directory)
     if not found:
         return (

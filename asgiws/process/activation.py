@@ -29,7 +29,7 @@ class Passed(NamedTuple):
 
 
 def take_passed(environ: MutableMapping[str, str]) -> Passed:
-    """What was handed over to this process; it is removed from ``environ``.
+    """The sockets that were handed over to this process; ``environ`` loses the variables.
 
     The descriptors are closed in programs that are executed from now on.
     """
@@ -54,7 +54,7 @@ def take_passed(environ: MutableMapping[str, str]) -> Passed:
 def where_to_listen(
     asked: tuple[Address, ...], by_default: bool, passed: Passed
 ) -> tuple[Address, ...]:
-    """What was handed over where nobody asked for something else (``by_default``)."""
+    """The sockets that were handed over, if no option asks for others (``by_default``)."""
     if not passed.addresses:
         return asked
     if by_default:

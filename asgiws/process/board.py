@@ -1,4 +1,4 @@
-"""What a supervisor and its workers know of each other without asking: shared memory.
+"""Shared memory in which a supervisor and its workers tell each other how they are.
 
 Every process of a fleet has a seat, a row of numbers of eight bytes. Each number is
 written by one process only and read by any, so that nothing is ever locked or lost:

@@ -138,7 +138,7 @@ class Child:
         return child
 
     def handed_over(self, now: float) -> dict[str, Any]:
-        """What the next program must know of it. All of it can be JSON."""
+        """The facts about it that the next program must know. All of them can be JSON."""
         return {
             "place": self.place,
             "number": self.number,
@@ -243,7 +243,7 @@ class Child:
 
 
 def told(status: int) -> str:
-    """What to say of how a process ended; ``status`` as waitpid has it."""
+    """Words for how a process ended; ``status`` is that of waitpid."""
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
         return f"exit code {code}"

@@ -1,4 +1,4 @@
-"""Who gets a connection: the emptiest worker that is ready and whose event loop runs.
+"""Decides who gets a connection: the emptiest worker that is ready and whose event loop runs.
 
 One place knows and decides. What a worker has, its seat tells: what it was given less
 what has ended. A worker that hangs gets nothing, and what it has not taken out of its
@@ -21,7 +21,7 @@ FULL_NANOSECONDS = 50_000_000  # a full inbox is left alone for so long
 
 
 class Receiver:
-    """What the dispatcher knows of one worker. ``open``: it is ready, and shall get more."""
+    """The dispatcher's knowledge of one worker. ``open``: it is ready, and shall get more."""
 
     def __init__(self, seat: Seat, near: socket.socket, far: socket.socket) -> None:
         """``near`` is the end of the inbox to put into, ``far`` the one to take from."""

@@ -107,7 +107,7 @@ class Fleet:
         self.replace_all(self.config)
 
     def handed_over(self, now: float) -> dict[str, Any]:
-        """What the next program must know of the workers. All of it can be JSON."""
+        """The facts about the workers that the next program must know. All of them can be JSON."""
         return {
             "board": self.board.fd,
             "log": self.log,
@@ -374,7 +374,7 @@ def _new_log(config: Config) -> int:
 
 
 def why_not_started(child: Child, status: int) -> str:
-    """What to say of a worker that ended with that status before it was ready."""
+    """The message about a worker that ended with that status before it was ready."""
     return child.failure.get("message") or f"a worker ended as it started: {told(status)}"
 
 

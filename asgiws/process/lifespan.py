@@ -129,5 +129,5 @@ class Lifespan:
 
 
 def _message(answer: Event) -> str:
-    """What an application says of its failure, whatever it took for text."""
+    """The application's own words about its failure, whatever type they have."""
     return str(answer.get("message", ""))

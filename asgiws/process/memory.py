@@ -1,4 +1,4 @@
-"""What the process keeps of the memory that large messages have used.
+"""Keeps the memory that large messages have used, to use it again.
 
 glibc gives the memory of a large message back to the system at once, and the next one
 pays a page fault for every 4 KiB of it again: a quarter of what an echo of 1 MiB costs.

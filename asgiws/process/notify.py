@@ -1,4 +1,4 @@
-"""What a service manager is told: systemd's sd_notify(3), without a library.
+"""Messages to a service manager: systemd's sd_notify(3), without a library.
 
 Nothing here waits or raises. A message that finds the manager's queue full is sent
 again by ``beat``, which the event loop calls: so it also is the sign of life of that

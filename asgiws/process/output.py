@@ -1,4 +1,4 @@
-"""What the processes of a fleet print: whoever does not read it must not make them wait.
+"""The output of the processes of a fleet. A reader that does not read must not make them wait.
 
 A pipe whose reader stalls is full at some time, and a write to it waits then. A supervisor
 must accept, replace and end all the same; and a worker that waited so would be taken for

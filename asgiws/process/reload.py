@@ -65,7 +65,7 @@ class Watcher:
         return self._read
 
     def lines(self) -> list[dict[str, Any]]:
-        """What it has said since; ``over`` tells whether it will say no more."""
+        """The lines that it has written since; ``over`` tells whether it has ended."""
         data = self._rest
         while not self.over:
             try:
@@ -372,7 +372,7 @@ def what_to_watch(config: Config, options_file: str) -> Watched:
 
 
 def _named(paths: list[str], count: int) -> str:
-    """What to say of so many files that have, or has: ``paths`` are the first of them."""
+    """Words for so many files that have changed; ``paths`` are the first of them."""
     here = os.getcwd() + os.sep
     names = [path.removeprefix(here) for path in paths[:MOST_NAMED]]
     if count > len(names):

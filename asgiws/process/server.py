@@ -217,7 +217,7 @@ class Server:
         self._notifier = Notifier(os.environ)
 
     def _signals(self) -> Signals:
-        """What listens to signals while the loop runs."""
+        """The object that listens to signals while the loop runs."""
         patience = {
             number: terms(self.config, why).most_seconds + WATCHDOG_SECONDS
             for number, why in REASONS.items()
@@ -337,7 +337,7 @@ def make_serving(
     notice: DrainNotice,
     count: Callable[[], object] | None,
 ) -> Serving:
-    """What all connections of one loop share, as ``config`` says.
+    """The things that all connections of one loop share, as ``config`` says.
 
     ``count`` is called with every call of the application, if it is given.
     """

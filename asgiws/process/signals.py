@@ -254,7 +254,7 @@ def _flush() -> None:
 
 
 class ThreadsLeft(Exception):
-    """What keeps the interpreter from waiting for threads."""
+    """Keeps the interpreter from waiting for threads."""
 
 
 def let_threads_go(before: set[threading.Thread], status: int) -> None:

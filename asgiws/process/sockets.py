@@ -46,7 +46,7 @@ class StreamSocket(socket.socket):
 
 
 class HandedOver(TypedDict):
-    """What the next program must know of one address. All of it can be JSON."""
+    """The facts about one address that the next program must know. All of them can be JSON."""
 
     address: str
     sockets: list[int]

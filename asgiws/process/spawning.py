@@ -21,7 +21,7 @@ PROBE = signal.SIGURG  # asks a worker whether it is debugged; ignored by who do
 
 
 class Spec(NamedTuple):
-    """What a worker is told: descriptors, by their numbers, and plain values."""
+    """The instructions for a worker: descriptors, by their numbers, and plain values."""
 
     number: int  # what it is called in the log
     seat: int

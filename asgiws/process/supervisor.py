@@ -222,7 +222,7 @@ class Supervisor:
         return [url_of(name, bool(self.config.ssl_certfile)) for name in self._bound.names]
 
     def _status(self) -> str:
-        """What a service manager shows of us."""
+        """The status that a service manager shows."""
         workers = counted(self._fleet.wanted, "worker")
         return f"Serving on {', '.join(self._urls())} with {workers}"
 

@@ -64,7 +64,7 @@ def has_taken_over() -> bool:
 
 
 def taken_over() -> dict[str, Any] | None:
-    """What the program before this one has handed over, if there was one."""
+    """The state that the program before this one has handed over, if there was one."""
     if not has_taken_over():
         return None
     with os.fdopen(int(os.environ.pop(HANDED_OVER)), "rb") as file:

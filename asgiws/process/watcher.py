@@ -38,7 +38,7 @@ NOT_NAMED = ("*~", "#*#", "*___jb_???___", "*.sw?", "4913", "*.py[cod]")
 
 @dataclass(frozen=True)
 class Watched:
-    """What to watch, as the supervisor says it to the program.
+    """The files to watch, as the supervisor tells the program.
 
     ``directories`` are absolute, and watched with all below them for files that
     ``includes`` name and ``excludes`` do not. ``files`` are watched wherever they are.
@@ -182,7 +182,7 @@ Stamp = tuple[int, ...] | None
 
 
 def _stamp(path: str) -> Stamp:
-    """What another content of a file changes."""
+    """The facts about a file that change with its content."""
     try:
         status = os.stat(path)
     except OSError:
@@ -191,7 +191,7 @@ def _stamp(path: str) -> Stamp:
 
 
 def _identity(path: str) -> Stamp:
-    """What another directory of the same name changes."""
+    """The facts about a directory that differ in another one of the same name."""
     try:
         status = os.stat(path)
     except OSError:
@@ -343,7 +343,7 @@ def joined(
 
 
 class Reader:
-    """Whoever reads the lines, over a pipe or a socket."""
+    """The reader of the lines, over a pipe or a socket."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor

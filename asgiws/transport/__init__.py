@@ -1,1 +1,1 @@
-"""What goes out of a connection, whether the peer takes it, and how the connection ends."""
+"""The output of a connection, whether the peer takes it, and how the connection ends."""

@@ -1,4 +1,4 @@
-"""What goes out of one WebSocket: written at once, or corked, and waited for.
+"""The output of one WebSocket: written at once, or corked, and waited for.
 
 The first frame of a loop iteration is written at once. Those that follow before the
 loop comes round are kept ("corked") and leave in one system call: when the

@@ -1,4 +1,4 @@
-"""What an application sends, checked: the errors that say what was expected."""
+"""Checks of the events that an application sends. Their errors say what was expected."""
 
 from __future__ import annotations
 

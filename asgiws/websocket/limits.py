@@ -11,7 +11,7 @@ LOOK_SECONDS = 1.0  # how often deadlines are looked at, unless one is shorter
 
 
 class Limits:
-    """What one server allows its WebSockets; a time of 0.0 means that there is no such limit."""
+    """The limits of one server's WebSockets; a time of 0.0 means that there is no such limit."""
 
     __slots__ = (
         "accept_timeout",

@@ -1,4 +1,4 @@
-"""What the WebSockets of one event loop share: a timer, a flush, a buffer to read into.
+"""The things that the WebSockets of one event loop share: a timer, a flush, a buffer to read into.
 
 Deadlines are looked at once in ``look`` seconds, a second at most. Two clocks tell how
 late it is. ``now`` is the event loop's. ``fair`` stands still while a callback blocks the
@@ -23,7 +23,7 @@ BUFFER_BYTES: Final = 262_144
 
 
 class Ticking(Protocol):
-    """What a Pulse looks after."""
+    """An object that a Pulse looks after."""
 
     def on_tick(self) -> None:
         """Look at all deadlines."""

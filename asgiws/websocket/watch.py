@@ -27,7 +27,7 @@ EPSILON: Final = 1e-6  # sums of floats are compared
 
 
 class Watch:
-    """What was seen of one peer at the last look, and since when.
+    """The signs of life of one peer at the last look, and their times.
 
     ``heard``: bytes have come since; whoever receives them sets it. ``due`` is the one
     deadline of a connection that begins or ends.

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from .errors import INVALID_DATA, MESSAGE_TOO_BIG, HandshakeRefused, ProtocolError
 from .grammar import TOKEN, is_token
 
-#: What deflates and inflates, by name. All have zlib's functions, and each an error of its own.
+#: The libraries by name. All have zlib's functions, and each an error of its own.
 LIBRARIES: Final = {"zlib": zlib}
 with suppress(ImportError):
     from zlib_ng import zlib_ng
@@ -38,7 +38,7 @@ Params = list[tuple[str, str | None]]
 
 
 class Settings(NamedTuple):
-    """What this server is willing to do; bits are the logarithm of a window's size in bytes."""
+    """What this server agrees to; bits are the logarithm of a window's size in bytes."""
 
     window_bits: int = 12
     mem_level: int = 5
