@@ -11,6 +11,7 @@ cdef class Pulse:
     cdef public object buffer_view
     cdef public double look, now, fair, step
     cdef object _timer
+    cdef list _rest
     cdef double _due, _seen
 
     cpdef double time(self) except? -1

@@ -5,6 +5,7 @@ late it is. ``now`` is the event loop's. ``fair`` stands still while a callback 
 loop: between two looks it moves on by PAUSE_SECONDS at most, so that nobody is judged by
 a delay of ours, and still it always moves on. And a look that comes late is put off until
 the loop has polled once more, for what the peers have sent meanwhile waits in the kernel.
+A look at many members is cut into slices, between which the loop comes round.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from .limits import Limits
 PAUSE_SECONDS: Final = 1.0  # what a pause of the loop counts at most, however long it was
 LATE_SECONDS: Final = 0.05  # a look that is later than that is put off ...
 POLL_SECONDS: Final = 0.01  # ... for so long: a timer never comes round without a poll
+SLICE: Final = 128  # so many members are looked at before the loop comes round
 BUFFER_BYTES: Final = 262_144
 
 
@@ -37,6 +39,7 @@ class Pulse:
 
     __slots__ = (
         "_due",
+        "_rest",
         "_seen",
         "_timer",
         "buffer",
@@ -63,8 +66,9 @@ class Pulse:
         self.now = self._seen = loop.time()
         self.fair = 0.0
         self.step = 0.0  # by how much ``fair`` moved on at the last look
-        self._timer: Any = None
+        self._timer: Any = None  # of the next look, or of the next slice of one
         self._due = 0.0
+        self._rest: list[Ticking] = []  # who has not been looked at yet
 
     def add(self, member: Ticking) -> None:
         """Give it its share of the timer, until it leaves ``members``."""
@@ -91,18 +95,31 @@ class Pulse:
             self._look()
 
     def _look(self) -> None:
-        self._timer = None
         self.now = self.loop.time()
         self.step = min(self.now - self._seen, PAUSE_SECONDS)
         self.fair += self.step
         self._seen = self.now
-        for member in tuple(self.members):
-            try:
-                member.on_tick()
-            except Exception as exc:
-                self._fail(member, exc)
-        if self.members:
+        self._rest = list(self.members)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Look at some members; a look at thousands must not keep a message waiting."""
+        self._timer = None
+        rest = self._rest
+        members = self.members
+        for _ in range(min(SLICE, len(rest))):
+            member = rest.pop()
+            if member in members:
+                try:
+                    member.on_tick()
+                except Exception as exc:
+                    self._fail(member, exc)
+        if rest:
+            self._timer = self.loop.call_soon(self._go_on)
+        elif members:
             self._schedule(self.look)
+        else:
+            self._timer = None
 
     def _fail(self, member: Ticking, error: Exception) -> None:
         """A member raised, by a bug of ours or a transport's: end that one, and go on."""
