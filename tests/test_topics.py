@@ -11,7 +11,7 @@ from fastapi import FastAPI, WebSocket
 from starlette.testclient import TestClient
 
 from asgiws import topics
-from asgiws.fanout import current, history, hub
+from asgiws.fanout import bus, current, history, hub
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +87,28 @@ async def test_what_is_kept_comes_whole_however_little_may_wait() -> None:
     async with topics.listen("a", since=position) as messages:
         assert messages.recovered is True
         assert (await anext(messages)).data == 0
+
+
+async def test_what_comes_before_a_listener_has_begun_is_only_for_who_looks_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A broker fills a hole just then, and the client has had it elsewhere."""
+    topics.keep("a", messages=50, seconds=60)
+    await topics.publish("a", text="first")
+    follow = bus.Bus.follow
+
+    async def busy(self: bus.Bus, topic: str, first: bool) -> None:
+        await follow(self, topic, first)
+        await topics.publish(topic, text="meanwhile")
+
+    async with topics.listen("a", replay=1) as messages:
+        position = (await anext(messages)).position
+    monkeypatch.setattr(bus.Bus, "follow", busy)
+    async with topics.listen("a") as plain, topics.listen("a", since=position) as back:
+        await topics.publish("a", text="then")
+        # The second "meanwhile" came when the first listener had begun.
+        assert [(await anext(plain)).text for _ in range(2)] == ["meanwhile", "then"]
+        assert [(await anext(back)).text for _ in range(3)] == ["meanwhile"] * 2 + ["then"]
 
 
 async def test_a_socket_of_another_server_subscribes_once_and_leaves_if_it_is_gone() -> None:

@@ -338,6 +338,11 @@ class Hub:
             with self._guard:
                 if retention.messages and wishes.looks_back:
                     recovery = await self.bus.recover(topic, wishes.since, wishes.replay, retention)
+                elif retention.messages:
+                    # What has come until now is not asked for, and a broker may give what is
+                    # older: it fills a hole, and a client may have had it elsewhere.
+                    holder.publications.clear()
+                    holder.gap = 0
                 # From here on nothing waits: no message is missed, and none comes twice.
                 return self._settle(member, topic, wishes, holder, recovery)
         finally:

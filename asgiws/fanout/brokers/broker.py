@@ -154,6 +154,9 @@ class Broker:
             raise
         # It may be away just now.
         await self._client.subscribe(_TOPIC + topic)
+        # What is being read is older than the member, and not for it.
+        while followed.steady is not None:
+            await _bounded(followed.steady, self._client.name)
 
     def changed(self, topic: str, members: int) -> None:
         """So many members has the topic here; with 0 nothing of it needs to come any more."""

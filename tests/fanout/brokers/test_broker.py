@@ -211,6 +211,20 @@ async def test_a_second_loss_while_the_first_is_read() -> None:
         await world.got("1", "2", "3", "4", "5")
 
 
+async def test_who_comes_while_something_is_read_waits_for_it() -> None:
+    async with World() as world:
+        await world.publish("1")
+        await world.lose("2")
+        world.client.answer = asyncio.Event()
+        await world.publish("3")
+        following = asyncio.ensure_future(world.broker.follow("a", False))
+        done, _ = await asyncio.wait([following], timeout=0.05)
+        assert not done
+        world.client.answer.set()
+        await following
+        assert world.hub.got == ["1", "2", "3"]
+
+
 async def test_more_than_can_be_held_is_read_from_the_history(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
