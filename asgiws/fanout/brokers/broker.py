@@ -399,8 +399,11 @@ class Broker:
         if not page.complete:
             page = await self._client.read(name, None, retention.messages, retention)
             entries = []
+            # Of an epoch that is neither the last one here nor that of now nobody knows its place.
+            epochs = {_epoch_of(followed.last), _epoch_of(page.top)}
             for entry in reversed(page.entries):
-                if not followed.is_behind(entry.position, followed.last):
+                is_known = _epoch_of(entry.position) in epochs
+                if not is_known or not followed.is_behind(entry.position, followed.last):
                     break
                 entries.insert(0, entry)
             self._hub.miss(followed.name, _missing(followed.last, entries, page.top))
@@ -487,6 +490,10 @@ def _let_go(followed: Followed) -> None:
     steady, followed.steady = followed.steady, None
     if steady is not None and not steady.done():
         steady.set_result(None)
+
+
+def _epoch_of(position: str | None) -> str:
+    return (position or "").partition(":")[0]
 
 
 async def _bounded(future: asyncio.Future[None], name: str) -> None:

@@ -446,6 +446,9 @@ class Nats(Client):
         with suppress(Exception):
             async with asyncio.timeout(1):
                 await link.connection.close()
+        reading = link.connection._reading_task
+        if reading is not None and reading.done() and not reading.cancelled():
+            reading.exception()  # nats-py writes once more to a connection that is lost
 
     async def _connect(self, link: Link) -> None:
         async def on_error(exc: Exception) -> None:

@@ -225,6 +225,28 @@ async def test_who_comes_while_something_is_read_waits_for_it() -> None:
         assert world.hub.got == ["1", "2", "3"]
 
 
+async def test_what_is_kept_of_an_epoch_before_the_last_two_is_not_delivered() -> None:
+    async with World() as world:
+        await world.publish("1")
+        old = world.service.entries[:]
+        world.service.forget()
+        await world.publish("2")
+        await world.got("1", 1, "2")
+        # A worker that began just now has never met the first epoch.
+        late = Broker(hub := Hub(), client := Fake(world.service))
+        await late.follow("a", True)
+        world.service.forget()
+        world.service.entries = old
+        client.owner.restored(["ta"])
+        while not hub.got:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        await late.publish(Publication("a", TEXT, b"3"), KEPT)
+        while "3" not in hub.got:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        assert hub.got == [1, "3"]
+        await late.close()
+
+
 async def test_more_than_can_be_held_is_read_from_the_history(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
