@@ -36,6 +36,7 @@ cdef class Flush:
 
     cpdef soon(self, Outbox outbox)
 
+@cython.final
 cdef class Outbox:
     cdef public object transport
     cdef public bint paused, wrote

@@ -13,7 +13,8 @@ _QUIET = "--log-level critical --no-access-log"
 class Way:
     """``app`` is served by ``server``; ``layer`` is the class of a channel layer.
 
-    ``greets``: it says "ready" to whoever hears everything from then on.
+    ``greets``: it says "ready" to whoever hears everything from then on. ``redis``: it needs
+    one; with ``bus`` the server does, and not the application.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Way:
     path: str = "/chat"
     greets: bool = True
     redis: bool = False
+    bus: bool = False
     layer: str = ""
 
     def command(self, port: int | None, options: str = "") -> Server:
@@ -31,9 +33,11 @@ class Way:
                 self.name, "c-epoll {listen} broadcast", "", port="{address}", floor=True, tcp=True
             )
         env = {"BENCHMARK_LAYER": self.layer} if self.layer else {}
-        if port is not None:
-            env["BENCHMARK_REDIS"] = f"redis://127.0.0.1:{port}"
         words = [self.server, self.app, "{listen}", _QUIET, options]
+        if self.bus:
+            words.append(f"--topics-url redis://127.0.0.1:{port}")
+        elif port is not None:
+            env["BENCHMARK_REDIS"] = f"redis://127.0.0.1:{port}"
         return Server(self.name, " ".join(filter(None, words)), "", env=env)
 
     def load(self, arguments: str) -> str:
@@ -49,6 +53,7 @@ RAW = Way("loop in plain ASGI, asgiws", "apps:raw", path="/broadcast", greets=Fa
 UVICORN = Way("loop in Starlette, uvicorn", "topics.apps:loop", server="uvicorn")
 FLOOR = Way("write alone, in C", "", server="c-epoll")
 OVER_REDIS = (
+    Way("asgiws.topics, --topics-url redis://", "topics.apps:topics", redis=True, bus=True),
     Way("a listener and a loop on redis-py", "topics.apps:hand", redis=True),
     Way("broadcaster", "topics.apps:broadcaster", redis=True),
     Way(
