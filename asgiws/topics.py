@@ -111,6 +111,8 @@ class Subscription:
         self._about = None
         entered = await hub().enter_socket(socket, self.topic, wishes, send)
         self._about = entered.member
+        if entered.member.topic is not None:
+            self.topic = entered.member.topic.name  # one for all: each has made its own
         if entered.position is not None or entered.recovered is not None:
             entered.member.found = (entered.position, entered.recovered)
         return self

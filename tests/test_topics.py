@@ -31,6 +31,21 @@ async def test_a_listener_gets_what_is_published_in_order() -> None:
     assert await topics.publish("a", text="?") == 0
 
 
+async def test_the_name_of_a_topic_is_kept_once_for_all_subscriptions() -> None:
+    class Socket:
+        async def send(self, event: dict[str, Any]) -> None: ...
+
+    def name() -> str:
+        return "".join(["room:", "a"])
+
+    async with (
+        topics.subscribe(Socket(), name()) as first,
+        topics.subscribe(Socket(), name()) as second,
+    ):
+        assert first.topic == "room:a"
+        assert second.topic is first.topic
+
+
 async def test_a_listener_goes_on_behind_a_position() -> None:
     topics.keep("a", messages=10, seconds=60)
     async with topics.listen("a") as messages:

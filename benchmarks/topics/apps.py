@@ -95,6 +95,19 @@ def by_broadcaster() -> Starlette:
         async for message in websocket.iter_text():
             await broadcast.publish(channel="all", message=message)
 
+    async def first(subscribed: asyncio.Event) -> None:
+        """Subscribe before all clients: of several that are the first at once it keeps one only.
+
+        And to a second channel: with redis-py 8 it does not listen before that.
+        """
+        async with (
+            broadcast.subscribe(channel="none"),
+            broadcast.subscribe(channel="all") as subscriber,
+        ):
+            subscribed.set()
+            async for _ in subscriber:
+                pass
+
     async def chat(websocket: WebSocket) -> None:
         await websocket.accept()
         async with broadcast.subscribe(channel="all") as subscriber:
@@ -107,7 +120,11 @@ def by_broadcaster() -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with broadcast:
+            subscribed = asyncio.Event()
+            task = asyncio.create_task(first(subscribed))
+            await subscribed.wait()
             yield
+            task.cancel()
 
     return Starlette(routes=[WebSocketRoute("/chat", chat)], lifespan=lifespan)
 

@@ -206,7 +206,9 @@ _PARTS = {
         "Beside what is used today",
         "500 subscribers in one worker of asgiws, and between them nothing for `asgiws.topics`, and"
         " a Redis on the same machine for the others. Its CPU time counts, too. The applications"
-        " are those of the libraries' own documentation.",
+        " are those of the libraries' own documentation; that of broadcaster subscribes to two"
+        " channels before the first client comes: without the first its listener ends at once"
+        " (redis-py 8), and without the second clients that come first together lose messages.",
         _costs,
     ),
     "workers": (
