@@ -33,7 +33,7 @@ from weakref import WeakKeyDictionary
 import uvicorn
 import uvicorn._subprocess as subprocess
 
-from ._build import build
+from ._build import build, remarks
 from .asgi import ASGIApp, Receive, Scope, Send
 from .errors import ConfigError, StartupError
 from .fanout.current import Place
@@ -190,6 +190,8 @@ class _Served:
             self._bound.close()
             raise
         logger.info("Serving with asgiws, %s, %s", build(), parser(self._config.http))
+        for remark in remarks():
+            logger.warning(remark)
 
     async def end(self) -> None:
         """End all connections; at once when the server's ``force_exit`` is set."""

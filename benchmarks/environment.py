@@ -82,7 +82,7 @@ def install_asgiws() -> None:
         for path in package.rglob(pattern)
         if "__pycache__" not in path.parts
     ]
-    top = [CHECKOUT / name for name in ("pyproject.toml", "README.md", "LICENSE")]
+    top = [CHECKOUT / name for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE")]
     if not (package / "cli.py").exists():
         raise NotReady("this checkout has no runnable asgiws")
     value = fingerprint(files + [path for path in top if path.exists()])

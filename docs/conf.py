@@ -15,7 +15,7 @@ from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-REPOSITORY = PROJECT.get("urls", {}).get("Source", "https://github.com/asgiws/asgiws").rstrip("/")
+REPOSITORY = PROJECT["urls"]["Source"]
 
 project = "asgiws"
 author = "the asgiws authors"

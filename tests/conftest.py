@@ -15,8 +15,9 @@ import hypothesis
 import pytest
 
 import asgiws.log
+from asgiws._build import is_pure_chosen, stale
 
-from .toolkit.builds import BUILDS, LIBRARIES, deflating_with, stale
+from .toolkit.builds import BUILDS, LIBRARIES, deflating_with
 from .toolkit.running import LOOPS, NewLoop
 
 TEST_DEADLINE = 20.0  # seconds; for what never comes
@@ -27,8 +28,9 @@ hypothesis.settings.load_profile("asgiws")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if names := stale():
-        pytest.exit(f"older than their sources: {', '.join(names)}; run: pip install -e . again", 4)
+    if not is_pure_chosen() and (names := stale()):
+        again = "python setup.py build_ext --inplace"
+        pytest.exit(f"older than their sources: {', '.join(names)}; run: {again}", 4)
 
 
 @pytest.hookimpl(wrapper=True)

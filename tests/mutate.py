@@ -227,7 +227,7 @@ def mutants(module: str) -> Iterator[Mutant]:
 
 def build(tree: Path) -> bool:
     """Compile what has changed; false where that fails."""
-    setup = [sys.executable, "-c", "import setuptools; setuptools.setup()", "-q", "build_ext"]
+    setup = [sys.executable, "setup.py", "-q", "build_ext"]
     flags = {**os.environ, "CFLAGS": "-O0 -w"}
     built = subprocess.run(
         [*setup, "--inplace"], cwd=tree, env=flags, capture_output=True, check=False

@@ -17,7 +17,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g -O1"
-SETUP = "import setuptools; setuptools.setup()"
 TESTS = (
     "tests/wire",
     "tests/websocket",
@@ -43,11 +42,12 @@ def main() -> int:
         ignore = shutil.ignore_patterns("*.so", "*.c", "__pycache__", ".work", "autobahn")
         for part in "asgiws", "tests":
             shutil.copytree(ROOT / part, tree / part, ignore=ignore)
-        shutil.copy(ROOT / "pyproject.toml", tree)
+        for name in "pyproject.toml", "setup.py":
+            shutil.copy(ROOT / name, tree)
         (tree / "README.md").touch()
         (tree / "LICENSE").touch()
         subprocess.run(
-            [sys.executable, "-c", SETUP, "-q", "build_ext", "--inplace"],
+            [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
             cwd=tree,
             env={**os.environ, "CFLAGS": FLAGS, "LDFLAGS": FLAGS},
             check=True,

@@ -387,16 +387,6 @@ def test_the_architecture_names_every_module_and_no_other() -> None:
     assert compiled == set(COMPILED_MODULES)
 
 
-def test_the_compiled_modules_are_those_that_the_build_compiles() -> None:
-    extensions = PYPROJECT["tool"]["setuptools"]["ext-modules"]
-    assert [entry["name"] for entry in extensions] == [f"asgiws.{n}" for n in COMPILED_MODULES]
-    for entry in extensions:
-        assert entry["sources"] == [entry["name"].replace(".", "/") + ".py"]
-        assert entry["optional"] is True
-    headers = {path.relative_to(ROOT).with_suffix("") for path in ROOT.glob("asgiws/**/*.pxd")}
-    assert headers <= {Path(*entry["name"].split(".")) for entry in extensions}
-
-
 def test_the_version_is_the_same_everywhere() -> None:
     declared = PYPROJECT["project"]["version"]
     assert asgiws.__version__ == declared

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol, Self
 
-from .._build import build
+from .._build import build, remarks
 from ..errors import ConfigError, StartupError
 from ..fanout.current import Place
 from ..fanout.history import Wanted
@@ -260,6 +260,8 @@ class Server:
                 build(),
                 parser(self.config.http),
             )
+        for remark in remarks():
+            error_log.warning(remark)
         self._notifier.ready(f"Serving on {', '.join(self.urls)}")
 
     def _load_app(self) -> Any:

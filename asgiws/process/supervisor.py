@@ -18,7 +18,7 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-from .._build import build
+from .._build import build, remarks
 from ..errors import BindError, StartupError
 from ..log import configure, error_log
 from ..options.config import Config, parser
@@ -208,6 +208,8 @@ class Supervisor:
                 parser(self.config.http),
                 workers,
             )
+        for remark in remarks():
+            error_log.warning(remark)
         self._notifier.ready(self._status())
 
     def _listen(self, backlog: int) -> None:

@@ -20,7 +20,7 @@ import pytest
 from zlib_ng import zlib_ng
 
 import asgiws
-from asgiws._build import COMPILED_MODULES, InterpretedFinder
+from asgiws._build import InterpretedFinder
 
 TWIN = "asgiws_interpreted"
 
@@ -38,21 +38,6 @@ def load_twin() -> ModuleType:
     spec.loader.exec_module(twin)
     assert twin.build() == "pure Python"
     return twin
-
-
-def stale() -> list[str]:
-    """The compiled modules that are older than their sources, and so shadow an edit."""
-    found = []
-    for name in COMPILED_MODULES:
-        module = importlib.import_module(f"asgiws.{name}")
-        binary = Path(str(module.__file__))
-        if binary.suffix == ".py":
-            continue
-        source = Path(asgiws.__file__).parent.joinpath(*name.split(".")).with_suffix(".py")
-        sources = [source, *source.parent.glob("*.pxd")]
-        if any(path.exists() and path.stat().st_mtime > binary.stat().st_mtime for path in sources):
-            found.append(name)
-    return found
 
 
 BUILDS = {"interpreted": load_twin()}
