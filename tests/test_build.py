@@ -38,7 +38,7 @@ def test_each_compiled_module_has_a_source_and_each_header_a_module() -> None:
 
 def test_setup_compiles_what_the_package_lists(setup: dict[str, Any]) -> None:
     assert setup["MODULES"] == COMPILED_MODULES
-    assert set(setup["UNROLLED"]) <= {f"asgiws.{name}" for name in COMPILED_MODULES}
+    assert setup["OPTIMIZATION"].keys() <= {f"asgiws.{name}" for name in COMPILED_MODULES}
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,7 @@ def test_loops_over_bytes_get_all_that_the_compiler_has(
 ) -> None:
     monkeypatch.delenv("CFLAGS", raising=False)
     assert "-O3" in setup["flags"]("unix", "asgiws.wire.masking")[0]
+    assert "-Os" in setup["flags"]("unix", "asgiws.http.access")[0]
 
 
 def test_the_page_of_a_package_index_has_absolute_links(setup: dict[str, Any]) -> None:
