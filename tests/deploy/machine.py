@@ -15,10 +15,13 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
+from .pages import typed
+
 HERE = Path(__file__).parent
 DEADLINE = 30.0
+APP = '[tool.asgiws]\napp = "main:app"\n'  # a pyproject.toml, to which options are added
 ENVIRONMENT = {
-    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "PATH": "/run/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/srv",
     "XDG_RUNTIME_DIR": "/run/user/0",
 }
@@ -85,6 +88,10 @@ class Machine:
         assert not check or done.returncode == 0, f"{command}:\n{done.stdout}{self.log()}"
         return str(done.stdout)
 
+    def type(self, page: str, name: str) -> str:
+        """Type the lines of a page in a shell, as root; what is printed."""
+        return self.run("bash", "-ec", typed(page, name))
+
     def start(self, *command: str) -> None:
         """Run it in the background, until the machine ends."""
         self.run("setsid", "sh", "-c", f"{shlex.join(command)} >/run/started.log 2>&1 </dev/null &")
@@ -100,7 +107,7 @@ class Machine:
             time.sleep(0.05)
 
     def systemctl(self, *words: str, check: bool = True) -> str:
-        return self.run("systemctl", "--user", *words, check=check)
+        return self.run("systemctl", *words, check=check)
 
     def show(self, unit: str, name: str) -> str:
         """One property of a unit."""

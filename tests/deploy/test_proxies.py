@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
 from ..toolkit.certificates import Certificates
-from .machine import DEADLINE, Machine
+from .machine import APP, DEADLINE, Machine
 from .pages import file, free_port, listed, put
 
 pytestmark = pytest.mark.slow
@@ -46,7 +46,7 @@ def caddy(machine: Machine, port: int) -> None:
 def haproxy(machine: Machine, port: int) -> None:
     behind = f"127.0.0.1:{free_port()}"
     line = put(listed("deploy/systemd", "ListenStream="), "127.0.0.1:8000", behind)
-    machine.write("/etc/systemd/user/chat.socket.d/haproxy.conf", f"[Socket]\n{line}\n")
+    machine.write("/etc/systemd/system/chat.socket.d/haproxy.conf", f"[Socket]\n{line}\n")
     shipped = machine.path(HAPROXY).read_text().partition("\ndefaults\n")[0]
     assert "chroot" in shipped
     ours = put(file("deploy/haproxy", HAPROXY), "bind :443 ssl", f"bind 127.0.0.1:{port} ssl")
@@ -75,9 +75,7 @@ def test_a_proxy_passes_everything_on_also_while_processes_are_replaced(
     machine: Machine,
     certificates: Certificates,
 ) -> None:
-    machine.write("/srv/chat/pyproject.toml", f"[tool.asgiws]\nworkers = {workers}\n")
-    reload = f"[Service]\n{listed('deploy/systemd', 'ExecReload=')}\n"
-    machine.write("/etc/systemd/user/chat.service.d/reload.conf", reload)
+    machine.write("/srv/chat/pyproject.toml", f"{APP}workers = {workers}\n")
     port = free_port()
     proxy(machine, port)
     machine.systemctl("start", "chat.socket", "chat.service")

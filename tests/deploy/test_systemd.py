@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import shutil
 import socket
 import stat
@@ -10,17 +12,20 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import unix_connect
 
 from ..process import fleet_app
 from ..toolkit.crowd import Crowd, skew
 from ..toolkit.raw_http import Client, request
 from ..toolkit.served import ROOT
-from .machine import DEADLINE, Machine
-from .pages import free_port, listed, put
+from .machine import APP, DEADLINE, Machine
+from .pages import file, free_port, listed, put, steps, text
 
 pytestmark = pytest.mark.slow
 
@@ -49,10 +54,124 @@ def test_a_service_with_a_socket_unit_starts_serves_restarts_and_stops(machine: 
     assert "Traceback" not in machine.log()
 
 
+def test_the_page_as_it_stands(machine: Machine) -> None:
+    page = "deploy/systemd"
+    pyproject = "/srv/chat/pyproject.toml"
+    machine.write(pyproject, file(page, pyproject))
+    machine.type(page, "start")
+    pids = {int(pid) for pid in machine.path("/srv/chat/started").read_text().split()}
+    assert len(pids) == 2  # the command has waited
+    first, _, answer = machine.type(page, "look").partition("\n")
+    assert first == steps(page, "printed")["look"].strip()
+    assert json.loads(answer)[0] in pids
+    assert machine.show("chat.service", "SubState") == "running"
+    with contextlib.ExitStack() as stack:
+        websockets = [
+            stack.enter_context(unix_connect(str(machine.path(SOCKET)), "ws://localhost/"))
+            for _ in range(30)
+        ]
+        machine.systemctl("stop", "chat.service")
+        for websocket in websockets:
+            with pytest.raises(ConnectionClosed):
+                websocket.recv(DEADLINE)
+            assert websocket.close_code == 1012
+    assert machine.show("chat.service", "Result") == "success"
+    log = machine.log()
+    assert not re.search("Traceback|ERROR|is replaced", log)
+
+
+def fails(machine: Machine) -> str:
+    machine.systemctl("daemon-reload")
+    machine.systemctl("start", "chat.socket")
+    said = machine.systemctl("start", "chat.service", check=False)
+    assert "Job for chat.service failed" in said
+    return f"status={machine.show('chat.service', 'ExecMainStatus')}"
+
+
+def drop_in(machine: Machine, *lines: str) -> None:
+    words = "\n".join(("[Service]", "Restart=no", *lines, ""))
+    machine.write("/etc/systemd/system/chat.service.d/zz.conf", words)
+
+
+def no_program(machine: Machine) -> str:
+    drop_in(machine, "ExecStart=", "ExecStart=/srv/chat/nothing/asgiws")
+    return fails(machine)
+
+
+def no_user(machine: Machine) -> str:
+    machine.run("userdel", "chat")
+    drop_in(machine)
+    return fails(machine)
+
+
+def no_directory(machine: Machine) -> str:
+    drop_in(machine, "WorkingDirectory=/srv/nothing")
+    return fails(machine)
+
+
+def wrong_option(machine: Machine) -> str:
+    machine.write("/srv/chat/pyproject.toml", f"{APP}prot = 1\n")
+    drop_in(machine)
+    return fails(machine)
+
+
+def one_process(machine: Machine) -> str:
+    machine.systemctl("start", "chat.socket", "chat.service")
+    machine.systemctl("reload", "chat.service")
+    end = time.monotonic() + DEADLINE
+    while machine.show("chat.service", "ActiveState") == "active":
+        assert time.monotonic() < end
+    return "`systemctl reload` ends the service"
+
+
+def no_reload(machine: Machine) -> str:
+    drop_in(machine, "ExecReload=")
+    machine.systemctl("start", "chat.socket", "chat.service")
+    return machine.systemctl("reload", "chat.service", check=False)
+
+
+def another_address(machine: Machine) -> str:
+    machine.write("/srv/chat/pyproject.toml", f"{APP}port = {free_port()}\n")
+    machine.systemctl("start", "chat.socket", "chat.service")
+    return machine.log()
+
+
+def a_wrapper(machine: Machine) -> str:
+    line = "ExecStart=/bin/sh -c '/srv/chat/.venv/bin/asgiws --port 0; true'"
+    drop_in(machine, "Type=exec", "ExecStart=", line)
+    machine.systemctl("start", "chat.socket", "chat.service")
+    end = time.monotonic() + DEADLINE
+    while "Serving on" not in machine.log():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return machine.log()
+
+
+@pytest.mark.parametrize(
+    ("cause", "message"),
+    [
+        (no_program, "status=203"),
+        (no_user, "status=217"),
+        (no_directory, "status=200"),
+        (wrong_option, "status=2"),
+        (no_reload, "Job type reload is not applicable"),
+        (one_process, "`systemctl reload` ends the service"),
+        (another_address, "systemd passed sockets that are not listened on"),
+        (a_wrapper, "LISTEN_FDS names sockets of process"),
+    ],
+)
+def test_what_goes_wrong_is_what_the_page_says(
+    cause: Callable[[Machine], str], message: str, machine: Machine
+) -> None:
+    assert message in cause(machine)
+    table = text("deploy/systemd").partition("## What goes wrong")[2].partition("\n## ")[0]
+    assert message in table
+
+
 def test_an_application_that_blocks_the_event_loop_is_restarted_by_the_watchdog(
     machine: Machine,
 ) -> None:
-    machine.write("/etc/systemd/user/chat.service.d/soon.conf", "[Service]\nWatchdogSec=2\n")
+    machine.write("/etc/systemd/system/chat.service.d/soon.conf", "[Service]\nWatchdogSec=2\n")
     machine.systemctl("start", "chat.socket", "chat.service")
     file = machine.path(SOCKET)
     with Client(str(file)) as client:
@@ -71,15 +190,9 @@ def test_an_application_that_blocks_the_event_loop_is_restarted_by_the_watchdog(
     assert machine.show("chat.service", "NRestarts") == "1"
 
 
-@pytest.mark.parametrize(
-    "order", [["reload"], ["kill", "--signal=USR2", "--kill-who=main"]], ids=["reload", "upgrade"]
-)
-def test_a_fleet_is_reloaded_without_a_request_that_is_lost(
-    machine: Machine, order: list[str]
-) -> None:
-    machine.write("/srv/chat/pyproject.toml", "[tool.asgiws]\nworkers = 2\n")
-    reload = f"[Service]\n{listed('deploy/systemd', 'ExecReload=')}\n"
-    machine.write("/etc/systemd/user/chat.service.d/reload.conf", reload)
+@pytest.mark.parametrize("order", ["reload", "upgrade"])
+def test_a_fleet_is_reloaded_without_a_request_that_is_lost(machine: Machine, order: str) -> None:
+    machine.write("/srv/chat/pyproject.toml", f"{APP}workers = 2\n")
     machine.systemctl("start", "chat.socket", "chat.service")
     main = machine.show("chat.service", "MainPID")
     path = str(machine.path(SOCKET))
@@ -91,7 +204,7 @@ def test_a_fleet_is_reloaded_without_a_request_that_is_lost(
     before = {ask() for _ in range(20)}
     assert len(before) == 2
     assert int(main) not in before
-    machine.systemctl(*order, "chat.service")
+    machine.type("deploy/systemd", order)
     end = time.monotonic() + DEADLINE
     recent = [*before]
     while before.intersection(recent) or machine.show("chat.service", "SubState") != "running":
@@ -117,9 +230,9 @@ def test_a_thousand_websockets_of_a_socket_unit_are_even(kind: str, machine: Mac
         line = put(
             listed("deploy/systemd", "ListenStream="), "127.0.0.1:8000", f"127.0.0.1:{where.port}"
         )
-        machine.write("/etc/systemd/user/chat.socket.d/tcp.conf", f"[Socket]\n{line}\n")
+        machine.write("/etc/systemd/system/chat.socket.d/tcp.conf", f"[Socket]\n{line}\n")
     machine.write("/srv/chat/main.py", Path(fleet_app.__file__).read_text())
-    machine.write("/srv/chat/pyproject.toml", "[tool.asgiws]\nworkers = 4\n")
+    machine.write("/srv/chat/pyproject.toml", f"{APP}workers = 4\n")
     machine.systemctl("start", "chat.socket")
     ready = 0
 
@@ -150,8 +263,8 @@ def test_a_thousand_websockets_of_a_socket_unit_are_even(kind: str, machine: Mac
 
 
 def test_a_supervisor_that_hangs_is_restarted_by_the_watchdog(machine: Machine) -> None:
-    machine.write("/srv/chat/pyproject.toml", "[tool.asgiws]\nworkers = 2\n")
-    machine.write("/etc/systemd/user/chat.service.d/soon.conf", "[Service]\nWatchdogSec=2\n")
+    machine.write("/srv/chat/pyproject.toml", f"{APP}workers = 2\n")
+    machine.write("/etc/systemd/system/chat.service.d/soon.conf", "[Service]\nWatchdogSec=2\n")
     machine.systemctl("start", "chat.socket", "chat.service")
     main = machine.show("chat.service", "MainPID")
     machine.run("kill", "-STOP", main)
@@ -166,7 +279,7 @@ def test_a_start_that_fails_is_a_unit_that_failed(machine: Machine) -> None:
     machine.write("/srv/chat/main.py", "raise RuntimeError('no database')\n")
     machine.systemctl("start", "chat.socket")
     limit = "[Service]\nRestart=no\n"
-    machine.write("/etc/systemd/user/chat.service.d/once.conf", limit)
+    machine.write("/etc/systemd/system/chat.service.d/once.conf", limit)
     machine.systemctl("daemon-reload")
     said = machine.systemctl("start", "chat.service", check=False)
     assert "Job for chat.service failed" in said
