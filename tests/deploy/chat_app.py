@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
@@ -27,6 +28,8 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     elif scope["type"] == "http":
         if scope["path"] == "/hang":
             hang()
+        if scope["path"] == "/slow":
+            await asyncio.sleep(10)
         seen = [os.getpid(), scope["scheme"], (scope["client"] or [None])[0]]
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": json.dumps(seen).encode()})

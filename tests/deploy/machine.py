@@ -88,9 +88,9 @@ class Machine:
         assert not check or done.returncode == 0, f"{command}:\n{done.stdout}{self.log()}"
         return str(done.stdout)
 
-    def type(self, page: str, name: str) -> str:
+    def type(self, page: str, name: str, check: bool = True) -> str:
         """Type the lines of a page in a shell, as root; what is printed."""
-        return self.run("bash", "-ec", typed(page, name))
+        return self.run("bash", "-ec", typed(page, name), check=check)
 
     def start(self, *command: str) -> None:
         """Run it in the background, until the machine ends."""

@@ -24,7 +24,7 @@ class Certificates:
     def __init__(self, directory: Path, password: str = "correct horse") -> None:
         self._authority = trustme.CA()
         self._clients = trustme.CA()
-        leaf = self._authority.issue_cert("localhost", "127.0.0.1")
+        leaf = self._authority.issue_cert("localhost", "127.0.0.1", "chat.example.com")
         self.password = password
         self.chain = str(directory / "chain.pem")
         self.key = str(directory / "key.pem")
@@ -40,6 +40,10 @@ class Certificates:
             )
         )
         self._clients.cert_pem.write_to_path(self.clients)
+
+    def authority_to(self, file: Path) -> None:
+        """Write what a client must trust."""
+        self._authority.cert_pem.write_to_path(str(file))
 
     @property
     def options(self) -> dict[str, str]:
