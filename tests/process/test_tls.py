@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -308,3 +309,30 @@ def test_a_stop_ends_tls_connections_too(certificates: Certificates, loop: str) 
         idle.close()
         assert served.wait_for_end() == 0
     assert "Traceback" not in "".join(served.output)
+
+
+def test_a_renewed_certificate_is_served_after_a_rolling_restart(tmp_path: Path, loop: str) -> None:
+    certificates = Certificates(tmp_path)
+    context = certificates.client()
+
+    def shown() -> bytes:
+        with (
+            socket.create_connection(("127.0.0.1", served.port), DEADLINE) as sock,
+            context.wrap_socket(sock, server_hostname="localhost") as secured,
+        ):
+            certificate = secured.getpeercert(binary_form=True)
+            assert certificate is not None
+            return certificate
+
+    files = [f"--{name.replace('_', '-')}={file}" for name, file in certificates.options.items()]
+    words = ("--port", "0", "--workers", "2", "--loop", loop, "--drain-window", "0", *files)
+    with Served("asgiws", f"{tls_app.__name__}:app", *words) as served:
+        before = shown()
+        leaf = certificates.renew()
+        served.send(signal.SIGHUP)
+        served.wait_for_count(r"Worker \d+ .* is ready", 4)
+        after = {shown() for _ in range(4)}
+        assert after == {ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())}
+        assert before not in after
+        served.send(signal.SIGTERM)
+        assert served.wait_for_end() == 0

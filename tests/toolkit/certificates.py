@@ -24,15 +24,12 @@ class Certificates:
     def __init__(self, directory: Path, password: str = "correct horse") -> None:
         self._authority = trustme.CA()
         self._clients = trustme.CA()
-        leaf = self._authority.issue_cert("localhost", "127.0.0.1", "chat.example.com")
         self.password = password
         self.chain = str(directory / "chain.pem")
         self.key = str(directory / "key.pem")
         self.locked_key = str(directory / "locked.pem")
         self.clients = str(directory / "clients.pem")
-        for pem in leaf.cert_chain_pems:
-            pem.write_to_path(self.chain, append=True)
-        leaf.private_key_pem.write_to_path(self.key)
+        leaf = self.renew()
         key = load_pem_private_key(leaf.private_key_pem.bytes(), None)
         Path(self.locked_key).write_bytes(
             key.private_bytes(
@@ -40,6 +37,13 @@ class Certificates:
             )
         )
         self._clients.cert_pem.write_to_path(self.clients)
+
+    def renew(self) -> trustme.LeafCert:
+        """Put a new certificate with a new key in the place of the server's."""
+        leaf = self._authority.issue_cert("localhost", "127.0.0.1", "chat.example.com")
+        Path(self.chain).write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
+        leaf.private_key_pem.write_to_path(self.key)
+        return leaf
 
     def authority_to(self, file: Path) -> None:
         """Write what a client must trust."""
