@@ -43,6 +43,9 @@ OPTIMIZATION = {
     "asgiws.wire.handshake": "-Os",
     "asgiws.wire.host": "-Os",
 }
+# The functions of all others do without what inspect would see of them, a sixth of the size; of
+# these modules an application gets coroutine functions.
+LOOKED_AT = ("asgiws.http.exchange", "asgiws.http.opening", "asgiws.websocket.session")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
@@ -75,14 +78,15 @@ class Compile(build_ext):
 
         folder = Path(self.build_temp, "generated")
         folder.mkdir(parents=True, exist_ok=True)
+        for extension in self.extensions:
+            extension.cython_directives = {"binding": extension.name in LOOKED_AT}
         translated = cythonize(
             self.extensions,
             nthreads=self.parallel if sys.platform != "win32" else 0,
             build_dir=str(folder),
             force=self.force,
-            # Nothing of these is pickled, and nobody asks for their signatures at run time: what
-            # each class and function would carry for that is a fifth of the size.
-            compiler_directives={"auto_pickle": False, "binding": False},
+            # Nothing of these is pickled, and each class would carry the code for it.
+            compiler_directives={"auto_pickle": False},
             quiet=not self.verbose,
         )
         for extension, new in zip(self.extensions, translated, strict=True):
