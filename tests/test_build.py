@@ -9,6 +9,7 @@ import runpy
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -180,3 +181,11 @@ class TestDistributions:
         places = ("asgiws/", "tests/", "docs/", "examples/", "benchmarks/")
         wanted = [name for name in files if name.startswith(places) or "/" not in name]
         assert [name for name in wanted if name not in held and not name.startswith(".")] == []
+
+
+def test_each_declared_python_has_a_wheel() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    classifiers = "\n".join(project["project"]["classifiers"])
+    versions = re.findall(r"Python :: (3)\.(\d+)$", classifiers, re.MULTILINE)
+    wheels = project["tool"]["cibuildwheel"]["build"].split()
+    assert wheels == [f"cp{major}{minor}-*" for major, minor in versions]
