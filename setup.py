@@ -95,6 +95,11 @@ class Compile(build_ext):
                 self.compiler.compiler_type, extension.name, debug=bool(self.debug)
             )
         super().build_extensions()
+        for extension in self.extensions:
+            # What did not need to be compiled again is not old either.
+            built = Path(self.get_ext_fullpath(extension.name))
+            if built.exists():
+                os.utime(built)
 
     def compiler_works(self) -> bool:
         """Whether an empty module compiles: asked once, before Cython works for nothing."""
