@@ -20,7 +20,7 @@ from asgiws import _build
 from asgiws._build import COMPILED_MODULES
 
 ROOT = Path(__file__).parent.parent
-WHEEL_BYTES = 1_300_000
+WHEEL_BYTES = 1_550_000
 
 
 @pytest.fixture(scope="module")
