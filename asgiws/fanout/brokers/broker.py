@@ -8,6 +8,8 @@ the last one that was delivered here, something is missing; it is read from the 
 delivered in its place, and what is not there any more is told as a gap. So it is after each
 loss of the connection, and now and then without any reason to. Publications without history
 leave no trace: after a loss of the connection their topics are told a gap of 1, "at least".
+
+A record that cannot be read, as of a later version during a deploy, is a gap of 1 in its place.
 """
 
 from __future__ import annotations
@@ -30,9 +32,11 @@ from .record import Record
 CHECK_SECONDS: Final = 30.0  # between looks at where the topics stand
 LATE_SECONDS: Final = 1.0  # that a publication may be on its way behind such a look
 CHECK_AT_ONCE: Final = 100
+MAX_TOLD: Final = 20  # different faults of records that are logged
 COUNT_SECONDS: Final = 1.0  # for the other workers to tell how many members they have
 UNTOLD_SECONDS: Final = 0.25  # the same where nobody knows how many workers there are
-MAX_HELD: Final = 1_000  # publications that wait while others are read
+MAX_HELD: Final = 1_000  # publications that wait while others are read,
+MAX_HELD_BYTES: Final = 8_388_608  # and how many bytes they have
 MAX_EXCLUDED: Final = 1_000  # publications of a topic on their way that someone is not to get
 
 _TOPIC: Final = "t"  # what names of topics begin with at the broker
@@ -56,11 +60,12 @@ class Hub(Protocol):
 
 
 class Held(NamedTuple):
-    """A publication whose turn it is not yet, the position before it, and its number if it is of
-    this worker.
+    """A publication that has come, its position and the one before it, and its number if it is of
+    this worker. ``publication`` is None for one that cannot be read.
     """
 
-    publication: Publication
+    publication: Publication | None
+    position: str | None
     before: str | None
     number: int
 
@@ -74,6 +79,7 @@ class Followed:
         self.last: str | None = None
         #: what comes while something before it is being read; None if nothing is
         self.held: list[Held] | None = None
+        self.held_bytes = 0
         #: fills the gap
         self.task: asyncio.Task[None] | None = None
         #: it has to be looked at once more
@@ -127,6 +133,7 @@ class Broker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_healthy: bool | None = None  # None: nobody has told us
         self._is_closed = False
+        self._told: set[str] = set()  # what was wrong with records, each once
         client.start(self)
         self._spawn(self._check_now_and_then())
 
@@ -228,9 +235,16 @@ class Broker:
                 await self._catch_up_later(followed, page.top)
             if self._is_closed:
                 raise self._ended()
-        publications = [self._from_history(topic, entry) for entry in page.entries]
         begin = page.entries[0].before if page.entries else page.top
-        return Recovery(publications, page.complete, page.top, begin)
+        publications = [
+            _publication(topic, said, None, entry.position)
+            for entry in page.entries
+            if (said := self._read(entry.body)) is not None
+        ]
+        is_complete = page.complete and len(publications) == len(page.entries)
+        if since is not None and not is_complete:
+            publications, begin = [], page.top
+        return Recovery(publications, is_complete, page.top, begin)
 
     def is_behind(self, topic: str, position: str | None, other: str | None) -> bool:
         """Whether a position of a topic comes after another one, both of now."""
@@ -281,34 +295,31 @@ class Broker:
 
     def take(self, name: str, body: bytes, position: str | None, before: str | None) -> None:
         """Something has come."""
-        try:
-            said = record.decode(body)
-            if said.kind == record.ANSWER:
-                self._answered(said.number, record.number_of(said.payload))
-                return
-        except ValueError as error:
-            error_log.error(
-                "Topics: something at %s speaks another language (%s)", self._client.name, error
-            )
-            return
         topic = name[1:]
-        if said.kind == record.ASK:
+        said = self._read(body)
+        if said is not None and said.kind == record.ANSWER:
+            self._answered(said.number, record.number_of(said.payload))
+            return
+        if said is not None and said.kind == record.ASK:
             self._answer(topic, said)
             return
         followed = self._followed.get(topic)
         if followed is None:
             return  # the last member has left
-        number = said.number if said.worker == self._worker else 0
-        # It is forgotten with the delivery: what is held now may be read from the history first.
-        exclude = followed.excluded.get(number)
-        publication = Publication(topic, said.message, said.payload, said.key, exclude, position)
-        held = Held(publication, before, number)
+        publication, number = None, 0
+        if said is not None:
+            number = said.number if said.worker == self._worker else 0
+            # Forgotten with the delivery: what is held now may be read from the history first.
+            publication = _publication(topic, said, followed.excluded.get(number), position)
+        held = Held(publication, position, before, number)
         if followed.held is None:
             self._pass(followed, held)
-        elif len(followed.held) < MAX_HELD:
-            followed.held.append(held)
-        else:
+            return
+        followed.held.append(held)
+        followed.held_bytes += len(body)
+        if len(followed.held) > MAX_HELD or followed.held_bytes > MAX_HELD_BYTES:
             followed.held.clear()  # all of these are in the history, and will be read
+            followed.held_bytes = 0
             followed.again = True
 
     def restored(self, names: Sequence[str]) -> None:
@@ -347,15 +358,18 @@ class Broker:
 
     def _pass(self, followed: Followed, held: Held) -> None:
         """Deliver a publication, if it is its turn."""
-        publication, before, number = held
-        position, last = publication.position, followed.last
+        publication, position, before, number = held
+        last = followed.last
         if position is not None and not followed.is_behind(position, last):
             return  # it was read from the history
         if position is None or last is None or before is None or before == last:
             if position is not None:
                 followed.last = position
             followed.excluded.pop(number, None)
-            self._hub.deliver(publication)
+            if publication is None:
+                self._hub.miss(followed.name, 1)
+            else:
+                self._hub.deliver(publication)
         else:
             self._fill(followed)
             assert followed.held is not None
@@ -383,6 +397,7 @@ class Broker:
             if not followed.again:
                 break
         held, followed.held, followed.task = followed.held or [], None, None
+        followed.held_bytes = 0
         _let_go(followed)
         for place, each in enumerate(held):
             self._pass(followed, each)
@@ -408,11 +423,14 @@ class Broker:
                 entries.insert(0, entry)
             self._hub.miss(followed.name, _missing(followed.last, entries, page.top))
         for entry in entries:
-            publication = self._from_history(followed.name, entry)
-            said = record.decode(entry.body)
+            said = self._read(entry.body)
+            if said is None:
+                self._hub.miss(followed.name, 1)
+                continue
+            exclude = None
             if said.worker == self._worker:
-                publication.exclude = followed.excluded.pop(said.number, None)
-            self._hub.deliver(publication)
+                exclude = followed.excluded.pop(said.number, None)
+            self._hub.deliver(_publication(followed.name, said, exclude, entry.position))
         followed.start(page.top)
 
     async def _catch_up_later(self, followed: Followed, top: str) -> None:
@@ -439,10 +457,18 @@ class Broker:
                     if followed.is_behind(top, followed.last):
                         self._spawn(self._catch_up_later(followed, top))
 
-    def _from_history(self, topic: str, entry: Entry) -> Publication:
-        """A publication that was kept, as somebody who was not there sees it."""
-        said = record.decode(entry.body)
-        return Publication(topic, said.message, said.payload, said.key, None, entry.position)
+    def _read(self, body: bytes) -> Record | None:
+        """The record that stands there; None, and a line in the log, if it cannot be read."""
+        try:
+            return record.decode(body)
+        except ValueError as error:
+            reason = str(error)
+        if reason not in self._told and len(self._told) < MAX_TOLD:
+            self._told.add(reason)
+            error_log.error(
+                "Topics: something at %s speaks another language (%s)", self._client.name, reason
+            )
+        return None
 
     def _answer(self, topic: str, said: Record) -> None:
         """Tell another worker how many members a topic has here."""
@@ -483,6 +509,10 @@ def _finished(tasks: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
     error = None if task.cancelled() else task.exception()
     if error is not None and not isinstance(error, BusUnavailable):
         error_log.error("Exception in topics", exc_info=error)
+
+
+def _publication(topic: str, said: Record, exclude: object, position: str | None) -> Publication:
+    return Publication(topic, said.message, said.payload, said.key, exclude, position)
 
 
 def _let_go(followed: Followed) -> None:

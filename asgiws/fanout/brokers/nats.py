@@ -39,6 +39,7 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError, SlowConsumerError
 
 from ...errors import BusUnavailable, TopicError
+from ...log import error_log
 from ..history import Retention
 from .client import WAIT_SECONDS, Appended, Backoff, Client, Entry, Owner, Page
 
@@ -416,7 +417,9 @@ class Nats(Client):
                 self._owner.health(None)
                 backoff.reset()
                 self._reason = await self._until_lost(link)
-            except (NatsError, OSError, _Lost, _Refused, TimeoutError, ValueError) as exc:
+            except Exception as exc:
+                if not isinstance(exc, NatsError | OSError | _Lost | _Refused | ValueError):
+                    error_log.error("Exception in topics", exc_info=exc)  # and go on all the same
                 self._reason = _words(exc)
             finally:
                 self._link = None

@@ -56,7 +56,9 @@ def decode(body: bytes) -> Record:
         raise ValueError(f"a key of {size} bytes")
     key = None if size == _NO_KEY else body[_HEAD.size : end].decode()
     payload = body[end:]
-    if message != BYTES:
+    if kind == ANSWER:
+        number_of(payload)
+    elif message != BYTES:
         payload.decode()  # a frame of text has to be UTF-8
     return Record(kind, worker, number, message, key, payload)
 

@@ -38,6 +38,7 @@ from redis.exceptions import (
 )
 
 from ...errors import BusUnavailable
+from ...log import error_log
 from ..history import Retention
 from .client import WAIT_SECONDS, Appended, Backoff, Client, Entry, Owner, Page
 from .link import Link, LinkLost, NotSent
@@ -418,7 +419,8 @@ class Redis(Client):
         elif kind == b"sunsubscribe":
             # The slot has another node now; or we have asked for it, and want nothing more of it.
             name = self._by_channel.get(values[1])
-            if name is not None and self._names[name].link is link:
+            known = None if name is None else self._names.get(name)
+            if name is not None and known is not None and known.link is link:
                 self._forget([name])
                 self._refresh()
 
@@ -446,7 +448,9 @@ class Redis(Client):
             self._dirty.clear()
             try:
                 await self._connect()
-            except (RedisError, OSError, LinkLost, ValueError) as exc:
+            except Exception as exc:
+                if not isinstance(exc, RedisError | OSError | LinkLost | ValueError):
+                    error_log.error("Exception in topics", exc_info=exc)  # and go on all the same
                 self._reason = str(exc) or type(exc).__name__
                 if not isinstance(exc, MovedError):
                     self._owner.health(self._reason)

@@ -12,6 +12,7 @@ from asgiws.errors import BusUnavailable
 from asgiws.fanout.brokers import broker as module
 from asgiws.fanout.brokers.broker import Broker
 from asgiws.fanout.brokers.client import Appended, Client, Entry, Owner, Page
+from asgiws.fanout.brokers.record import ANSWER, Record, encode
 from asgiws.fanout.history import Retention
 from asgiws.fanout.message import TEXT, Publication
 
@@ -403,7 +404,7 @@ async def test_another_language_is_told_and_harms_nobody(log: Any) -> None:
         await world.publish("1")
         world.client.owner.take("ta", b"\x80pickle", None, None)
         await world.publish("2")
-        await world.got("1", "2")
+        await world.got("1", 1, "2")
         assert "another language (version 128, and not 1)" in log[-1].getMessage()
 
 
@@ -442,3 +443,74 @@ async def test_a_join_that_is_cancelled_leaves_nothing() -> None:
         world.broker.changed("b", 0)
         assert world.client.names == {"ta"}
         assert list(world.broker._followed) == ["a"]
+
+
+OF_ANOTHER_VERSION = b"\x02" + bytes(40)
+
+
+async def test_what_cannot_be_read_is_a_gap_and_the_topic_goes_on(log: Any) -> None:
+    async with World() as world:
+        await world.publish("1")
+        await world.other.append("ta", OF_ANOTHER_VERSION, KEPT)
+        await world.other.append("ta", OF_ANOTHER_VERSION, KEPT)
+        await world.publish("2")
+        await world.got("1", 1, 1, "2")
+    told = [record.getMessage() for record in log if "another language" in record.getMessage()]
+    assert told == [
+        "Topics: something at fake://service speaks another language (version 2, and not 1)"
+    ]
+
+
+async def test_what_cannot_be_read_in_the_history_is_a_gap_too() -> None:
+    async with World() as world:
+        await world.publish("1")
+        world.client.deaf = True
+        await world.publish("2")
+        await world.other.append("ta", OF_ANOTHER_VERSION, KEPT)
+        world.client.deaf = False
+        await world.publish("3")
+        await world.publish("4")
+        await world.got("1", "2", 1, "3", "4")
+
+
+async def test_a_client_that_comes_back_is_told_of_what_cannot_be_read() -> None:
+    async with World() as world:
+        await world.publish("1")
+        since = world.service.top
+        await world.publish("2")
+        await world.other.append("ta", OF_ANOTHER_VERSION, KEPT)
+        await world.publish("3")
+        recovery = await world.broker.recover("a", since, 0, KEPT)
+        assert (recovery.publications, recovery.complete) == ([], False)
+        assert recovery.begin == recovery.position == world.service.top
+        newcomer = await world.broker.recover("a", None, 3, KEPT)
+        assert [each.payload for each in newcomer.publications] == [b"2", b"3"]
+
+
+async def test_an_answer_that_cannot_be_read_harms_nobody() -> None:
+    async with World() as world:
+        body = encode(Record(ANSWER, bytes(8), 1, payload=b"many"))
+        world.broker.take("w", body, None, None)
+        await world.publish("1")
+        await world.got("1")
+
+
+async def test_what_waits_while_something_is_read_has_a_bound_in_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MAX_HELD_BYTES", 500)
+    async with World(Retention(100, 60.0)) as world:
+        await world.publish("1")
+        await world.lose("2")
+        world.client.answer = asyncio.Event()
+        world.client.asked.clear()
+        await world.publish("3")
+        await world.client.asked.wait()
+        texts = [f"{number:0100}" for number in range(4, 30)]
+        followed = world.broker._followed["a"]
+        for text in texts:
+            await world.publish(text)
+            assert followed.held is not None
+            assert sum(len(each.publication.payload) for each in followed.held) <= 500
+        world.client.answer.set()
+        await world.got("1", "2", "3", *texts)
