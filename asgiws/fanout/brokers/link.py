@@ -166,6 +166,10 @@ class Link:
                     await self._connection.send_packed_command(packed, check_health=False)
         except (RedisError, OSError) as exc:
             self.lose(_reason(exc))
+        except AttributeError:
+            if self.lost is None:
+                raise
+            # redis-py writes once more to a connection that is closed.
 
     async def _read(self) -> None:
         connection = self._connection

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 
 from asgiws.errors import BusUnavailable, ConfigError, TopicError
 from asgiws.fanout import hub as module
@@ -20,6 +19,7 @@ from asgiws.fanout.brokers import client
 from asgiws.fanout.history import Retention, Wanted
 from asgiws.fanout.hub import Hub
 
+from ...toolkit.certificates import Certificates
 from .hubs import hubs, listen, publish, take, texts, until
 from .nats_server import NatsServer
 from .test_programs import Machines
@@ -303,10 +303,7 @@ async def test_a_subscriber_that_the_server_cuts_off_comes_back_and_is_told(
 
 
 async def test_without_jetstream_topics_work_and_history_says_why_not(tmp_path: Path) -> None:
-    with NatsServer(tmp_path / "n") as server:
-        server.kill()
-        (server.folder / "config").write_text("")
-        server.start()
+    with NatsServer(tmp_path / "n", jetstream=False) as server:
         async with hubs(server.url) as (here, there):
             messages = await listen(here, "a")
             await publish(there, "a", "x")
@@ -316,13 +313,10 @@ async def test_without_jetstream_topics_work_and_history_says_why_not(tmp_path: 
 
 
 async def test_tls_and_a_password_that_is_told_to_nobody(tmp_path: Path, log: Any) -> None:
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca"))
-    certificate = authority.issue_cert("localhost")
-    certificate.private_key_pem.write_to_path(str(tmp_path / "key"))
-    certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "cert"))
+    certificates = Certificates(tmp_path)
+    certificates.authority_to(tmp_path / "ca")
     config = (
-        f'tls: {{cert_file: "{tmp_path}/cert", key_file: "{tmp_path}/key"}}\n'
+        f'tls: {{cert_file: "{certificates.chain}", key_file: "{certificates.key}"}}\n'
         'authorization: {user: me, password: "wrong-horse"}'
     )
     with NatsServer(tmp_path / "n", config=config) as server:

@@ -18,6 +18,7 @@ from asgiws.fanout.brokers import client, link, redis
 from asgiws.fanout.history import Retention, Wanted
 from asgiws.fanout.hub import Hub
 
+from ...toolkit.certificates import Certificates
 from .hubs import hubs, listen, publish, take, texts, until
 from .redis_server import RedisServer
 
@@ -540,3 +541,29 @@ async def test_many_topics_are_subscribed_to_again_in_batches(victim: RedisServe
         for number in (0, 700, 1_499):
             assert await publish(there, f"{number}", "x") == 1
             assert (await anext(everything[number])).gap == 1
+
+
+async def test_tls_and_a_password_that_is_told_to_nobody(tmp_path: Path, log: Any) -> None:
+    certificates = Certificates(tmp_path)
+    certificates.authority_to(tmp_path / "ca")
+    secured = ("--tls-cert-file", certificates.chain, "--tls-key-file", certificates.key)
+    options = ("--tls-ca-cert-file", str(tmp_path / "ca"), "--tls-auth-clients", "no")
+    with RedisServer(tmp_path / "r", *secured, *options) as server:
+        server.cli("CONFIG", "SET", "requirepass", "wrong-horse")
+        url = f"rediss://:{{}}@localhost:{server.port}?ssl_ca_certs={tmp_path}/ca"
+        async with hubs(url.format("wrong-horse")) as (here, there):
+            for topic in ("a", "kept:a"):
+                messages = await listen(here, topic)
+                await publish(there, topic, "x" * 1_000_000)
+                assert await take(messages, 1) == ["x" * 1_000_000]
+        for wrong, reason in (
+            (url.format("battery"), "invalid username-password pair"),
+            (url.format("wrong-horse").partition("?")[0], "certificate verify failed"),
+        ):
+            refused = Hub(Wanted(url=wrong), asyncio.get_running_loop())
+            await until(lambda reason=reason: log and reason in log[-1].getMessage())
+            assert not refused.bus.healthy()
+            await refused.close()
+        told = " ".join(record.getMessage() for record in log)
+        assert "battery" not in told
+        assert "horse" not in told

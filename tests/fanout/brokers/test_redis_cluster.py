@@ -6,18 +6,20 @@ import asyncio
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 from redis.crc import key_slot
 
+from asgiws.errors import BusUnavailable
 from asgiws.fanout import hub as module
 from asgiws.fanout.brokers import redis
 from asgiws.fanout.history import Retention
 
 from .hubs import hubs, listen, publish, take, texts, until
-from .redis_server import DEADLINE, RedisServer, free_port
+from .redis_server import RedisServer
+from .server import DEADLINE, free_port
 
 SLOTS = 16_384
 
@@ -30,7 +32,7 @@ def _kept(monkeypatch: pytest.MonkeyPatch) -> None:
 class Cluster:
     """Nodes that have found each other."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, stack: ExitStack, replicas: int = 0) -> None:
         options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"]
         self.nodes = [
             stack.enter_context(
@@ -40,15 +42,20 @@ class Cluster:
                     *("--cluster-port", str(free_port())),
                 )
             )
-            for number in range(3)
+            for number in range(3 * (1 + replicas))
         ]
         addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
         command = ["redis-cli", "--cluster", "create", *addresses, "--cluster-yes"]
+        command += ["--cluster-replicas", str(replicas)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stdout
         deadline = time.monotonic() + DEADLINE
         for node in self.nodes:
             while "cluster_state:ok" not in node.cli("CLUSTER", "INFO"):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            # A replica that has never had all of it cannot take over.
+            while "master_link_status:down" in node.cli("INFO", "replication"):
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
 
@@ -156,3 +163,35 @@ async def test_a_slot_that_moves_is_followed_and_nothing_kept_is_lost(cluster: C
         message = await anext(other)
         assert message.text == "x"
         assert message.gap >= 1  # one for each time that it had to be followed
+
+
+@pytest.fixture
+def victims(tmp_path: Path) -> Iterator[Cluster]:
+    with ExitStack() as stack:
+        yield Cluster(tmp_path, stack, replicas=1)
+
+
+@pytest.mark.slow
+async def test_a_replica_that_takes_over_is_followed(victims: Cluster) -> None:
+    """Also if it is that of the URL's node. Topics of other nodes miss nothing. 10 s."""
+    first = victims.nodes[0]
+    names = [f"{prefix}{number}" for prefix in ("kept:", "") for number in range(30)]
+    async with hubs(victims.url) as (here, there):
+        everything = {name: await listen(here, name) for name in names}
+        for name in names:
+            await publish(there, name, "before")
+        affected = {name for name in names if victims.owner(slot_of(victims.url, name)) is first}
+        assert 0 < len(affected) < len(names)
+        for messages in everything.values():
+            assert await take(messages, 1) == ["before"]
+        first.kill()
+        for name in names:
+            if name == "0":  # what has no history comes to who subscribes again by then
+                await until(lambda: here.bus.healthy() and there.bus.healthy())
+            while True:
+                with suppress(BusUnavailable):
+                    await publish(there, name, "after")
+                    break
+        for name, messages in everything.items():
+            message = await anext(messages)
+            assert (message.text, message.gap) == ("after", int(name in affected)), name
