@@ -27,7 +27,7 @@ C_EPOLL = WORK / "c-epoll"
 VERSIONS = (
     "asgiws", "uvicorn", "uvloop", "httptools", "websockets", "wsproto", "h11", "hypercorn",
     "granian", "gunicorn", "daphne", "socketify", "picows", "aiohttp", "starlette", "fastapi",
-    "zlib-ng",
+    "zlib-ng", "broadcaster", "channels", "channels_redis", "redis",
 )
 # fmt: on
 

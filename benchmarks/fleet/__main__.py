@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import shutil
 import signal
@@ -16,11 +15,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-from .. import environment, measure
+from .. import environment, measure, parts
 from ..scenarios import SCENARIOS, Scenario
 from ..servers import Server
 from . import report
@@ -294,19 +292,13 @@ def main() -> None:
         environment.install_asgiws()
         environment.build_load()
     measure.raise_file_limit()
-    # What is not measured now, parts and servers, is taken from the last run.
-    found: Row = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    if options.only:
-        found["date"] = date.today().isoformat()
-        found |= {"machine": environment.machine(), "versions": environment.versions()}
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    for name in options.only.split(",") if options.only else ():
+
+    def measure_part(name: str, before: list[Row] | None) -> list[Row]:
         rows = PARTS[name](options, fleets)
         measured = {row["server"] for row in rows}
-        kept = [row for row in found.get(name, ()) if row["server"] not in measured]
-        found[name] = rows + kept
-        found.setdefault("commits", {})[name] = found["machine"]["commit"]
-        RESULT.write_text(json.dumps(found, indent=1) + "\n")
+        return rows + [row for row in before or () if row["server"] not in measured]
+
+    found = parts.measured(RESULT, options.only, measure_part)
     print(text := report.page(found))
     if options.publish:
         PAGE.write_text(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
+from ..parts import commits, table, versions
 from .servers import ASGIWS
 
 Row = dict[str, Any]
@@ -13,21 +14,17 @@ Row = dict[str, Any]
 def page(found: dict[str, Any]) -> str:
     """The whole page, as Markdown."""
     machine = found["machine"]
-    versions = ", ".join(
-        f"{name} {found['versions'][name]}"
-        for name in ("uvicorn", "gunicorn", "granian", "hypercorn")
-        if name in found["versions"]
-    )
+    told = versions(found, ("uvicorn", "gunicorn", "granian", "hypercorn"))
     parts = [
         "# Benchmarks of several workers\n",
         "<!-- written by python -m benchmarks.fleet --publish -->\n",
         f"Measured {found['date']} with [`python -m benchmarks.fleet`](../benchmarks/README.md):"
         f" {machine.get('processor', 'unknown processor')}, {machine['cores']} cores for servers"
         f" and clients together{', a virtual machine' if 'virtual' in machine else ''},"
-        f" {machine['kernel']}, Python {machine['python']}, {versions}. Others used"
+        f" {machine['kernel']}, Python {machine['python']}, {told}. Others used"
         " the machine as well, so the ratios mean something and the absolute figures little. A"
         " ratio compares one round; the median over the rounds is shown."
-        f"{_commits(found.get('commits', {}))}\n",
+        f"{commits(found)}\n",
     ]
     if "speed" in found:
         parts += [
@@ -71,20 +68,6 @@ def page(found: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _commits(commits: dict[str, str]) -> str:
-    """Which asgiws was measured in each part."""
-    parts: dict[str, list[str]] = {}
-    for part, commit in commits.items():
-        parts.setdefault(commit, []).append(part)
-    told = "; ".join(f"{commit} ({', '.join(names)})" for commit, names in parts.items())
-    return f" Commits of asgiws: {told}." if told else ""
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
 def _speed(rows: list[Row], base: str) -> str:
     """A line for each server, with CPU time and ratio for each kind and number of workers."""
     kinds = list(dict.fromkeys((row["kind"], row["workers"]) for row in rows))
@@ -115,7 +98,7 @@ def _speed(rows: list[Row], base: str) -> str:
             rate = median(row["per_second"] for row in mine)
             line.append(f"{cost:.0f} µs{ratio}, {rate:,.0f}/s")
         lines.append(line)
-    return _table(["", *(f"{kind}, {workers} workers" for kind, workers in kinds)], lines)
+    return table(["", *(f"{kind}, {workers} workers" for kind, workers in kinds)], lines)
 
 
 def _spread(rows: list[Row]) -> str:
@@ -129,7 +112,7 @@ def _spread(rows: list[Row]) -> str:
                 counts if isinstance(counts, str) else " / ".join(str(count) for count in counts)
             )
         lines.append(line)
-    return _table(["", *ways], lines)
+    return table(["", *ways], lines)
 
 
 def _restart(rows: list[Row]) -> str:
@@ -155,4 +138,4 @@ def _restart(rows: list[Row]) -> str:
             ]
         )
     head = ["", "took", "requests lost", "handshakes lost", "slowest answer", "closings"]
-    return _table([*head, "in the fullest second", "in the mean second"], lines)
+    return table([*head, "in the fullest second", "in the mean second"], lines)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import socket
 import subprocess
@@ -12,11 +11,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from datetime import date
 from functools import partial
 from typing import Any
 
-from .. import environment, measure
+from .. import environment, measure, parts
 from ..scenarios import Scenario
 from . import report
 from .ways import FLOOR, LOOP, OVER_REDIS, RAW, TOPICS, UVICORN, Way
@@ -228,16 +226,7 @@ def main() -> None:
         environment.build_load()
         environment.build_floor()
     measure.raise_file_limit()
-    # Parts that are not measured now are taken from the last run.
-    found: Row = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    if options.only:
-        found |= {"date": date.today().isoformat(), "machine": environment.machine()}
-        found["versions"] = environment.versions()
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    for name in options.only.split(",") if options.only else ():
-        found[name] = PARTS[name](options)
-        found.setdefault("commits", {})[name] = found["machine"]["commit"]
-        RESULT.write_text(json.dumps(found, indent=1) + "\n")
+    found = parts.measured(RESULT, options.only, lambda name, _: PARTS[name](options))
     print(text := report.page(found))
     if options.publish:
         PAGE.write_text(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
+from ..parts import commits, table, versions
 from .ways import TOPICS
 
 Row = dict[str, Any]
@@ -15,39 +16,25 @@ PLACEMENTS = ("near", "far")
 def page(found: dict[str, Any]) -> str:
     """The whole page, as Markdown."""
     machine = found["machine"]
-    versions = ", ".join(f"{name} {found['versions'].get(name, '?')}" for name in PEERS)
+    told = versions(found, PEERS)
     parts = [
         "# Benchmarks of topics\n",
         "<!-- written by python -m benchmarks.topics --publish -->\n",
         f"Measured {found['date']} with [`python -m benchmarks.topics`](../benchmarks/README.md):"
         f" {machine.get('processor', 'unknown processor')}, {machine['cores']} cores"
         f"{', a virtual machine' if 'virtual' in machine else ''}, {machine['kernel']}, Python"
-        f" {machine['python']}, {versions}. Others used the machine as well, so the ratios mean"
+        f" {machine['python']}, {told}. Others used the machine as well, so the ratios mean"
         " something and the absolute figures little."
-        f"{_commits(found.get('commits', {}))}\n",
+        f"{commits(found)}\n",
         "A delivery is one message that one client has got, whole and in its order; the load"
         " generator checks all of them. The figures are the CPU time of all processes of the server"
         " for each delivery. The ratio is that time divided by the time of `asgiws.topics` in the"
         " same round: 2.00 means that topics take half. The median over the rounds is shown.\n",
     ]
-    for name, (title, text, table) in _PARTS.items():
+    for name, (title, text, show) in _PARTS.items():
         if name in found:
-            parts += [f"## {title}\n", text + "\n", table(found[name])]
+            parts += [f"## {title}\n", text + "\n", show(found[name])]
     return "\n".join(parts)
-
-
-def _commits(commits: dict[str, str]) -> str:
-    """Which asgiws was measured in each part."""
-    parts: dict[str, list[str]] = {}
-    for part, commit in commits.items():
-        parts.setdefault(commit, []).append(part)
-    told = "; ".join(f"{commit} ({', '.join(names)})" for commit, names in parts.items())
-    return f" Commits of asgiws: {told}." if told else ""
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def _all(row: Row) -> list[Row]:
@@ -111,7 +98,7 @@ def _costs(rows: list[Row]) -> str:
             else:
                 line += [f"{cost:.2f} µs", _told(_ratio(mine, way))]
         lines.append(line)
-    return _table(["", *(word for kind in kinds for word in (kind, "ratio"))], lines)
+    return table(["", *(word for kind in kinds for word in (kind, "ratio"))], lines)
 
 
 def _deflate(rows: list[Row]) -> str:
@@ -124,7 +111,7 @@ def _deflate(rows: list[Row]) -> str:
         ]
         for way in _ways(rows)
     ]
-    return _table(["", "1 KiB to 500", "ratio", "bytes on the wire"], lines)
+    return table(["", "1 KiB to 500", "ratio", "bytes on the wire"], lines)
 
 
 def _burst(rows: list[Row]) -> str:
@@ -140,7 +127,7 @@ def _burst(rows: list[Row]) -> str:
                 _told(None if calls is None else calls * 64),
             ]
         )
-    return _table(["", "64 messages to 500", "ratio", "system calls per subscriber"], lines)
+    return table(["", "64 messages to 500", "ratio", "system calls per subscriber"], lines)
 
 
 def _workers(rows: list[Row]) -> str:
@@ -162,7 +149,7 @@ def _workers(rows: list[Row]) -> str:
                 ]
             )
     head = ["", "CPU time", "deliveries/s", "p50 to the last delivery", "p99", "max", "lost"]
-    return _table(head, lines)
+    return table(head, lines)
 
 
 def _slow(rows: list[Row]) -> str:
@@ -173,7 +160,7 @@ def _slow(rows: list[Row]) -> str:
         for key in ("p50", "p99", "max"):
             line.append(_told(_of(mine, TOPICS.name, "latency", key), "{:,.0f} µs"))
         lines.append(line)
-    return _table(["", "CPU time", "p50 of a delivery", "p99", "max"], lines)
+    return table(["", "CPU time", "p50 of a delivery", "p99", "max"], lines)
 
 
 def _memory(rows: list[Row]) -> str:
@@ -181,7 +168,7 @@ def _memory(rows: list[Row]) -> str:
         ["a subscription", f"{median(row['bytes'] for row in rows):.0f} B"],
         ["a WebSocket without any", f"{median(row['connection'] for row in rows):,.0f} B"],
     ]
-    return _table(["", "memory"], lines)
+    return table(["", "memory"], lines)
 
 
 _PARTS = {
