@@ -15,7 +15,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from .asgi import Send
 from .errors import BusUnavailable, TopicError
@@ -48,6 +48,8 @@ __all__ = [
 ]
 
 _NOTHING: Any = object()
+
+Policy = Literal["close", "drop_oldest", "drop_newest", "latest"]
 
 
 async def publish(
@@ -145,11 +147,12 @@ def subscribe(
     socket: Any,
     topic: str,
     *,
-    policy: str = "close",
+    policy: Policy = "close",
     max_bytes: int = MAX_BYTES,
     since: str | None = None,
     replay: int = 0,
     envelope: bool = False,
+    on_gap: Literal["tell", "close"] = "tell",
     send: Send | None = None,
 ) -> Subscription:
     """Send all messages of a topic to an accepted WebSocket: ``async with subscribe(...)``.
@@ -168,9 +171,13 @@ def subscribe(
     one has ``subscribed``, ``position`` and, with ``since``, ``recovered``; after a loss comes
     one with ``gap``.
 
+    ``on_gap`` is about messages that were lost before they came to this worker, as when the
+    broker was away, and not about a client that does not read. ``"tell"`` goes on behind the
+    gap. ``"close"`` closes the connection (1012), so that the client comes back and recovers.
+
     Entering raises TopicError for arguments that cannot be, and BusUnavailable.
     """
-    wishes = Wishes(policy, max_bytes, since, replay, envelope)
+    wishes = Wishes(policy, max_bytes, since, replay, envelope, on_gap)
     return Subscription(topic, (socket, wishes, send))
 
 
@@ -200,7 +207,7 @@ class _Listening:
 def listen(
     topic: str,
     *,
-    policy: str = "drop_oldest",
+    policy: Policy = "drop_oldest",
     max_bytes: int = MAX_BYTES,
     since: str | None = None,
     replay: int = 0,

@@ -17,14 +17,20 @@ DROP_NEWEST: Final = "drop_newest"
 LATEST: Final = "latest"
 
 POLICIES: Final = (CLOSE, DROP_OLDEST, DROP_NEWEST, LATEST)
+
+TELL: Final = "tell"
+ON_GAP: Final = (TELL, CLOSE)  # what becomes of a socket when messages are lost on their way
+
 MAX_BYTES: Final = 1_048_576  # the default of the bound
 
 # What a message costs beside its payload, so that empty ones are bounded, too.
 OVERHEAD: Final = 256
 
 
-def checked(policy: str, max_bytes: int) -> None:
+def checked(policy: str, max_bytes: int, on_gap: str = TELL) -> None:
     """Raises TopicError for a policy or a bound that does not exist."""
+    if on_gap not in ON_GAP:
+        raise TopicError(f"on_gap must be one of {', '.join(ON_GAP)}, got {on_gap!r:.50}")
     if policy not in POLICIES:
         raise TopicError(f"policy must be one of {', '.join(POLICIES)}, got {policy!r:.50}")
     if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:

@@ -12,8 +12,9 @@ from typing import Any
 
 from ..asgi import Send
 from ..log import error_log
-from ..wire.errors import TRY_AGAIN_LATER
+from ..wire.errors import SERVICE_RESTART, TRY_AGAIN_LATER
 from .listener import Listener
+from .members import LOST
 from .message import BYTES, Message, Publication, notice
 
 
@@ -26,13 +27,18 @@ async def tell(topic: str, send: Send, **values: Any) -> None:
 
 
 async def pump(listener: Listener, topic: str, send: Send, envelope: bool) -> None:
-    """Send what ``listener`` gets, until it ends; then the socket is closed (1013)."""
+    """Send what ``listener`` gets, until it ends; then the socket is closed (1013, or 1012 if
+    messages were lost).
+    """
     try:
         while (message := await listener.take_next()) is not None:
             if message.gap and envelope:
                 await send(_told(topic, gap=message.gap))
             await send(_event(message, envelope))
-        await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": "too slow"})
+        code, reason = (TRY_AGAIN_LATER, "too slow")
+        if listener.has_lost:
+            code, reason = (SERVICE_RESTART, LOST)
+        await send({"type": "websocket.close", "code": code, "reason": reason})
     except Exception as exc:
         _log_gone(exc)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Final, NamedTuple
@@ -12,13 +13,13 @@ from ..asgi import Send
 from ..errors import ClientDisconnected, TopicError
 from ..websocket.session import Session
 from ..websocket.states import FAILING
-from .backlog import checked
+from .backlog import CLOSE, TELL, checked
 from .brokers import Broker, connected
 from .bus import Bus, Count, Recovery
 from .foreign import pump, tell
 from .history import History, Retention, Wanted
 from .listener import Holder, Listener, Messages
-from .members import Member, Socket, Terms, Topic, close_slow
+from .members import Member, Socket, Terms, Topic, close_for_loss, close_slow
 from .mesh import Mesh
 from .message import BYTES, JSON, TEXT, Message, Publication, notice, to_json
 
@@ -31,6 +32,9 @@ MAX_TOPICS: Final = 1_000_000  # with members, in one process
 
 # A publisher that never waits lets the event loop come round after so many.
 BUDGET_PUBLICATIONS: Final = 64
+
+# A loss may end many sockets: the event loop comes round after so many.
+AT_ONCE: Final = 128
 
 NOTHING: Final = Retention(0, 0.0)
 
@@ -69,6 +73,7 @@ class Stats(NamedTuple):
     delivered: int  # messages that are on their way to a subscriber
     dropped: int  # messages that a subscriber has missed: it was slow, or they were lost
     closed: int  # WebSockets that were closed because they were slow
+    closed_on_gap: int  # and because messages were lost before they came here (on_gap="close")
     topics: int
     subscriptions: int
 
@@ -81,6 +86,7 @@ class Wishes(NamedTuple):
     since: str | None
     replay: int
     envelope: bool = False
+    on_gap: str = TELL
 
     @property
     def looks_back(self) -> bool:
@@ -111,7 +117,9 @@ class Hub:
         self._guard: Any = threading.RLock() if loop is None else nullcontext()
         self._topics: dict[str, Topic] = {}
         self._default = Retention(wanted.messages, wanted.seconds)
-        self._published = self._delivered = self._dropped = self._closed = 0
+        self._published = self._delivered = self._dropped = 0
+        self._closed = self._closed_on_gap = 0
+        self._ending: deque[Socket] = deque()  # they are to be closed for a loss
         self._recorded: list[list[Message]] = []
         self._terms: Terms | None = None  # the last ones: most sockets want the same
         self._is_ready = False
@@ -199,7 +207,9 @@ class Hub:
         known = self._topics.get(topic)
         if known is not None and any(member.is_excluded(means[1]) for member in known.members):
             raise _subscribed_already(topic)
-        member = Listener(wishes.policy, wishes.max_bytes, self.loop is None, means)
+        member = Listener(
+            wishes.policy, wishes.max_bytes, self.loop is None, means, wishes.on_gap == CLOSE
+        )
         entered = await self._enter(member, topic, wishes)
         if wishes.envelope:
             try:
@@ -237,6 +247,7 @@ class Hub:
                 self._delivered,
                 self._dropped + sum(member.dropped for member in members),
                 self._closed,
+                self._closed_on_gap,
                 len(self._topics),
                 len(members),
             )
@@ -370,10 +381,15 @@ class Hub:
         return entered
 
     def _terms_of(self, wishes: Wishes) -> Terms:
-        wanted = (wishes.policy, wishes.max_bytes, wishes.envelope)
+        policy, max_bytes, envelope = wishes.policy, wishes.max_bytes, wishes.envelope
+        closes_on_gap = wishes.on_gap == CLOSE
         terms = self._terms
-        if terms is None or (terms.policy, terms.max_bytes, terms.envelope) != wanted:
-            terms = self._terms = Terms(*wanted)
+        if (
+            terms is None
+            or (terms.policy, terms.max_bytes) != (policy, max_bytes)
+            or (terms.envelope, terms.closes_on_gap) != (envelope, closes_on_gap)
+        ):
+            terms = self._terms = Terms(policy, max_bytes, envelope, closes_on_gap)
         return terms
 
     def _join(self, member: Member, name: str) -> None:
@@ -405,6 +421,21 @@ class Hub:
         self._closed += 1
         assert self.loop is not None
         self.loop.call_soon(close_slow, member)
+
+    def on_loss(self, member: Socket) -> None:
+        """Close a socket that is not to go on behind a gap; many of them in slices."""
+        self._closed_on_gap += 1
+        assert self.loop is not None
+        if not self._ending:
+            self.loop.call_soon(self._end_some)
+        self._ending.append(member)
+
+    def _end_some(self) -> None:
+        for _ in range(min(len(self._ending), AT_ONCE)):
+            close_for_loss(self._ending.popleft())
+        if self._ending:
+            assert self.loop is not None
+            self.loop.call_soon(self._end_some)
 
 
 def _unchain(member: Socket) -> None:
@@ -448,7 +479,7 @@ def identity(socket: Any) -> object:
 def _check(topic: str, wishes: Wishes) -> None:
     """Raises TopicError for what cannot be wished."""
     _check_name(topic)
-    checked(wishes.policy, wishes.max_bytes)
+    checked(wishes.policy, wishes.max_bytes, wishes.on_gap)
     since, replay = wishes.since, wishes.replay
     if since is not None and not isinstance(since, str):
         raise TopicError(f"since must be a position (str) or None, got {since!r:.100}")

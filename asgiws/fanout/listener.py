@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Self
+from collections.abc import Callable
+from typing import Any, Self
 
 from ..wire.prepared import Prepared
 from .backlog import Backlog
@@ -14,7 +15,17 @@ from .message import Message, Publication
 class Listener(Member):
     """A member whose messages wait for ``take_next``, in the event loop in which it was made."""
 
-    __slots__ = ("_backlog", "_is_foreign", "_loop", "_means", "_over", "_waiter", "pump")
+    __slots__ = (
+        "_backlog",
+        "_ends_on_gap",
+        "_is_foreign",
+        "_loop",
+        "_means",
+        "_over",
+        "_waiter",
+        "has_lost",
+        "pump",
+    )
 
     def __init__(
         self,
@@ -22,9 +33,11 @@ class Listener(Member):
         max_bytes: int,
         is_foreign: bool = False,
         means: tuple[object, ...] = (),
+        ends_on_gap: bool = False,
     ) -> None:
         """``is_foreign``: messages may come from the threads of other event loops. ``means``
-        are the objects by which it can be excluded.
+        are the objects by which it can be excluded. ``ends_on_gap``: it ends when messages
+        were lost on their way to this process.
         """
         super().__init__()
         self._backlog = Backlog(policy, max_bytes)
@@ -33,6 +46,9 @@ class Listener(Member):
         self._means = means
         self._waiter: asyncio.Future[None] | None = None
         self._over = False
+        self._ends_on_gap = ends_on_gap
+        #: whether it has ended because messages were lost
+        self.has_lost = False
         #: what takes its messages, if that is to end when it leaves
         self.pump: asyncio.Task[None] | None = None
 
@@ -43,7 +59,7 @@ class Listener(Member):
 
     def take(self, publication: Publication, plain: Prepared) -> bool:
         if self._is_foreign:
-            return self._elsewhere(publication)
+            return self._elsewhere(self._put, publication)
         return self._put(publication)
 
     def take_old(self, publication: Publication) -> None:
@@ -59,15 +75,24 @@ class Listener(Member):
         return any(exclude is mean for mean in self._means)
 
     def miss(self, messages: int) -> None:
-        self._backlog.miss(messages)
+        if self._is_foreign:
+            self._elsewhere(self._miss, messages)
+        else:
+            self._miss(messages)
 
-    def _elsewhere(self, publication: Publication) -> bool:
+    def _elsewhere(self, call: Callable[[Any], object], argument: object) -> bool:
         # From its own event loop, too: so all that comes keeps its order.
         try:
-            self._loop.call_soon_threadsafe(self._put, publication)
+            self._loop.call_soon_threadsafe(call, argument)
         except RuntimeError:
             return False  # the loop is closed
         return True
+
+    def _miss(self, messages: int) -> None:
+        self._backlog.miss(messages)
+        if self._ends_on_gap and not self._over:
+            self._over = self.has_lost = True
+            self._wake()
 
     def _put(self, publication: Publication) -> bool:
         if self._over or not self._backlog.put(publication):

@@ -27,6 +27,7 @@ cdef class Terms:
     cdef readonly str policy
     cdef readonly Py_ssize_t max_bytes
     cdef readonly bint envelope
+    cdef readonly bint closes_on_gap
 
 cdef class Socket(Member):
     cdef readonly Session session

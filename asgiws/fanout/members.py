@@ -6,7 +6,7 @@ does not read has a backlog; it costs the others nothing.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 try:
     import cython
@@ -16,10 +16,12 @@ except ImportError:
 from ..log import error_log
 from ..websocket.session import Session
 from ..websocket.states import FULL, GONE, TAKEN
-from ..wire.errors import TRY_AGAIN_LATER
+from ..wire.errors import SERVICE_RESTART, TRY_AGAIN_LATER
 from ..wire.prepared import Prepared
 from .backlog import Backlog
 from .message import Publication, notice
+
+LOST: Final = "messages were lost"  # why a socket is closed
 
 
 class Owner(Protocol):
@@ -30,6 +32,9 @@ class Owner(Protocol):
 
     def on_slow(self, member: Socket) -> None:
         """A socket has to be closed because it does not read."""
+
+    def on_loss(self, member: Socket) -> None:
+        """A socket has to be closed because messages were lost before they came here."""
 
 
 class Member:
@@ -132,12 +137,13 @@ class Topic:
 class Terms:
     """How sockets want their messages; one object for all who want the same."""
 
-    __slots__ = ("envelope", "max_bytes", "policy")
+    __slots__ = ("closes_on_gap", "envelope", "max_bytes", "policy")
 
-    def __init__(self, policy: str, max_bytes: int, envelope: bool) -> None:
+    def __init__(self, policy: str, max_bytes: int, envelope: bool, closes_on_gap: bool) -> None:
         self.policy = policy
         self.max_bytes = max_bytes
         self.envelope = envelope
+        self.closes_on_gap = closes_on_gap
 
 
 class Socket(Member):
@@ -185,6 +191,9 @@ class Socket(Member):
         return exclude is self.session
 
     def miss(self, messages: int) -> None:
+        if self._terms.closes_on_gap:
+            self._end_for(messages)
+            return
         if self._backlog is None:
             # Without an envelope there is nothing to tell it with.
             if not self._terms.envelope or self._tell(messages):
@@ -242,6 +251,18 @@ class Socket(Member):
         backlog.miss(1)
         return False
 
+    def _end_for(self, messages: int) -> None:
+        """Be closed because so many were lost; until then nothing comes behind them."""
+        if self._backlog is None:
+            self._wait()
+        backlog = self._backlog
+        assert backlog is not None
+        if not backlog.is_over:
+            backlog.is_over = True
+            assert self.topic is not None
+            self.topic.owner.on_loss(self)
+        backlog.miss(messages)
+
     def _flush(self) -> None:
         """Send what has waited, as far as the transport takes it."""
         backlog = self._backlog
@@ -272,3 +293,8 @@ class Socket(Member):
 def close_slow(member: Socket) -> None:
     """End the connection of one that does not read (close code 1013)."""
     member.session.shutdown(TRY_AGAIN_LATER, "too slow")
+
+
+def close_for_loss(member: Socket) -> None:
+    """End the connection of one that is to come back and recover (close code 1012)."""
+    member.session.shutdown(SERVICE_RESTART, LOST)

@@ -20,10 +20,11 @@ DEADLINE = 10.0
 class Fleet(Served):
     """Workers, and the clients that have subscribed to them."""
 
-    def __init__(self, *options: str, workers: int = WORKERS) -> None:
+    def __init__(self, *options: str, workers: int = WORKERS, **environment: str) -> None:
         super().__init__(
             *("asgiws", "tests.fanout.topics_app:app", "--port", "0"),
             *("--workers", str(workers), "--ws-ping-interval", "none", *options),
+            **environment,
         )
         self.stack = ExitStack()  # of one test
 

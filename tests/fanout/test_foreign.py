@@ -45,6 +45,26 @@ async def test_messages_gaps_and_the_end_are_sent() -> None:
     assert sent[5] == {"type": "websocket.close", "code": 1013, "reason": "too slow"}
 
 
+async def test_a_loss_ends_who_prefers_that_behind_what_had_come() -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    listener = Listener("close", 1_000, ends_on_gap=True)
+    before, behind = Publication("a", TEXT, b"before"), Publication("a", TEXT, b"behind")
+    assert listener.take(before, before.plain())
+    listener.miss(1)
+    assert not listener.take(behind, behind.plain())
+    listener.miss(1)
+    await asyncio.wait_for(pump(listener, "a", send, False), 5)
+    assert sent == [
+        {"type": "websocket.send", "text": "before"},
+        {"type": "websocket.close", "code": 1012, "reason": "messages were lost"},
+    ]
+    assert listener.dropped == 3
+
+
 async def test_a_socket_that_cannot_be_written_to_ends_quietly() -> None:
     async def send(event: Any) -> None:
         raise RuntimeError("it is closed")

@@ -28,6 +28,24 @@ async def test_a_message_from_another_event_loop_wakes_the_listener() -> None:
     thread.join()
 
 
+async def test_a_loss_is_told_behind_what_has_come_from_another_event_loop() -> None:
+    listener = Listener("drop_oldest", 10_000, is_foreign=True)
+    before, behind = publication(b"before"), publication(b"behind")
+
+    async def take() -> None:
+        listener.take(before, before.plain())
+        listener.miss(2)
+        listener.take(behind, behind.plain())
+
+    thread = threading.Thread(target=asyncio.run, args=(take(),))
+    thread.start()
+    for text, gap in (("before", 0), ("behind", 2)):
+        taken = await listener.take_next()
+        assert taken is not None
+        assert (taken.text, taken.gap) == (text, gap)
+    thread.join()
+
+
 async def test_a_cancelled_wait_loses_nothing() -> None:
     listener = Listener("drop_oldest", 10_000)
     waiting = asyncio.ensure_future(listener.take_next())

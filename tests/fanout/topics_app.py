@@ -20,7 +20,7 @@ topics.keep("latest:", messages=1, seconds=60.0)
 def arguments(scope: Any) -> dict[str, Any]:
     given = {name: values[0] for name, values in parse_qs(scope["query_string"].decode()).items()}
     return {
-        name: value if name in ("since", "policy", "key") else json.loads(value)
+        name: value if name in ("since", "policy", "key", "on_gap") else json.loads(value)
         for name, value in given.items()
     }
 
