@@ -87,6 +87,7 @@ class TestSnippets:
             "fastapi-readiness",
             "large-files",
             "many-rooms",
+            "metrics",
             # those of five-minutes.md: tests/pages
             "minutes-asgi",
             "minutes-django",
@@ -97,6 +98,8 @@ class TestSnippets:
             "publish-anyio",
             "publish-program",
             "publish-route",
+            "slow-clients",
+            "slow-clients-client",
             "starlette-readiness",
             "testing-pytest",
             "testing-serve",
