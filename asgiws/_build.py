@@ -1,4 +1,4 @@
-"""Which build runs: the compiled modules, or the same files interpreted.
+"""The choice of the build: the compiled modules, or the same files interpreted.
 
 ``ASGIWS_PURE=1`` selects the interpreted modules even where compiled ones are
 installed. This must be settled before any of them is imported, so
@@ -69,7 +69,7 @@ class InterpretedFinder:
 
 
 def refusal() -> str | None:
-    """Why asgiws does not run on this interpreter, if it does not."""
+    """The reason for which asgiws does not run on this interpreter, if there is one."""
     if "free-threading" in sys.version:
         return (
             "asgiws does not support the free-threaded build of CPython: its modules rely on the "
@@ -88,7 +88,7 @@ def select() -> None:
 
 
 def is_pure_chosen() -> bool:
-    """Whether ``ASGIWS_PURE`` asks for the interpreted modules."""
+    """Return whether ``ASGIWS_PURE`` asks for the interpreted modules."""
     return os.environ.get("ASGIWS_PURE", "") not in ("", "0")
 
 
@@ -105,8 +105,8 @@ def interpreted() -> list[str]:
 def stale() -> list[str]:
     """The names of the compiled modules that are older than their sources.
 
-    Only in a checkout: an installed package has its files' times from the installer, and they mean
-    nothing.
+    This works only in a checkout. The files of an installed package have their times from the
+    installer, and these times mean nothing.
     """
     if not _is_checkout():
         return []
@@ -122,9 +122,9 @@ def stale() -> list[str]:
 
 
 def remarks() -> list[str]:
-    """What a start should warn about: a slow build that nobody chose, or an old one.
+    """The warnings of a start: about a slow build that was not chosen, or an old one.
 
-    ``ASGIWS_PURE=1`` is a choice, and there is nothing to say about it.
+    ``ASGIWS_PURE=1`` is a choice, so it brings no warning.
     """
     if is_pure_chosen():
         return []
@@ -148,7 +148,7 @@ def remarks() -> list[str]:
 
 
 def _is_checkout() -> bool:
-    """Whether the package lies in its source tree."""
+    """Return whether the package lies in its source tree."""
     return (Path(__file__).parent.parent / "setup.py").exists()
 
 

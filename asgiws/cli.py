@@ -1,8 +1,8 @@
 """``asgiws APP [OPTIONS]``: argv to Config to a running server.
 
-The options are read off the declaration in config.py; click parses the words, and every value is
-checked where all sources are (sources.py), so a mistake reads the same wherever it
-stood. docs/exit-codes.md lists the exit codes.
+The options come from the declaration in config.py. click parses the words, and sources.py checks
+the values of all sources, so the message about a mistake is the same for each source.
+docs/exit-codes.md lists the exit codes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .text import clip, printable
 
 
 def version_line() -> str:
-    """What runs: asgiws and its build, Python, the parsers, the event loop of ``--loop auto``."""
+    """The versions of asgiws (and its build), Python, the parsers and the event loop."""
     try:
         loop = f"uvloop {version('uvloop')}"
     except PackageNotFoundError:
@@ -58,7 +58,7 @@ def _refuse(context: click.Context, param: click.Parameter, value: object) -> No
 
 
 class GroupedOption(click.Option):
-    """An option that knows under which heading of the help it stands."""
+    """An option that knows the heading of the help under which it stands."""
 
     def __init__(self, *args: Any, heading: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -213,5 +213,5 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     try:
         command.main(args=None if argv is None else list(argv), prog_name="asgiws")
     finally:
-        # All is over: one more Ctrl-C ends the process, and has no traceback to show.
+        # The server has ended: one more Ctrl-C ends the process without a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -8,9 +8,9 @@ import re
 class StartupError(Exception):
     """The server cannot start; the user at the terminal must act.
 
-    ``str(error)`` is the one message to print (it names the option, the import
-    or the address), ``details`` the application's own traceback where it raised,
-    trimmed to the application, and ``exit_code`` the process's exit status.
+    ``str(error)`` is the one message to print; it names the option, the import or the address.
+    ``details`` is the traceback of an application that raised, trimmed to the application.
+    ``exit_code`` is the process's exit status.
     """
 
     exit_code = 1
@@ -53,7 +53,7 @@ class WorkerFailed(StartupError):
 
 
 class RequestRefused(Exception):
-    """A request that is answered ``status`` by the server itself; then the connection closes.
+    """A request that the server itself answers with ``status``; then the connection closes.
 
     ``reason`` is a short sentence for the response's body.
     """
@@ -82,7 +82,7 @@ _DISCONNECT = re.compile("(web_?socket|client|http|request)?_?disconnect", re.IG
 
 
 def tells_of_disconnect(exc: BaseException | None) -> bool:
-    """Whether ``exc`` only tells that the client is gone, and is not an error.
+    """Return whether ``exc`` only tells that the client is gone, and is not an error.
 
     Ask only if the client is gone, or the application has been told so. These exceptions tell it:
 

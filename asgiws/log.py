@@ -1,12 +1,12 @@
-"""Two loggers, and nothing of a peer's that could command a terminal.
+"""Two loggers, in whose lines a peer's text cannot command a terminal.
 
-``asgiws.error`` carries what the server has to say (stderr), ``asgiws.access`` one
-line per HTTP request and one per WebSocket session (stdout). Both carry a filter
-that escapes control characters before any handler sees the record, so it holds
-whatever ``--log-config`` puts behind them. And neither raises into its caller,
-whatever stands behind it: a connection goes on, be its line logged or not.
+``asgiws.error`` has the messages of the server (stderr), ``asgiws.access`` has one
+line per HTTP request and one per WebSocket session (stdout). Both have a filter
+that escapes control characters before any handler sees the record, so it works with every
+``--log-config``. Neither raises into its caller, whatever its handlers do: a connection goes
+on, whether its line is logged or not.
 
-A record of the access log has the arguments that uvicorn's has, for the filters and
+A record of the access log has the same arguments as uvicorn's, for the filters and
 formatters that are written for those: client, method, path, HTTP version, status.
 """
 
@@ -46,9 +46,9 @@ MALFORMED_LINE = '%s - "%.0s%s%.0s" %d'  # in place of a path, what was sent
 
 
 class GuardedLogger(logging.Logger):
-    """A logger that raises neither an ``Exception`` nor SystemExit, whatever stands behind it.
+    """A logger that raises neither an ``Exception`` nor SystemExit, whatever its handlers do.
 
-    The first failure is told on stderr, the others are not: each line would bring one.
+    Only the first failure is told on stderr, because each line would bring one.
     """
 
     told = False
@@ -81,7 +81,7 @@ def _tell(name: str) -> None:
 
 
 def _guarded(name: str) -> GuardedLogger:
-    """The logger of that name, guarded also where somebody has asked for it before."""
+    """The logger of that name, guarded even if it was asked for before."""
     logger: Any = logging.getLogger(name)
     if not isinstance(logger, GuardedLogger):
         kind = type(logger)
@@ -109,7 +109,7 @@ _COLORS = {
 class SafeFilter(logging.Filter):
     """Escapes the message of a record (one line) and its traceback (many lines), once for all.
 
-    Arguments are escaped one by one, and stay, where all of them are text or numbers.
+    If all arguments are text or numbers, they are kept, and escaped one by one.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -154,7 +154,7 @@ class LevelFormatter(logging.Formatter):
 
 
 class TerminalHandler(logging.StreamHandler[TextIO]):
-    """Writes to a stream until nobody reads it any more, and then nothing, and no error.
+    """Writes to a stream until its reader is gone, and then nothing, without an error.
 
     Ctrl-C ends both sides of ``asgiws main:app | tee log``, and tee is faster.
     """
@@ -163,7 +163,7 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
         if not isinstance(sys.exc_info()[1], BrokenPipeError):
             super().handleError(record)
             return
-        # What is still buffered must have somewhere to go when the interpreter ends.
+        # Buffered output must have a place to go when the interpreter ends.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.stream.fileno())
         os.close(nowhere)
@@ -255,7 +255,7 @@ _early: list[tuple[int, str, tuple[object, ...]]] = []
 
 
 def once_configured(level: int, message: str, *args: object) -> None:
-    """Log as soon as the log is configured: what was noticed before."""
+    """Keep a message from before the log is configured, and log it then."""
     _early.append((level, message, args))
 
 
@@ -287,7 +287,7 @@ def configure(
         except ConfigError:
             raise
         except Exception as error:
-            # Whatever a logging configuration names may be imported and called here.
+            # This may import and call anything that the logging configuration names.
             cause = error.__cause__ or error.__context__
             because = f" ({printable(str(cause))})" if cause is not None else ""
             problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
@@ -296,7 +296,7 @@ def configure(
     if level is not None:
         logging.getLogger("asgiws").setLevel(LEVELS[level])
     if not access:
-        # The level tells callers too: a line that nobody wants is not even made.
+        # Callers look at the level, too: a line that is not logged is not even made.
         access_log.setLevel(SILENT)
     if advice:
         error_log.warning("%s: %s", name, advice)

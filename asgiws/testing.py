@@ -26,7 +26,7 @@ GRACEFUL_SECONDS = 2.0  # for what still runs at the end of a test
 
 
 class Served:
-    """A server that serves: ``server`` is the asgiws.Server, ``log`` what it has logged so far.
+    """A server that serves: ``server`` is the asgiws.Server, ``log`` its log so far.
 
     ``log`` holds logging's records of asgiws.error and asgiws.access, from the server's thread.
     """
@@ -37,12 +37,12 @@ class Served:
 
     @property
     def url(self) -> str:
-        """Where it serves HTTP: ``http://127.0.0.1:43121``; ``unix:PATH`` for a Unix socket."""
+        """Its URL for HTTP: ``http://127.0.0.1:43121``, or ``unix:PATH`` for a Unix socket."""
         return self.server.urls[0]
 
     @property
     def ws_url(self) -> str:
-        """Where it serves WebSockets: ``ws://127.0.0.1:43121``."""
+        """Its URL for WebSockets: ``ws://127.0.0.1:43121``."""
         return self.url.replace("http", "ws", 1)
 
     @property
@@ -90,7 +90,7 @@ class Background(Served):
             await self._over.wait()
 
     def call(self, function: Callable[[], _T]) -> _T:
-        """What ``function`` returns when it is called in the server's event loop."""
+        """Call ``function`` in the server's event loop, and return its result."""
 
         async def calling() -> _T:
             return function()
@@ -98,7 +98,7 @@ class Background(Served):
         return asyncio.run_coroutine_threadsafe(calling(), self.loop).result(SECONDS)
 
     def stop(self) -> None:
-        """End it, once or more often; raises what the server raised, and if it does not end."""
+        """End it, once or more often; raises the server's error, or one if it does not end."""
         if self._thread.is_alive():
             try:
                 self.loop.call_soon_threadsafe(self._over.set)
@@ -143,7 +143,7 @@ def _server(app: Application, options: Options) -> Server:
 
 @contextmanager
 def _recording(log: list[logging.LogRecord]) -> Iterator[None]:
-    """Keep what this thread tells the loggers of asgiws; their levels and handlers stay."""
+    """Keep the records that this thread logs in asgiws's loggers; levels and handlers stay."""
     thread = threading.get_ident()
     handler = _Keeper(log)
     handler.addFilter(lambda record: record.thread == thread)

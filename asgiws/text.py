@@ -1,10 +1,10 @@
-"""Words of others, made fit to be printed: by a log, by a message on a terminal."""
+"""Text of others, made safe for a log or for a message on a terminal."""
 
 from __future__ import annotations
 
 import re
 
-# C0, DEL, C1; then what reorders or breaks a line without being a control:
+# C0, DEL, C1; then characters that reorder or break a line without being controls:
 # bidirectional marks, embeddings and isolates, the line and paragraph
 # separators. Lone surrogates cannot be encoded, so no stream takes them.
 _UNSAFE = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
@@ -33,13 +33,13 @@ def printable_lines(text: str) -> str:
 
 
 def clip(text: str) -> str:
-    """Words of a user's, fit for one line of a message."""
+    """A user's text, made fit for one line of a message."""
     text = printable(text)
     return text if len(text) <= 160 else text[:157] + "..."
 
 
 def quoted(target: bytes) -> str:
-    """A target, or what was sent in its place, for a log that puts it between quotes."""
+    """A target, or the bytes in its place, for a log that puts it between quotes."""
     return target.decode("latin-1").replace('"', "%22")
 
 

@@ -6,7 +6,7 @@
         async for text in websocket.iter_text():
             await topics.publish("news", text=text, exclude=websocket)
 
-Works in any coroutine of the application, under any ASGI server; where asgiws serves, the
+This works in any coroutine of the application, under any ASGI server. If asgiws serves, the
 frames go straight to the sockets, and from worker to worker.
 """
 
@@ -61,14 +61,14 @@ async def publish(
     exclude: Any = None,
     key: str | None = None,
 ) -> int:
-    """Publish one message; returns how many subscribers, as far as known, it is on its way to.
+    """Publish one message; return how many subscribers will get it, as far as known.
 
     Give exactly one of ``text``, ``bytes`` and ``json`` (what ``json.dumps`` takes).
     ``exclude`` is a WebSocket, or its scope, that does not get it. Subscribers with the
     policy ``latest`` that are slow get only the last of several with the same ``key``.
 
-    When it returns, the bus has taken the message. Raises TopicError for arguments that
-    cannot be, and BusUnavailable, an OSError, if the bus does not take it within seconds.
+    When it returns, the bus has taken the message. Raises TopicError for impossible arguments,
+    and BusUnavailable, an OSError, if the bus does not take the message within seconds.
     """
     values = () if json is _NOTHING else (json,)
     return await hub().publish(topic, text, bytes, values, key, exclude)
@@ -103,7 +103,7 @@ class Subscription:
 
     def __init__(self, topic: str, arguments: tuple[Any, Wishes, Send | None]) -> None:
         self.topic = topic
-        # What it is to be, then nothing, and then what it has become.
+        # First the wishes, then None, and then the subscription.
         self._about: tuple[Any, Wishes, Send | None] | Member | None = arguments
 
     async def __aenter__(self) -> Self:
@@ -125,17 +125,17 @@ class Subscription:
 
     @property
     def recovered(self) -> bool | None:
-        """Whether all that came behind ``since`` was sent; None if that was not asked for."""
+        """True if all messages behind ``since`` were sent; None without ``since``."""
         return self._found()[1]
 
     @property
     def position(self) -> str | None:
-        """Where the topic was when it began; None in a topic without history."""
+        """The topic's position when the subscription began; None in a topic without history."""
         return self._found()[0]
 
     @property
     def dropped(self) -> int:
-        """How many messages this subscriber has missed because it was slow, or they were lost."""
+        """The number of messages that this subscriber has missed, by being slow or by a loss."""
         return self._about.dropped if isinstance(self._about, Member) else 0
 
     def _found(self) -> tuple[str | None, bool | None]:
@@ -226,22 +226,22 @@ def listen(
 
 
 async def count(topic: str) -> Count:
-    """How many have subscribed: ``here``, in this worker, and ``everywhere``."""
+    """Return the numbers of subscribers: ``here``, in this worker, and ``everywhere``."""
     return await hub().count(topic)
 
 
 def stats() -> Stats:
-    """Counts of what this process has published and delivered, and of what was missed."""
+    """Return the numbers of messages that this process has published, delivered and missed."""
     return hub().stats()
 
 
 def healthy() -> bool:
-    """Whether publications reach the other workers, or the broker."""
+    """Return whether publications reach the other workers, or the broker."""
     return hub().bus.healthy()
 
 
 class Recording:
-    """For tests: what was published since ``recording()`` began, and who has subscribed."""
+    """For tests: the messages since ``recording()`` began, and the current subscribers."""
 
     def __init__(self, here: Hub, published: list[Message]) -> None:
         self._hub = here
@@ -250,7 +250,7 @@ class Recording:
 
     @property
     def subscribed(self) -> dict[str, int]:
-        """How many subscribers each topic has now, in this process."""
+        """The number of subscribers of each topic now, in this process."""
         return self._hub.numbers()
 
 

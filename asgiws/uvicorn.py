@@ -5,10 +5,10 @@
 
 run a program that calls uvicorn; in a program, ``install()`` does the same.
 
-Two methods of ``uvicorn.Server`` are replaced, what ``startup`` does once the application
-has started and what ``shutdown`` does until the application is told: sockets, connections
-and their end are asgiws's. All else stays uvicorn's: Config, the lifespan, signals, the
-main loop, loggers, exit codes, its processes for ``workers`` and ``reload``.
+Two parts of ``uvicorn.Server`` are replaced: the part of ``startup`` after the application has
+started, and the part of ``shutdown`` until the application is told. So sockets, connections and
+their end are asgiws's. All else stays uvicorn's: Config, the lifespan, signals, the main loop,
+loggers, exit codes, its processes for ``workers`` and ``reload``.
 """
 
 from __future__ import annotations
@@ -66,14 +66,14 @@ SAME = (
     "ws_ping_interval",
     "ws_ping_timeout",
 )
-# Those that asgiws does not have, and that uvicorn's Config does not carry out either.
+# Options that asgiws does not have, and that uvicorn's Config does not carry out either.
 FOREIGN = ("http2", "reset_contextvars", "ws")
 
 STARTUP_FAILURE = 3  # uvicorn's exit code; where it has the name depends on its version
-FORCED_SECONDS = 0.1  # between two looks whether somebody has lost patience
+FORCED_SECONDS = 0.1  # between two looks at ``force_exit``
 
 logger = logging.getLogger("uvicorn.error")
-# What is uvicorn's own, wherever install() has put ours.
+# uvicorn's own methods, which install() replaces.
 _their_shutdown = uvicorn.Server.shutdown
 _subprocess_started = subprocess.subprocess_started
 _told: set[str] = set()
@@ -91,7 +91,7 @@ def install() -> None:
 
 
 def start_process(*args: Any, **options: Any) -> None:
-    """A process of uvicorn's runs this: it has imported the program, and nothing is installed."""
+    """Install, and go on: a process of uvicorn's runs this after it has imported the program."""
     install()
     _subprocess_started(*args, **options)
 
@@ -141,7 +141,7 @@ class _Served:
     """One server's topics, sockets and connections, from startup to shutdown."""
 
     def __init__(self, server: uvicorn.Server) -> None:
-        """Let the code that runs from now on, the lifespan's among it, find its topics here."""
+        """Let all code that runs from now on, also the lifespan, find its topics here."""
         self._server = server
         theirs = server.config
         loop = self._loop = asyncio.get_running_loop()
@@ -173,7 +173,7 @@ class _Served:
         self._place.settle(loop)
 
     def listen(self, sockets: list[socket.socket] | None) -> None:
-        """Listen on these, or where the Config says; raises StartupError or OSError."""
+        """Listen on these sockets, or where the Config says; raises StartupError or OSError."""
         theirs = self._server.config
         if sockets is None:
             self._bound.change([_address(theirs)], _permissions(theirs))
@@ -207,7 +207,7 @@ class _Served:
         drained.result()
 
     async def leave(self) -> None:
-        """The application has ended: so have its topics."""
+        """The application has ended: end its topics."""
         await self._place.leave()
 
 
@@ -230,7 +230,7 @@ class Entrance(asyncio.AbstractServer):
         self._closed = asyncio.Event()
 
     def open(self) -> None:
-        """Accept connections from now on; raises BindError, and ConfigError if the loop cannot."""
+        """Begin to accept; raises BindError, and ConfigError if the loop cannot."""
         self._listeners.start()
 
     @property
@@ -251,7 +251,7 @@ class Entrance(asyncio.AbstractServer):
         await self._closed.wait()
 
     def close(self) -> None:
-        """Accept what waits in the backlogs, then close the sockets."""
+        """Accept the connections in the backlogs, then close the sockets."""
         if not self._closed.is_set():
             self._closed.set()
             self._listeners.stop()
@@ -266,7 +266,7 @@ class Entrance(asyncio.AbstractServer):
 
 
 def translated(theirs: uvicorn.Config, app: ASGIApp) -> Config:
-    """The options of asgiws's for a loaded Config of uvicorn's; what is left out is told, once.
+    """The options of asgiws for a loaded Config of uvicorn; those left out are told, once.
 
     ``proxy_headers``, ``interface`` and ``log_level`` trace are not among them: uvicorn has
     wrapped the application for these. Neither are ``ssl_*``, of which it has made a context.
@@ -306,14 +306,14 @@ def _address(config: uvicorn.Config) -> Address:
 
 
 def _permissions(config: uvicorn.Config) -> int:
-    """Those of the file of a Unix socket: as it has them, if it is there."""
+    """The permissions for the file of a Unix socket: its present ones, if it exists."""
     if config.uds is not None and os.path.exists(config.uds):
         return os.stat(config.uds).st_mode & 0o777
     return PERMISSIONS
 
 
 def _terms(server: uvicorn.Server) -> Terms:
-    """How the connections end: evenly on SIGTERM, all at once for whoever waits for it."""
+    """The end of the connections: evenly on SIGTERM, all at once if somebody waits for it."""
     config = server.config
     paced = signal.SIGTERM in getattr(server, "_captured_signals", ()) and not config.reload
     patience = config.timeout_graceful_shutdown
@@ -351,7 +351,7 @@ class _Handover(logging.Handler):
 
 
 def _take_over_logging() -> None:
-    """Let uvicorn's loggers have what ours log, at their levels."""
+    """Pass our log records on to uvicorn's loggers, at their levels."""
     for ours, name in ((error_log, "uvicorn.error"), (access_log, "uvicorn.access")):
         theirs = logging.getLogger(name)
         ours.parent = theirs  # its level counts
@@ -373,7 +373,7 @@ command that is a Python program.
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run what the arguments say as Python would, with everything installed."""
+    """Run the program of the arguments as Python would, with asgiws installed."""
     match arguments:
         case ["-h" | "--help"]:
             print(USAGE, end="")
@@ -396,21 +396,21 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _find(module: str) -> None:
-    """Exit if the module, or that by which a package is run, is not there."""
+    """Exit if the module, or the ``__main__`` of a package, does not exist."""
     try:
         spec = find_spec(module)
         if spec is not None and spec.submodule_search_locations is not None:
             spec = find_spec(f"{module}.__main__")
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise  # the module is there, and misses another one
+            raise  # the module exists, and another one that it imports does not
         spec = None
     if spec is None:
         _refuse(module, "there is no such module, or it cannot be run")
 
 
 def _script(name: str) -> str:
-    """The file to run: that one, or the command of that name beside this Python or in PATH."""
+    """The file to run: the one given, or the command of that name beside this Python or in PATH."""
     path = Path(name)
     if path.is_file() or (path / "__main__.py").is_file():
         return name

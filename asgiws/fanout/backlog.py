@@ -1,6 +1,6 @@
-"""What a subscriber has not taken yet: bounded, and with a policy for what is too much.
+"""The messages that a subscriber has not taken yet: bounded, with a policy for the excess.
 
-A gap is told with the message behind it: so many of the topic are missing just there.
+A gap is told with the message behind it, as the number of messages that are missing just there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ON_GAP: Final = (TELL, CLOSE)  # what becomes of a socket when messages are lost
 
 MAX_BYTES: Final = 1_048_576  # the default of the bound
 
-# What a message costs beside its payload, so that empty ones are bounded, too.
+# The cost of a message beside its payload, so that empty messages are bounded, too.
 OVERHEAD: Final = 256
 
 
@@ -77,7 +77,7 @@ class Backlog:
         return len(self._entries)
 
     def put(self, publication: Publication) -> bool:
-        """Keep a message; False if it is too much, and the policy is to close."""
+        """Keep a message; return False if there is no room, and the policy is to close."""
         room = self._max_bytes - publication.size - OVERHEAD
         if self._policy == LATEST and publication.key is not None:
             superseded = self._entries.pop((publication.key,), None)
@@ -100,7 +100,7 @@ class Backlog:
         return True
 
     def keep(self, publication: Publication) -> None:
-        """Keep a message, whatever waits already, and whatever comes later with the same key."""
+        """Keep a message, even if the backlog is full or the same key comes later."""
         self._number += 1
         self._add(self._number, publication)
 
@@ -110,12 +110,12 @@ class Backlog:
         self._size += publication.size + OVERHEAD
 
     def miss(self, messages: int) -> None:
-        """So many that should come now never come."""
+        """That number of messages, which should come now, are lost."""
         self.dropped += messages
         self._gap += messages
 
     def first(self) -> Entry | None:
-        """What is to be taken next; it stays until ``take``."""
+        """The entry to be taken next; it stays until ``take``."""
         return next(iter(self._entries.values()), None)
 
     def take(self) -> Entry:
@@ -125,12 +125,12 @@ class Backlog:
         return entry
 
     def gap(self) -> int:
-        """How many are missing behind all that wait; they are told of from now on."""
+        """Return how many messages are missing behind all that wait; they count as told now."""
         gap, self._gap = self._gap, 0
         return gap
 
     def _drop_first(self) -> None:
-        """Drop the oldest: the one behind it tells."""
+        """Drop the oldest; the one behind it tells the gap."""
         entry = self.take()
         self.dropped += 1
         behind = self.first()

@@ -1,4 +1,4 @@
-"""What connects a hub to those of the other workers of its machine, and to the history."""
+"""The connection of a hub to the hubs of the other workers of its machine, and to the history."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ LOOK_RECORDS = 500  # that are looked at without a pause
 
 
 class Count(NamedTuple):
-    """How many have subscribed to a topic: in this worker, and in all that are known of."""
+    """The numbers of subscribers of a topic, in this worker and in all known workers."""
 
     here: int
     everywhere: int
 
 
 class Recovery(NamedTuple):
-    """What a topic has for a newcomer: messages, whether they are all, and where it stands.
+    """The history for a new subscriber: messages, whether they are complete, and the position.
 
     ``begin`` is the position behind which the messages begin. Positions are None in a topic
     without history.
@@ -38,10 +38,10 @@ class Recovery(NamedTuple):
 
 
 class Hub(Protocol):
-    """What a bus asks of its hub."""
+    """The interface that a bus uses of its hub."""
 
     def deliver(self, publication: Publication) -> int:
-        """Give a publication to all members here; how many it is on its way to."""
+        """Give a publication to all members here; return how many will get it."""
 
     def miss(self, topic: str, messages: int) -> None:
         """Publications of a topic were lost on their way."""
@@ -50,17 +50,17 @@ class Hub(Protocol):
         """How much of a topic is kept."""
 
     def numbers(self) -> dict[str, int]:
-        """How many members each topic has here."""
+        """Return how many members each topic has here."""
 
     def new_history(self) -> History:
         """The log of this server."""
 
 
 class Bus:
-    """Brings publications to all hubs that have members, this one among them.
+    """Brings publications to all hubs that have members, also to this one.
 
-    A topic without history goes directly to whoever has members. One with history goes
-    into the log, and everybody delivers what is in the log, so all see the same order.
+    A topic without history goes directly to the hubs that have members. A topic with history
+    goes into the log, and each hub delivers what is in the log, so all see the same order.
     """
 
     def __init__(self, hub: Hub, loop: asyncio.AbstractEventLoop | None, mesh: Mesh | None) -> None:
@@ -82,9 +82,9 @@ class Bus:
             await self._mesh.ready()
 
     async def follow(self, topic: str, first: bool) -> None:
-        """A member has come: what is published when this returns, wherever, comes here.
+        """A member has come: all publications after this returns, in any worker, come here.
 
-        ``first``: there was none before.
+        ``first``: the topic had no member here before.
         """
         if self._hub.retention(topic).messages:
             await self._look_at_all()  # what comes from now on is delivered
@@ -99,12 +99,12 @@ class Bus:
             await asyncio.shield(following)
 
     def changed(self, topic: str, members: int) -> None:
-        """So many members has the topic here; with 0 nothing of it needs to come any more."""
+        """The topic has that number of members here; with 0 it need not come any more."""
         if self._mesh is not None:
             self._mesh.tell(topic, members)
 
     async def publish(self, publication: Publication, retention: Retention) -> int:
-        """Take a publication; how many members, as far as known, it is on its way to.
+        """Take a publication; return how many members will get it, as far as known.
 
         Raises BusUnavailable, and TopicError for one that is too large to be kept.
         """
@@ -130,7 +130,7 @@ class Bus:
     async def recover(
         self, topic: str, since: str | None, replay: int, retention: Retention
     ) -> Recovery:
-        """What came behind position ``since``, or without one the last ``replay`` messages.
+        """Return the messages behind position ``since``, or without one the last ``replay``.
 
         It does not wait.
         """
@@ -155,19 +155,19 @@ class Bus:
 
     @property
     def position(self) -> str:
-        """Where the log stands."""
+        """The current position of the log."""
         return self.log().position(self.log().seen)
 
     def is_behind(self, _topic: str, position: str | None, other: str | None) -> bool:
-        """Whether a position comes after another one, both of now."""
+        """Return whether a position comes after another one, both of this log."""
         return self._offset(position) > self._offset(other)
 
     async def count(self, topic: str) -> int:
-        """How many members the topic has in other workers. It does not wait."""
+        """Return how many members the topic has in other workers. It does not wait."""
         return 0 if self._mesh is None else self._mesh.count(topic)
 
     def healthy(self) -> bool:
-        """Whether publications reach the others."""
+        """Return whether publications reach the others."""
         return self._mesh is None or self._mesh.healthy()
 
     async def close(self) -> None:
@@ -178,7 +178,7 @@ class Bus:
             self._timer.cancel()
 
     def log(self) -> History:
-        """The log; what is in it when it is first asked for is old."""
+        """The log; records from before the first call of this are old."""
         if self._history is None:
             self._history = self._hub.new_history()
             if self._mesh is not None:
@@ -186,13 +186,13 @@ class Bus:
         return self._history
 
     def news(self, number: int) -> None:
-        """Another worker has appended; the first that we were not told of has that number."""
+        """Another worker has appended; the first record that is new to us has that number."""
         if self._history is None:
             self.log().begin_at(number)
         self.catch_up()
 
     def catch_up(self, own: int = 0) -> int:
-        """Deliver what is new in the log; how many members number ``own`` is on its way to."""
+        """Deliver the new records of the log; return how many members will get number ``own``."""
         history = self.log()
         history.advance()
         records, lost = history.new()
@@ -208,7 +208,7 @@ class Bus:
         return reached
 
     def _tell_lost(self, before: int) -> None:
-        """Records behind number ``before`` were lost: find out of which topics."""
+        """Records behind number ``before`` were lost: find out which topics they had."""
         self._excluded.clear()
         for topic in self._hub.numbers():
             retention = self._hub.retention(topic)

@@ -1,4 +1,4 @@
-"""Which hub the running code means: that of its server, or the one of this process.
+"""The hub that belongs to the running code: that of its server, or the one of this process.
 
 A server says in its context how its hub is made; the tasks of the application inherit that.
 Nothing else is loaded before somebody uses a topic.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Place:
-    """Where one server has its hub; it is made when it is first asked for."""
+    """The place of one server's hub, which is made when it is first asked for."""
 
     def __init__(self, wanted: Wanted, mesh: Callable[[Any], Mesh] | None = None) -> None:
         """``mesh(hub)`` joins the other workers, if there are any."""
@@ -45,7 +45,7 @@ class Place:
     def settle(self, loop: asyncio.AbstractEventLoop) -> None:
         """Be the place of all code that runs in this context and those made from it.
 
-        Raises ConfigError for a broker's URL that cannot be.
+        Raises ConfigError for an impossible URL of a broker.
         """
         self._loop = loop
         if self._wanted.url is not None:
@@ -70,8 +70,8 @@ _own = Place(Wanted())  # that of a process without a server of ours
 def hub() -> Hub:
     """The hub of the running code.
 
-    Code that runs in no context of a server (a thread of its own, say) means the only
-    server of its process.
+    Code that does not run in the context of a server (in a thread of its own, say) gets the
+    hub of the only server of its process.
     """
     place = PLACE.get()
     if place is None and len(_places) == 1:

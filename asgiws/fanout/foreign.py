@@ -1,6 +1,6 @@
 """Another ASGI server: messages go through its ``send``, one after the other.
 
-They stay in this process: where the server has several, one is told so.
+They stay in this process; if the server has several processes, a warning says so.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ async def pump(listener: Listener, topic: str, send: Send, envelope: bool) -> No
 
 
 def _log_gone(exc: Exception) -> None:
-    # Every server tells in its own way that the client is gone, and the application hears it.
+    # Each server raises an error of its own if the client is gone; the application gets it, too.
     error_log.debug("A subscribed WebSocket cannot be written to: %r", exc)
 
 

@@ -1,15 +1,15 @@
-"""What was published lately: one log in memory, which the workers of a machine can share.
+"""The latest publications: one log in memory, which the workers of a machine can share.
 
-All topics are numbered in one sequence. Whoever publishes appends under a lock of the
-system, which a process that dies lets go of; whoever reads takes no lock. The oldest
-records make room for new ones. So no worker owns a topic, none has to hand one over, and
-one that is killed leaves a log that is whole: a record is there once ``head`` is behind it.
+All topics are numbered in one sequence. A writer appends under a lock of the system, which is
+released if its process dies; a reader takes no lock. The oldest records make room for new ones.
+So no worker owns a topic, and none has to hand one over. A worker that is killed leaves a whole
+log, because a record counts only once ``head`` is behind it.
 
 Each record knows the one before it in its topic. ``recover`` walks back along them and
 answers only if nothing is missing. For that a reader remembers the last record of each topic:
 ``advance`` looks at every record once.
 
-Positions in the log grow for ever; where they are in the memory is their remainder.
+Positions in the log grow for ever; their remainder is the place in the memory.
 """
 
 from __future__ import annotations
@@ -69,14 +69,14 @@ class Record(NamedTuple):
 
 
 class Retention(NamedTuple):
-    """How much of a topic is kept: the last ``messages`` that are not older than ``seconds``."""
+    """The part of a topic that is kept: the last ``messages`` not older than ``seconds``."""
 
     messages: int
     seconds: float
 
 
 class Wanted(NamedTuple):
-    """What a server keeps, as its options say, and the memory that its workers share."""
+    """The history that the options ask for, and the memory that the workers share."""
 
     messages: int = 0  # of each topic
     seconds: float = 300.0  # for how long
@@ -134,7 +134,7 @@ class History:
 
     @property
     def largest(self) -> int:
-        """How many bytes topic, key and payload of a record may have together."""
+        """The number of bytes topic, key and payload of a record may have together."""
         return int(self._size // 4) - _HEADER.size
 
     def position(self, number: int) -> str:
@@ -156,11 +156,11 @@ class History:
         payload: bytes,
         retention: Callable[[str], Retention],
     ) -> int | None:
-        """Append a message; its number, or None if it must be tried again: while another process
-        appends, or where much has to be moved before there is room.
+        """Append a message; return its number, or None if it must be tried again, because another
+        process appends, or because much has to be moved before there is room.
 
-        ``retention`` says which topics keep their latest message only: that one outlives
-        what came after it, as long as all of these take less than a quarter of the memory.
+        ``retention`` says which topics keep their latest message only. That message outlives
+        later records, as long as all such messages take less than a quarter of the memory.
         """
         self.is_moving = False
         self.advance()  # most of it while others can append
@@ -185,19 +185,19 @@ class History:
         known = self._last.get(record.topic)
         if known is not None and known[1] >= self._numbers[_TAIL]:
             return record._replace(before=known[0], place_before=known[1])
-        # Whatever there was of it had to make room.
+        # All of its records had to make room.
         return record._replace(before=self._numbers[_EVICTED])
 
     def _need(self, record: Record) -> int:
-        """How many bytes a record takes."""
+        """Return how many bytes a record takes."""
         key = 0 if record.key is None else len(record.key.encode())
         size = _HEADER.size + len(record.topic.encode()) + key + len(record.payload)
         return (size + 7) // 8 * 8
 
     def _make_room(self, need: int, retention: Callable[[str], Retention]) -> bool:
-        """Let the oldest records go, and write again what outlives them; whether there is room.
+        """Drop the oldest records, and write again those that stay; return whether there is room.
 
-        Some room is made ahead, so that no append has to move all there is to be moved.
+        Some room is made ahead, so that no append has to move very much.
         """
         numbers = self._numbers
         if numbers[_HEAD] - numbers[_LAP] >= self._size:
@@ -219,7 +219,8 @@ class History:
             place = numbers[_TAIL]
             length, record = self._read(place)
             if not length:
-                # Nobody can read on from here. That should not be, and must not be waited for.
+                # No process can read on from here. That should not happen, and must not be waited
+                # for.
                 evicted = numbers[_LAST]
                 numbers[_TAIL] = numbers[_HEAD]
                 break
@@ -244,14 +245,15 @@ class History:
         return bool(self._size - (numbers[_HEAD] - numbers[_TAIL]) >= 2 * need)
 
     def _is_spared(self, record: Record, place: int, retention: Callable[[str], Retention]) -> bool:
-        """Whether the oldest record outlives others: the latest of a topic that keeps only one."""
+        """True if the oldest record stays: it is the latest of a topic that keeps only one."""
         if self._last.get(record.topic) != (record.number, place):
             return False
         kept = retention(record.topic)
         return (
             kept.messages == 1
             and time.monotonic() - record.seconds < kept.seconds
-            # A quarter, and what may be met twice on one way round because of the room ahead.
+            # A quarter, and the records that may be met twice in one round because of the room
+            # ahead.
             and self._numbers[_SPARED] + self._need(record) <= self._size * 5 // 16
         )
 
@@ -285,7 +287,7 @@ class History:
     # Reading.
 
     def _read(self, place: int) -> tuple[int, Record | None]:
-        """How long what is there is, and the record; (0, None) if it is not whole."""
+        """Return the length of the record there, and the record; (0, None) if it is not whole."""
         at = _START + place % self._size
         (size,) = _LENGTH.unpack_from(self._memory, at)
         if size & _FILLER:
@@ -314,7 +316,7 @@ class History:
         return (size + 7) // 8 * 8, record
 
     def advance(self, most: int = 0) -> bool:
-        """Look at what has come since, at most so many records; whether there is more."""
+        """Look at the new records, at most that many; return whether there are more."""
         numbers = self._numbers
         looked = 0
         while self._place < numbers[_HEAD]:
@@ -348,7 +350,7 @@ class History:
         return False
 
     def new(self) -> tuple[list[Record], int | None]:
-        """What has come since this was last asked; if some of it was lost, behind which number."""
+        """Return the records since the last call, and the number behind which some were lost."""
         records, self._new = self._new, []
         lost, self._lost = self._lost, None
         return records, lost
@@ -356,7 +358,7 @@ class History:
     def recover(
         self, topic: str, since: int | None, retention: Retention
     ) -> tuple[list[Record], bool]:
-        """What came behind number ``since``, and whether that is all of it.
+        """Return the messages behind number ``since``, and whether they are complete.
 
         If it is not, nothing is given. With ``since`` None it is what is kept.
         """
@@ -399,7 +401,7 @@ class History:
     # The lock.
 
     def _lock(self) -> bool:
-        """Keep other processes from appending; whether we do."""
+        """Try to keep other processes from appending; return whether that worked."""
         if self._fd is None:
             return True
         try:

@@ -1,4 +1,4 @@
-"""All topics of one server: who subscribes, what is published, and what is kept of it."""
+"""All topics of one server: subscribers, publications and history."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def keep(prefix: str, messages: int, seconds: float) -> None:
 
 
 def _check_name(topic: str) -> None:
-    """Raises TopicError for what cannot be a topic's name."""
+    """Raises TopicError for an impossible name of a topic."""
     if not isinstance(topic, str):
         raise TopicError(f"a topic must be a str, got {topic!r:.100}")
     try:
@@ -67,7 +67,7 @@ def _check_name(topic: str) -> None:
 
 
 class Stats(NamedTuple):
-    """What a hub has done since it began, and who subscribes now; all in one process."""
+    """Counts of a hub since it began, and of current subscribers; all in one process."""
 
     published: int  # by this process
     delivered: int  # messages that are on their way to a subscriber
@@ -79,7 +79,7 @@ class Stats(NamedTuple):
 
 
 class Wishes(NamedTuple):
-    """How a subscriber wants its messages: the arguments of ``subscribe`` and ``listen``."""
+    """A subscriber's wishes: the arguments of ``subscribe`` and ``listen``."""
 
     policy: str
     max_bytes: int
@@ -90,12 +90,12 @@ class Wishes(NamedTuple):
 
     @property
     def looks_back(self) -> bool:
-        """Whether it wants to know where the topic stands."""
+        """True if it wants to know where the topic stands."""
         return self.since is not None or self.replay > 0 or self.envelope
 
 
 class Entered(NamedTuple):
-    """A subscription, and what it has found."""
+    """A subscription, and the history that it has found."""
 
     member: Member
     position: str | None
@@ -141,7 +141,7 @@ class Hub:
         key: str | None,
         exclude: Any,
     ) -> int:
-        """Publish one message; how many subscribers, as far as known, it is on its way to.
+        """Publish one message; return how many subscribers will get it, as far as known.
 
         ``json`` is a tuple of the value, or empty. Raises TopicError and BusUnavailable.
         """
@@ -229,7 +229,7 @@ class Hub:
         return entered, Messages(listener, entered.position, entered.recovered)
 
     async def count(self, topic: str) -> Count:
-        """How many have subscribed."""
+        """Return the numbers of subscribers."""
         self._check_loop()
         _check_name(topic)
         if not self._is_ready:
@@ -239,7 +239,7 @@ class Hub:
         return Count(here, here + await self.bus.count(topic))
 
     def stats(self) -> Stats:
-        """What has been done."""
+        """Return the counts of this process."""
         with self._guard:
             members = [m for topic in self._topics.values() for m in topic.members]
             return Stats(
@@ -254,7 +254,7 @@ class Hub:
 
     @contextmanager
     def recording(self) -> Iterator[list[Message]]:
-        """What is published meanwhile."""
+        """Record all that is published within the block."""
         messages: list[Message] = []
         self._recorded.append(messages)
         try:
@@ -277,7 +277,7 @@ class Hub:
     # What the bus calls.
 
     def deliver(self, publication: Publication) -> int:
-        """Give a publication to all members; how many it is on its way to."""
+        """Give a publication to all members; return how many will get it."""
         topic = self._topics.get(publication.topic)
         if topic is None:
             return 0
@@ -298,12 +298,12 @@ class Hub:
                 topic.miss(1)  # at least
 
     def news(self, number: int) -> None:
-        """Another worker has put something into the log, from that number on."""
+        """Another worker has appended to the log, from that number on."""
         assert isinstance(self.bus, Bus)
         self.bus.news(number)
 
     def members(self, topic: str, exclude: object = None) -> int:
-        """How many members a topic has here, beside who is excluded."""
+        """Return how many members a topic has here, without the excluded ones."""
         found = self._topics.get(topic)
         if found is None:
             return 0
@@ -312,7 +312,7 @@ class Hub:
         return sum(not member.is_excluded(exclude) for member in found.members)
 
     def numbers(self) -> dict[str, int]:
-        """How many members each topic has here."""
+        """Return how many members each topic has here."""
         with self._guard:
             return {name: len(topic.members) for name, topic in self._topics.items()}
 
@@ -323,7 +323,7 @@ class Hub:
     # Inside.
 
     def _check_loop(self) -> None:
-        """Raises RuntimeError in the event loop of another thread, where nothing may be done."""
+        """Raises RuntimeError in the event loop of another thread, where topics may not be used."""
         if self.loop is not None and asyncio.get_running_loop() is not self.loop:
             raise RuntimeError(
                 "topics belong to the event loop of the server: "
@@ -335,7 +335,7 @@ class Hub:
         self._is_ready = True
 
     async def _enter(self, member: Member, topic: str, wishes: Wishes) -> Entered:
-        """Join a topic, with what was asked for of its history before anything new."""
+        """Join a topic; the history that was asked for comes before anything new."""
         self._check_loop()
         if not self._is_ready:
             await self._get_ready()
@@ -350,11 +350,11 @@ class Hub:
                 if retention.messages and wishes.looks_back:
                     recovery = await self.bus.recover(topic, wishes.since, wishes.replay, retention)
                 elif retention.messages:
-                    # What has come until now is not asked for, and a broker may give what is
-                    # older: it fills a hole, and a client may have had it elsewhere.
+                    # Messages until now were not asked for, and a broker may give older ones
+                    # to fill a hole, which a client may have got elsewhere.
                     holder.publications.clear()
                     holder.gap = 0
-                # From here on nothing waits: no message is missed, and none comes twice.
+                # There is no await from here on, so no message is missed, and none comes twice.
                 return self._settle(member, topic, wishes, holder, recovery)
         finally:
             self.leave(holder)
@@ -362,9 +362,10 @@ class Hub:
     def _settle(
         self, member: Member, topic: str, wishes: Wishes, holder: Holder, recovery: Recovery
     ) -> Entered:
-        """Let a member join behind its ``holder``; what has come meanwhile is its, too."""
+        """Let a member join behind its ``holder``, and give it what has come meanwhile."""
         recovered = None if wishes.since is None else recovery.complete
-        # Not where the topic stands: who is cut off before they have come must get them next time.
+        # Not the topic's current position: a client that is cut off before these have come must
+        # get them next time.
         entered = Entered(member, recovery.begin, recovered)
         self._join(member, topic)
         if wishes.envelope and isinstance(member, Socket):
@@ -417,7 +418,7 @@ class Hub:
             self.bus.changed(topic.name, len(topic.members))
 
     def on_slow(self, member: Socket) -> None:
-        """Close a socket that does not read, and not before all others have their message."""
+        """Close a socket that does not read, once all others have their message."""
         self._closed += 1
         assert self.loop is not None
         self.loop.call_soon(close_slow, member)
@@ -453,7 +454,7 @@ def _unchain(member: Socket) -> None:
 
 
 def _begin(entered: Entered) -> dict[str, Any]:
-    """What a socket with envelopes is told first."""
+    """The first message for a socket with envelopes."""
     values: dict[str, Any] = {"subscribed": True, "position": entered.position}
     if entered.recovered is not None:
         values["recovered"] = entered.recovered
@@ -472,12 +473,12 @@ def session_of(socket: Any) -> Session | None:
 
 
 def identity(socket: Any) -> object:
-    """By what a WebSocket is known that shall not get a message."""
+    """The object by which a WebSocket is known that must not get a message."""
     return session_of(socket) or socket
 
 
 def _check(topic: str, wishes: Wishes) -> None:
-    """Raises TopicError for what cannot be wished."""
+    """Raises TopicError for impossible arguments."""
     _check_name(topic)
     checked(wishes.policy, wishes.max_bytes, wishes.on_gap)
     since, replay = wishes.since, wishes.replay
@@ -516,7 +517,7 @@ def _check_socket(session: Session, topic: str) -> None:
 def _made(
     topic: str, text: str | None, data: bytes | None, json: Any, key: str | None
 ) -> Publication:
-    """The publication that a call of ``publish`` means."""
+    """The publication for a call of ``publish``."""
     _check_name(topic)
     if (text is not None) + (data is not None) + bool(json) != 1:
         raise TopicError("publish: expected exactly one of text=, bytes= and json=")

@@ -1,4 +1,4 @@
-"""Messages of a topic as an iterator, for whoever wants to look at them."""
+"""Messages of a topic as an iterator, for an application that looks at them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Listener(Member):
 
     @property
     def dropped(self) -> int:
-        """How many messages this subscriber has missed."""
+        """The number of messages that this subscriber has missed."""
         return self._backlog.dropped
 
     def take(self, publication: Publication, plain: Prepared) -> bool:
@@ -107,9 +107,9 @@ class Listener(Member):
             self._waiter.set_result(None)
 
     async def take_next(self) -> Message | None:
-        """Wait for the next message; None if there will be no more.
+        """Wait for the next message; None if no more will come.
 
-        Raises RuntimeError if somebody waits already.
+        Raises RuntimeError if another task waits already.
         """
         if self._waiter is not None:
             raise RuntimeError("somebody else waits for the next message: listen for each of you")
@@ -128,8 +128,8 @@ class Listener(Member):
 class Messages:
     """The messages of a topic: ``async for message in messages``.
 
-    ``position`` is where the topic was when it began, None without history; ``recovered``
-    whether all that came behind ``since`` is here, None if that was not asked for.
+    ``position`` is the topic's position at the begin, None without history. ``recovered`` tells
+    whether all messages behind ``since`` are here, None without ``since``.
     """
 
     __slots__ = ("_listener", "position", "recovered")
@@ -141,7 +141,7 @@ class Messages:
 
     @property
     def dropped(self) -> int:
-        """How many messages were missed, all in all; ``message.gap`` tells where."""
+        """The number of messages that were missed, all in all; ``message.gap`` tells where."""
         return self._listener.dropped
 
     def __aiter__(self) -> Self:
@@ -155,7 +155,7 @@ class Messages:
 
 
 class Holder(Member):
-    """Holds what comes while the history is being asked for."""
+    """Holds the messages that come while the history is being asked for."""
 
     __slots__ = ("gap", "publications")
 

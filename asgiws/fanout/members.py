@@ -25,7 +25,7 @@ LOST: Final = "messages were lost"  # why a socket is closed
 
 
 class Owner(Protocol):
-    """Who has all topics: what a topic and its members ask for."""
+    """The owner of all topics: the interface that a topic and its members use."""
 
     def leave(self, member: Member) -> None:
         """Let a member leave its topic; it may have left."""
@@ -38,7 +38,7 @@ class Owner(Protocol):
 
 
 class Member:
-    """Somebody who gets the messages of one topic.
+    """A subscriber that gets the messages of one topic.
 
     There may be a hundred thousand of them, so each attribute counts.
     """
@@ -55,23 +55,23 @@ class Member:
 
     @property
     def dropped(self) -> int:
-        """How many messages it has missed."""
+        """The number of messages that it has missed."""
         return 0
 
     def take(self, publication: Publication, plain: Prepared) -> cython.bint:
-        """Get a message, ``plain`` where it is sent as it is; whether it is on its way."""
+        """Get a message, ``plain`` if it is sent as it is; return whether it is on its way."""
         raise NotImplementedError
 
     def take_old(self, publication: Publication) -> None:
-        """Get a message that was kept, whatever waits already: what is kept is bounded."""
+        """Get a message of the history, even if the backlog is full: the history is bounded."""
         raise NotImplementedError
 
     def is_excluded(self, exclude: object) -> cython.bint:
-        """Whether ``exclude`` means this one."""
+        """Return whether ``exclude`` means this one."""
         return False
 
     def miss(self, messages: int) -> None:
-        """So many messages were lost on their way to this process."""
+        """That number of messages were lost on their way to this process."""
         raise NotImplementedError
 
     def leave(self) -> None:
@@ -112,7 +112,7 @@ class Topic:
         member.on_leave()
 
     def deliver(self, publication: Publication) -> cython.Py_ssize_t:
-        """Give a message to all members; how many it is on its way to."""
+        """Give a message to all members; return how many will get it."""
         plain: Prepared = publication.plain()
         exclude: object = publication.exclude
         reached: cython.Py_ssize_t = 0
@@ -129,13 +129,13 @@ class Topic:
         return reached
 
     def miss(self, messages: int) -> None:
-        """Tell all members that so many messages were lost."""
+        """Tell all members that this number of messages were lost."""
         for member in tuple(self.members):
             member.miss(messages)
 
 
 class Terms:
-    """How sockets want their messages; one object for all who want the same."""
+    """The wishes of sockets for their messages; one object for all with the same wishes."""
 
     __slots__ = ("closes_on_gap", "envelope", "max_bytes", "policy")
 
@@ -244,7 +244,7 @@ class Socket(Member):
         if not backlog.is_over:
             if backlog.put(publication):
                 return True
-            # Once, and not now: what is at work here is a loop over all members.
+            # Only once, and not now, because this runs in a loop over all members.
             assert self.topic is not None
             self.topic.owner.on_slow(self)
             backlog.is_over = True
@@ -285,13 +285,13 @@ class Socket(Member):
         self._backlog = None
 
     def _tell(self, gap: int) -> bool:
-        """Tell the client how many messages it has missed; whether that is on its way."""
+        """Tell the client how many messages it has missed; return whether that is on its way."""
         assert self.topic is not None
         return bool(self.session.offer(notice(self.topic.name, gap=gap)) != FULL)
 
 
 def close_slow(member: Socket) -> None:
-    """End the connection of one that does not read (close code 1013)."""
+    """Close a socket that does not read, with 1013."""
     member.session.shutdown(TRY_AGAIN_LATER, "too slow")
 
 

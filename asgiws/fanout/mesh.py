@@ -1,12 +1,12 @@
-"""The workers of one machine, each connected to each other one: who wants what, and messages.
+"""The workers of one machine, each connected to each other one: subscriptions and messages.
 
-The supervisor introduces two workers by giving each one end of a pair of sockets; it reads
-nothing of what they say. A record is its length (4 bytes), its kind (1 byte) and fields,
-all of them bytes: nothing is ever executed of what another worker says.
+The supervisor introduces two workers by giving each one end of a pair of sockets; it does not read
+what they say. A record is its length (4 bytes), its kind (1 byte) and fields, all of them bytes:
+nothing that another worker says is ever executed.
 
 A worker that does not read costs the others about MAX_WAITING bytes. Messages that do not fit
-are counted by topic, and the worker is told when it reads again. Of what it has to know besides,
-only the latest is kept for it.
+are counted by topic, and the worker is told when it reads again. Of all other facts only the
+latest is kept for it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _NO_KEY: Final = 0xFFFF
 
 
 class Hub(Protocol):
-    """What a mesh asks of its hub."""
+    """The interface that a mesh uses of its hub."""
 
     def deliver(self, publication: Publication) -> int:
         """Give a publication to all members."""
@@ -60,10 +60,10 @@ class Hub(Protocol):
         """Publications of any topic without history may have been lost."""
 
     def news(self, number: int) -> None:
-        """There is something new in the log, from that number on."""
+        """The log has new records, from that number on."""
 
     def numbers(self) -> dict[str, int]:
-        """How many members each topic has."""
+        """Return how many members each topic has."""
 
 
 class Peer(asyncio.Protocol):
@@ -117,21 +117,21 @@ class Peer(asyncio.Protocol):
         return True
 
     def tell(self, topic: str, members: int) -> None:
-        """So many members has a topic here, now or when it reads again."""
+        """Tell how many members a topic has here, now or when the peer reads again."""
         if self._paused:
             self._interest[topic] = members
         else:
             self.write(INTEREST, _NUMBER.pack(members) + topic.encode())
 
     def tell_news(self, number: int) -> None:
-        """There is something new in the log: one word is enough for all that follows."""
+        """Tell that the log has new records: one record is enough for all that follow."""
         if self._news is None:
             self._news = number
             if not self._paused:
                 self.write(NEWS, _RECORD.pack(number))
 
     def ask(self) -> asyncio.Future[None] | None:
-        """A future that is done when it has heard all that was written; None if it hangs."""
+        """Return a future, done when the peer has read all that was written; None if it hangs."""
         if self._paused or self._transport is None:
             return None
         number = self._mesh.next_number()
@@ -186,7 +186,7 @@ class Peer(asyncio.Protocol):
         self.close()
 
     def finish(self) -> None:
-        """Say what is still to be said, and no more."""
+        """Write what still waits, and then nothing more."""
         self._flush()
         if self._transport is None:
             self._leave()
@@ -194,7 +194,7 @@ class Peer(asyncio.Protocol):
             self._transport.close()
 
     def close(self) -> None:
-        """Say no more."""
+        """Write nothing more."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -204,7 +204,7 @@ class Peer(asyncio.Protocol):
         self._mesh.lost(self)
 
     def _leave(self) -> None:
-        """Nobody is to wait for it any more."""
+        """Let no task wait for it any more."""
         for future in (*self.answered.values(), self.greeted, self.gone):
             if not future.done():
                 future.set_result(None)
@@ -237,11 +237,11 @@ class Mesh:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def numbers(self) -> dict[str, int]:
-        """What this worker has subscribed to."""
+        """The topics of this worker, and how many members each has."""
         return self._hub.numbers()
 
     def next_number(self) -> int:
-        """One that was not used lately."""
+        """A number that was not used lately."""
         self._numbers = (self._numbers + 1) & 0xFFFF_FFFF
         return self._numbers
 
@@ -285,7 +285,7 @@ class Mesh:
             peer.connection_lost(None)
 
     def joined(self, complete: bool) -> None:
-        """We have met all there are, or, not ``complete``, all who could be introduced."""
+        """We have met all workers or, if not ``complete``, all that could be introduced."""
         if not complete:
             self._ask_later()
         if self._joined is not None and not self._joined.done():
@@ -294,7 +294,7 @@ class Mesh:
     # What the hub does.
 
     def tell(self, topic: str, members: int) -> None:
-        """So many members has a topic here."""
+        """Tell all others how many members a topic has here."""
         for peer in self._peers.values():
             peer.tell(topic, members)
 
@@ -305,7 +305,7 @@ class Mesh:
             await asyncio.wait(asked, timeout=HEARD_SECONDS)
 
     def send(self, publication: Publication) -> int:
-        """Send a message to those who have members; how many members these are."""
+        """Send a message to the workers that have members; return how many members these have."""
         reached = 0
         body = b""
         for peer in self._peers.values():
@@ -317,7 +317,7 @@ class Mesh:
         return reached
 
     def news(self, topic: str, number: int) -> int:
-        """Tell those who have members that record ``number`` is in the log."""
+        """Tell the workers that have members that record ``number`` is in the log."""
         reached = 0
         for peer in self._peers.values():
             members = peer.members.get(topic)
@@ -327,11 +327,11 @@ class Mesh:
         return reached
 
     def count(self, topic: str) -> int:
-        """How many members a topic has in the other workers."""
+        """Return how many members a topic has in the other workers."""
         return sum(peer.members.get(topic, 0) for peer in self._peers.values())
 
     def healthy(self) -> bool:
-        """Whether this worker has joined, if it was to."""
+        """Return whether this worker has joined, if it was to."""
         return self._joined is None or self._joined.done()
 
     async def close(self) -> None:
@@ -352,7 +352,7 @@ class Mesh:
     # What the others say.
 
     def heard(self, peer: Peer, kind: int, body: bytes) -> None:
-        """Another worker has said something."""
+        """Another worker has sent a record."""
         if kind == MESSAGE:
             self._hub.deliver(_decode(body))
         elif kind == NEWS:

@@ -1,4 +1,4 @@
-"""One publication on its way to all subscribers, and what each of them sees of it."""
+"""One publication on its way to all subscribers, and the forms in which they see it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def to_json(value: Any) -> bytes:
 class Publication:
     """A message of one topic, the same for all who get it.
 
-    ``payload`` is what goes over the wire: UTF-8 for TEXT and JSON. ``position`` is
-    ``epoch:offset``, or None in a topic without history. Of those with the same ``key`` a
-    slow subscriber may be given the last one only. ``exclude`` names who does not get it.
+    ``payload`` are the bytes on the wire: UTF-8 for TEXT and JSON. ``position`` is
+    ``epoch:offset``, or None in a topic without history. Of messages with the same ``key`` a
+    slow subscriber may get only the last one. ``exclude`` names the member that does not get it.
     """
 
     __slots__ = ("_enveloped", "_plain", "exclude", "key", "kind", "payload", "position", "topic")
@@ -80,14 +80,14 @@ class Publication:
 
 
 def notice(topic: str, **values: Any) -> Prepared:
-    """What a socket with envelopes is told beside messages: an object without ``data``."""
+    """A notice for a socket with envelopes, beside messages: an object without ``data``."""
     return Prepared(to_json({"topic": topic, **values}), True)
 
 
 class Message:
     """A message of a topic, as ``listen`` gives it.
 
-    ``gap`` is how many messages of the topic this subscriber has missed just before it.
+    ``gap`` is the number of messages of the topic that this subscriber has missed just before it.
     """
 
     __slots__ = ("gap", "publication")
@@ -111,12 +111,12 @@ class Message:
 
     @property
     def key(self) -> str | None:
-        """What it was published with as ``key``."""
+        """The ``key`` with which it was published."""
         return self.publication.key
 
     @property
     def data(self) -> Any:
-        """What was published: a str, bytes, or the value that the JSON stands for."""
+        """The published value: a str, bytes, or the value of the JSON."""
         publication = self.publication
         if publication.kind == BYTES:
             return publication.payload

@@ -28,7 +28,7 @@ def log_request(client: Address | None, request: Request, status: int) -> None:
 
 
 def log_malformed(client: Address | None, line: bytes, status: int) -> None:
-    """What stood in the place of a request, and was answered ``status``."""
+    """The line of bytes in place of a request, which were answered ``status``."""
     if access_log.isEnabledFor(logging.INFO):
         access_log.info(MALFORMED_LINE, shown(client), "", quoted(line), "", status)
 

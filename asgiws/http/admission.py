@@ -1,8 +1,8 @@
-"""How many opening handshakes may begin in a second: a bucket of tokens and a short queue.
+"""The limit on opening handshakes per second: a bucket of tokens and a short queue.
 
 When a server has been replaced all its clients come back together, and each handshake
 costs the application more than the WebSocket does later. So some begin, some wait, and
-the others are told when to come again, each at another time.
+the others are told to come again, each at another time.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections.abc import Callable, Hashable
 from math import ceil
 from typing import Final
 
-BURST_SECONDS: Final = 0.1  # so much of what was not used may be used at once
-QUEUE_SECONDS: Final = 1.0  # so much of the future may be waited for
-MOST_SECONDS: Final = 60.0  # nobody is told to come again later than that
+BURST_SECONDS: Final = 0.1  # seconds: so much of an unused rate may be used at once
+QUEUE_SECONDS: Final = 1.0  # seconds: so much of the future rate may be waited for
+MOST_SECONDS: Final = 60.0  # no client is told to come again later than that
 LEAST_SECONDS: Final = 0.01  # between two looks at the queue
 
 Turn = Callable[[bool], object]
@@ -36,7 +36,7 @@ class Admission:
 
     @property
     def rate(self) -> float:
-        """How many a second, above 0; in a fleet this worker's share."""
+        """The handshakes per second, above 0; in a fleet this worker's share."""
         return self._rate
 
     @rate.setter
@@ -53,7 +53,7 @@ class Admission:
         self._look_later()
 
     def take(self) -> bool:
-        """Whether one may begin at once; then it is counted."""
+        """Return whether one may begin at once; then it is counted."""
         if self._waiting:
             return False
         self._count()
@@ -63,7 +63,7 @@ class Admission:
         return True
 
     def wait(self, who: Hashable, turn: Turn) -> bool:
-        """Let ``who`` wait; whether there is room for that.
+        """Let ``who`` wait; return whether there is room for that.
 
         ``turn(True)`` is called when it may begin, ``turn(False)`` if it may not after all.
         """
@@ -74,18 +74,18 @@ class Admission:
         return True
 
     def leave(self, who: Hashable) -> Turn | None:
-        """``who`` waits no longer; its turn, which will not be called, if it did wait."""
+        """Let ``who`` wait no longer; return its ``turn``, which is not called, if it did wait."""
         return self._waiting.pop(who, None)
 
     def retry_after(self) -> int:
-        """One is refused: the seconds after which it may come again, no sooner than others."""
+        """Refuse one; return the seconds after which it may come again, no sooner than others."""
         now = self._loop.time()
         earliest = max(self._promised_until, now + QUEUE_SECONDS)
         self._promised_until = min(earliest + 1.0 / self._rate, now + MOST_SECONDS)
         seconds = self._promised_until - now
         if seconds >= MOST_SECONDS:
             seconds = random.uniform(MOST_SECONDS / 2, MOST_SECONDS)
-        # A whole number is asked for; which of the two next to it is left to chance.
+        # The header has whole seconds; one of the two nearest is chosen at random.
         return max(1, int(seconds + random.random()))
 
     def _burst(self) -> float:

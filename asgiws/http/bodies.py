@@ -17,8 +17,8 @@ from ..wire.grammar import TOKEN
 MAX_CHUNK_LINE: Final = 4096
 MAX_CHUNK_EXTRA: Final = 65_536
 
-# RFC 9112 section 7.1; blanks may only stand around the marks of an extension. What a
-# repetition has taken it never gives back: linear time.
+# RFC 9112 section 7.1; blanks may only stand around the marks of an extension. The repetitions
+# are possessive, so this runs in linear time.
 _CHUNK_LINE: Final = re.compile(
     rb"([0-9A-Fa-f]{1,16})"
     rb"((?:[ \t]*+;[ \t]*+%(token)b(?:[ \t]*+=[ \t]*+(?:%(token)b|\"%(quoted)b\"))?+)*+)\r\n"
@@ -122,7 +122,7 @@ class ChunkedBody:
             raise RequestRefused(400, "a trailer is malformed")
 
     def _count(self, extra: int) -> None:
-        """So many bytes of extensions or trailers have come."""
+        """Count bytes of extensions or trailers that have come."""
         self._extra += extra
         if self._extra > MAX_CHUNK_EXTRA:
             raise RequestRefused(400, "too many chunk extensions or trailers")

@@ -20,16 +20,16 @@ async def call(
     send: Send,
     cancelled: Collection[asyncio.Task[None]],
 ) -> None:
-    """Call ``app``; whatever it raises, and why ever it ends, it fails alone.
+    """Call ``app``; however it ends, nothing else fails with it.
 
     ``cancelled`` holds the tasks that the server has cancelled itself.
     """
-    # An application need not be a coroutine function: what it raises when it is
-    # called must end up in the task as well.
+    # An application need not be a coroutine function: an exception of the call itself must end
+    # up in the task as well.
     try:
         await app(scope, receive, send)
     except (SystemExit, KeyboardInterrupt) as exc:
-        # A task would let these out of the event loop, and end the server for all.
+        # A task would let these out of the event loop, which would end the whole server.
         raise RuntimeError(f"the application raised {type(exc).__name__}") from exc
     except asyncio.CancelledError as exc:
         if asyncio.current_task() in cancelled:

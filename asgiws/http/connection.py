@@ -5,12 +5,12 @@ the application with an ``Exchange``, or with a WebSocket and its ``Opening``. T
 next request is begun when the response is complete and the transport has taken it,
 not when the application returns.
 
-Closing: after a response that ends the connection the transport is given to an
-``Ending``, and what still arrives is dropped until it is over.
+After a response that ends the connection the transport is given to an ``Ending``, and bytes
+that still arrive are dropped until it is over.
 
 A client that sends FIN may have left, or only have finished speaking: TCP does not
-tell. It still gets its response. If nothing was written for EOF_GRACE since (what is
-written to a client that has left brings a reset), the application is told that it left.
+tell. It still gets its response. Bytes that are written to a client that has left bring a reset.
+If none were written for EOF_GRACE, the application is told that the client left.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from .response import Response, error_response
 from .scope import TOPICS, http_scope, peer_of, websocket_scope
 from .serving import DRAINING, RETIRING, STOPPING, Serving
 
-# What the next bytes are.
+# The meaning of the next bytes.
 HEAD: Final = 0  # the head of a request; nothing is in progress
 BODY: Final = 1  # its body
 RESPONSE: Final = 2  # the next request; they wait for the response to be complete
@@ -56,7 +56,7 @@ OPENING: Final = 4  # frames; they wait for the handshake to be decided
 CLOSING: Final = 5  # nobody's: they are dropped
 HANDED_OVER: Final = 6  # those of the WebSocket, which has the transport now
 
-# What the deadline is for.
+# The purpose of the deadline.
 NOTHING: Final = 0
 HEAD_DUE: Final = 1  # the head of a request: 408
 REQUEST_DUE: Final = 2  # the first byte of one: close
@@ -117,7 +117,7 @@ class HTTPProtocol:
     )
 
     def __init__(self, serving: Serving, peername: Any, sockname: Any) -> None:
-        """The addresses of the peer and of our own end, as the socket module has them."""
+        """The arguments are the addresses of the peer and of our end, as in the socket module."""
         self.serving = serving
         self.loop = serving.loop
         self._transport: Any = None
@@ -140,7 +140,8 @@ class HTTPProtocol:
         self._taken_at = 0.0  # when that was last seen to change
         self._drain_waiters: list[asyncio.Future[None]] = []
         self._ending: Ending | None = None
-        # One timer for all deadlines; one that was moved back finds out when it fires.
+        # One timer for all deadlines. If the deadline was moved back, the timer notices when it
+        # fires.
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = NEVER
         self._deadline = NEVER
@@ -191,7 +192,7 @@ class HTTPProtocol:
         websocket = self._websocket
         exchange = self._exchange
         if self._state == HANDED_OVER:
-            # TLS tells who was there when it heard of the loss, not who is there now.
+            # TLS tells the protocol that was there at the loss, not the one that is there now.
             self._websocket = None
             if websocket is not None:
                 websocket.connection_lost(exc)
@@ -224,9 +225,9 @@ class HTTPProtocol:
 
     @property
     def standing(self) -> int:
-        """What a drain sees of it: LETS_GO, PENDING, or BUSY and RESTING if it is an event stream.
+        """Its state for a drain: LETS_GO, PENDING, or BUSY and RESTING if it is an event stream.
 
-        Where idle connections end late every other one is good to wait for: the response
+        If idle connections end late, the drain waits for every other connection: the response
         may have said that another request may come.
         """
         exchange = self._exchange
@@ -329,7 +330,7 @@ class HTTPProtocol:
                 request.method, request.http_version, request.keep_alive, serving.default_headers
             )
             exchange = Exchange(self, request, response, scope["client"], serving.flush_soon)
-            # All is settled before the call: an eager task factory makes it at once.
+            # All is settled before the call, because an eager task factory makes it at once.
             self._exchange = exchange
             if request.body is None:
                 self._await_response()
@@ -399,7 +400,7 @@ class HTTPProtocol:
             self._refuse_for_now(admission, request)
 
     def _refuse_for_now(self, admission: Admission, request: Request) -> None:
-        """More handshakes come than --limit-handshakes lets begin."""
+        """Refuse a handshake that is over --limit-handshakes."""
         seconds = admission.retry_after()
         self._refuse(request, 503, headers=[(b"retry-after", b"%d" % seconds)])
 
@@ -460,7 +461,7 @@ class HTTPProtocol:
             log_request(exchange.client, exchange.request, status)
 
     def _await_response(self) -> None:
-        """A request has arrived whole; what comes now has to wait."""
+        """A request has arrived whole; bytes that come now have to wait."""
         self._state = RESPONSE
         self._settle()
 
@@ -468,13 +469,13 @@ class HTTPProtocol:
         """The last response is complete and the connection persists: on to the next request."""
         self._exchange = None
         if self.write_paused:
-            # Whoever sends requests must also take the responses.
+            # A client that sends requests must also read the responses.
             self._state = RESPONSE
             return
         self._state = HEAD
         self._settle()
         self.resume_reading()
-        # Not while the application is being called: who called it looks at the buffer next.
+        # Not while the application is being called: its caller looks at the buffer next.
         if (self._buffer or self._eof) and not self._beginning:
             self._read_head()
 
@@ -485,7 +486,7 @@ class HTTPProtocol:
         return self._state >= CLOSING
 
     def pause_reading(self) -> None:
-        """Take nothing more from the client for now; nothing is held against it meanwhile."""
+        """Read nothing more from the client for now; its deadline stands still meanwhile."""
         if self._reading and not self._eof:
             self._reading = False
             self._transport.pause_reading()
@@ -500,7 +501,7 @@ class HTTPProtocol:
                 self._settle()
 
     def write(self, parts: list[bytes]) -> None:
-        """Write pieces together; large ones are not copied once more for it."""
+        """Write pieces together; large ones are not copied once more."""
         size: cython.Py_ssize_t = 0
         for part in parts:
             size += len(part)
@@ -592,10 +593,10 @@ class HTTPProtocol:
     # Closing.
 
     def close(self) -> None:
-        """Close without losing what was written last; nothing more is parsed."""
+        """Close without losing the last bytes that were written; nothing more is parsed."""
         if self._state >= CLOSING:
             return
-        # A client that has nothing more to say needs no lingering.
+        # Lingering is not needed for a client that has nothing more to send.
         exchange = self._exchange
         silent = self._eof or (
             not self._buffer
@@ -624,7 +625,7 @@ class HTTPProtocol:
         self._expect(END_DUE, self._ending.interval)
 
     def _refuse_head(self, status: int, reason: str) -> None:
-        """Answer to what stands at the front of the buffer in place of a good head."""
+        """Answer to bytes at the front of the buffer that are not a good head."""
         line = bytes(self._buffer[:200]).split(b"\r\n", 1)[0]
         self._respond(line.split(b" ", 1)[0], status, reason)
         log_malformed(self._peer.client, line, status)
@@ -636,7 +637,7 @@ class HTTPProtocol:
         reason: str = "",
         headers: list[tuple[bytes, bytes]] | None = None,
     ) -> None:
-        """Answer a request of which the application never hears."""
+        """Answer a request that the application does not get."""
         if request.body is not None:
             self._state = BODY
         self._respond(request.method, status, reason, headers)
@@ -649,7 +650,7 @@ class HTTPProtocol:
         reason: str = "",
         headers: list[tuple[bytes, bytes]] | None = None,
     ) -> None:
-        """Answer for the application, and close; what was received behind is dropped."""
+        """Answer for the application, and close; bytes behind the request are dropped."""
         defaults = self.serving.default_headers
         self.write([error_response(method, status, reason, headers or [], defaults)])
         self._leave()
@@ -659,7 +660,7 @@ class HTTPProtocol:
         self.close()
 
     def _leave(self) -> None:
-        """The client has left, or must be treated so: tell whoever is concerned."""
+        """The client has left, or is treated so: tell the application or the opening."""
         if self._state == WAITING:
             self._stop_waiting()
         if self._exchange is not None:
@@ -679,8 +680,8 @@ class HTTPProtocol:
     def _end_stream(self, exchange: Exchange) -> None:
         """The server stops: end a response that has begun and has no end in sight.
 
-        Each event of an event stream is whole by itself, and so is what ends there. What
-        another response lacks nobody can know: its application is told, and may end it.
+        Each event of an event stream is whole by itself, so the stream may end behind any. Only the
+        application knows what is missing in another response: it is told, and may end it.
         """
         if not exchange.response.is_event_stream:
             exchange.leave()
@@ -786,13 +787,13 @@ class HTTPProtocol:
             self.close()
 
     def _watch_writing(self) -> None:
-        """Look now and then whether the client takes what waits for it."""
+        """Look now and then whether the client reads the bytes that wait for it."""
         self._unwritten = waiting(self._transport)
         self._taken_at = self.loop.time()
         self._expect(READING_DUE, self._look_after())
 
     def _judge_writing(self) -> None:
-        """Cut off a client that takes nothing of what waits for it."""
+        """Cut off a client that reads nothing of the bytes that wait for it."""
         unwritten = waiting(self._transport)
         timeout = self.serving.limits.write
         if unwritten != self._unwritten:

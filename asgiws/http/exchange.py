@@ -27,10 +27,9 @@ BUDGET_BYTES: Final = 262_144
 class Exchange:
     """The ASGI ``receive`` and ``send`` of one request.
 
-    The stream feeds it (``feed``, ``leave``) and is told when the response is
-    complete; from then on the exchange is the application's alone, which may go on
-    working. ``task`` is the call of the application while it runs; ``told``: it has
-    been given http.disconnect.
+    The stream feeds it (``feed``, ``leave``) and is told when the response is complete. From
+    then on only the application uses the exchange, and it may go on working. ``task`` is the
+    call of the application while it runs; ``told``: it has been given http.disconnect.
     """
 
     __slots__ = (
@@ -79,7 +78,7 @@ class Exchange:
     # What the application calls.
 
     async def receive(self) -> Event:
-        """The next event: http.request until the body is complete, then http.disconnect."""
+        """Return the next event: http.request until the body is complete, then http.disconnect."""
         if self._continues:
             self._continues = False
             self._stream.body_wanted()
@@ -92,8 +91,8 @@ class Exchange:
                 self._waiters.remove(waiter)
         if self.response.complete or not (self._more_body and (self._body or self._received())):
             if self.told:
-                await asyncio.sleep(0)  # an application that does not take the hint starves nobody
-            # The first one comes without a wait: frameworks ask inside of a cancelled scope.
+                await asyncio.sleep(0)  # one that goes on receiving must not block the others
+            # The first one comes without a wait, because frameworks ask within a cancelled scope.
             self.told = True
             return {"type": "http.disconnect"}
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
@@ -115,7 +114,7 @@ class Exchange:
     async def send(self, event: Event) -> None:
         """Send one event; waits while the client does not read.
 
-        Once the client is gone nothing is sent, and nobody told (ASGI 2.3). Raises
+        Once the client is gone nothing is sent, and no error is raised (ASGI 2.3). Raises
         ASGIError for an event that is malformed or out of order.
         """
         response = self.response
@@ -164,7 +163,7 @@ class Exchange:
         if response.complete:
             self._wake()
             stream.response_done()
-        # All is settled when the log is called: whatever it does, the connection goes on.
+        # All is settled when the log is called, so the connection goes on whatever the log does.
         if not begun:
             log_request(self.client, self.request, response.status)
         if not more:
@@ -185,7 +184,7 @@ class Exchange:
     async def _send_file(self, path: Any) -> None:
         """Send a file as the body (http.response.pathsend); raises OSError where it cannot be read.
 
-        Before its first byte is read nothing has left: the answer may still be another one.
+        Nothing is sent before its first byte is read, so the answer may still be another one.
         """
         if not isinstance(path, str):
             raise ASGIError(f"expected path to be a str, got {path!r:.200}")
@@ -203,7 +202,7 @@ class Exchange:
             file.close()
 
     def _trailers(self) -> int:
-        """Whether trailers are sent: only to a client that asks for them (RFC 9110, 6.5.1)."""
+        """True if trailers are sent: only to a client that asks for them (RFC 9110, 6.5.1)."""
         for name, value in self.request.headers:
             if name == b"te" and lists(value, b"trailers"):
                 return TRAILERS_SENT
@@ -259,7 +258,7 @@ class Exchange:
     # What the stream calls.
 
     def feed(self, data: bytes) -> bool:
-        """A piece of the body has come, or its end; whether more is wanted for now."""
+        """A piece of the body has come, or its end; return whether more is wanted for now."""
         if data:
             self._body.append(data)
             self._body_size += len(data)
@@ -269,13 +268,13 @@ class Exchange:
 
     @property
     def waits_for_body(self) -> bool:
-        """Whether the client holds its body back until it sees 100 Continue."""
+        """True if the client holds its body back until it sees 100 Continue."""
         return self._continues
 
     def flush_head(self) -> None:
         """The body did not follow the head: let the head leave alone, if it can be sent yet.
 
-        Not if the application has ended meanwhile: then the answer is another one.
+        It does not leave if the application has ended meanwhile: then the answer is another one.
         """
         if not self.response.begun and not self._stream.lost:
             task: Any = self.task
@@ -283,7 +282,7 @@ class Exchange:
                 self._write_head()
 
     def end(self) -> list[bytes]:
-        """The server stops: end a response that has no length of its own; the last bytes of it."""
+        """The server stops: end a response without a length, and return its last bytes."""
         last = self.response.finish()
         self.leave()
         return last

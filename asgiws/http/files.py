@@ -1,8 +1,8 @@
-"""A file as the body of a response, read in pieces by the event loop without being held up.
+"""A file as the body of a response, read in pieces without blocking the event loop.
 
-What is in the page cache is copied out of it at once; what must come from the disk first,
-a thread waits for. The kernel tells which it is (RWF_NOWAIT, on Linux); elsewhere the
-thread reads everything.
+Bytes in the page cache are copied at once; for bytes that must come from the disk first a thread
+waits. The kernel tells which they are (RWF_NOWAIT, on Linux); on other systems the thread reads
+everything.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PIECE: Final = 131_072  # bytes read at once
 _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 
 
-# Without it whoever opens a pipe waits for somebody who writes to it.
+# Without it opening a pipe would wait for a writer.
 _NONBLOCK: Final = getattr(os, "O_NONBLOCK", 0)
 
 
@@ -44,12 +44,12 @@ class File:
         self._reading: asyncio.Future[Any] | None = None
 
     async def read(self, size: int) -> bytes:
-        """The next ``size`` bytes at most; none at the end of the file. Raises OSError."""
+        """Return the next ``size`` bytes at most; none at the end of the file. Raises OSError."""
         data = self._read_cached(size) if self._nowait else b""
         if not data:
             loop = asyncio.get_running_loop()
             self._reading = loop.run_in_executor(None, self._read, self._at, size)
-            # The thread has the file until it is done, whoever is cancelled.
+            # The thread uses the file until it is done, even if the call is cancelled.
             data = await asyncio.shield(self._reading)
         self._at += len(data)
         return data
@@ -62,7 +62,7 @@ class File:
             self._reading.add_done_callback(lambda _reading: self._file.close())
 
     def _read_cached(self, size: int) -> bytes:
-        """What of it is in memory; nothing if that is not known."""
+        """Return the next bytes that are in memory; none if that is not known."""
         if len(self._buffer) < size:
             self._buffer = bytearray(size)
         view = memoryview(self._buffer)[:size]

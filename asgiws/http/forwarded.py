@@ -1,4 +1,4 @@
-"""Whom a request comes from when a trusted proxy has forwarded it: X-Forwarded-For and -Proto."""
+"""The client of a request that a trusted proxy has forwarded: X-Forwarded-For and -Proto."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SECURE: Final = {b"http": False, b"ws": False, b"https": True, b"wss": True}
 
 
 class Proxies:
-    """The peers that are believed about whom they forward for (``--forwarded-allow-ips``).
+    """The peers whose forwarding headers are believed (``--forwarded-allow-ips``).
 
-    ``allowed``: addresses and networks with commas between them, or ``*``. The peer
-    of a Unix socket has no address; who may connect there is the file system's matter.
+    ``allowed``: addresses and networks with commas between them, or ``*``. The peer of a Unix
+    socket has no address; the permissions of the file decide who may connect there.
     """
 
     def __init__(self, allowed: str) -> None:
@@ -29,7 +29,7 @@ class Proxies:
         self.trust = lru_cache(1024)(self._trust)
 
     def _trust(self, address: str | None) -> bool:
-        """Whether the peer at ``address`` (None: of a Unix socket) is believed."""
+        """Return whether the peer at ``address`` (None for a Unix socket) is believed."""
         if self._everyone or address is None:
             return True
         ip = _ip(address)
@@ -41,15 +41,15 @@ class Proxies:
     def client(self, forwarded: list[bytes]) -> Address | None:
         """The client according to all X-Forwarded-For values of a trusted peer's request.
 
-        That is the rightmost address that is not trusted itself, for every proxy
-        appends the one it was called from; the leftmost if all are trusted. An entry that is not an
-        address ends the list: nothing left of it can be believed.
+        This is the rightmost address that is not trusted itself, because every proxy appends the
+        address that called it; the leftmost if all are trusted. An entry that is not an address
+        ends the list: nothing left of it can be believed.
         """
         found: Address | None = None
         for item in reversed(b",".join(forwarded).split(b",")):
             host, port = _host_and_port(item.decode("latin-1").strip())
             ip = _ip(host)
-            host = host.partition("%")[0]  # a zone says nothing on another host than its own
+            host = host.partition("%")[0]  # a zone has a meaning only on its own host
             if ip is None:
                 if not item.strip():
                     continue
@@ -84,16 +84,16 @@ def _host_and_port(text: str) -> Address:
 def forwarded(
     headers: Headers, client: Address | None, secure: bool, proxies: Proxies
 ) -> tuple[Address | None, bool]:
-    """The client, and whether it came by TLS, as a trusted peer's ``headers`` tell it.
+    """Return the client, and whether it came by TLS, from a trusted peer's ``headers``.
 
-    ``client`` and ``secure`` are the peer's own, for what the headers do not say.
+    ``client`` and ``secure`` are those of the peer, used if the headers do not say them.
     """
     hosts: list[bytes] = []
     for name, value in headers:
         if name == b"x-forwarded-for":
             hosts.append(value)
         elif name == b"x-forwarded-proto":
-            # Of a list the last is the one that the nearest proxy has added.
+            # The nearest proxy has added the last one of a list.
             secure = _SECURE.get(value.rpartition(b",")[2].strip().lower(), secure)
     if hosts:
         client = proxies.client(hosts) or client

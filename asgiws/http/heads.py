@@ -1,9 +1,9 @@
 """Bytes to the raw head of a request: the only room that knows the parsers.
 
-``h11.Connection`` is the reference: what it refuses is refused, and in its words. With
-httptools, which is faster, most heads never come to it: what httptools has read is compared
-with the bytes that came, and taken if they are its pieces in the one plain form that leaves
-nothing to a parser. All else, and all that is to be refused, h11 reads. So the two cannot
+``h11.Connection`` is the reference: a head that it refuses is refused, and in its words. With
+httptools, which is faster, most heads never come to h11. The result of httptools is compared
+with the bytes that came. It is taken if the bytes are its pieces in the one plain form that can be
+read in one way only. h11 reads all other heads, and all that are to be refused. So the two cannot
 disagree: a head has one meaning, whatever is installed.
 """
 
@@ -32,7 +32,7 @@ MAX_HEADERS: Final = 100
 
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*")
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
-# What h11 takes for a Content-Length at most.
+# The longest Content-Length that h11 takes.
 _MOST_DIGITS: Final = 20
 _FRAMING_SIZES: Final = (len("content-length"), len("transfer-encoding"))
 _VERSIONS: Final = (b"1.1", b"1.0")
@@ -44,10 +44,10 @@ _LENGTHS: Final = re.compile(rb"(?im)^content-length:")
 def head_size(
     buffer: bytearray, searched: cython.Py_ssize_t, limit: cython.Py_ssize_t
 ) -> cython.Py_ssize_t:
-    """How many bytes at the front of ``buffer`` are a request's head; 0 while it is not complete.
+    """Return the size of the head at the front of ``buffer``; 0 while it is not complete.
 
     Empty lines before it are dropped (RFC 9112 section 2.2). No head ends in the first
-    ``searched`` bytes. Raises RequestRefused where it cannot become a good one, or
+    ``searched`` bytes. Raises RequestRefused if it cannot become a good head, or
     is longer than ``limit``.
     """
     if buffer and buffer[0] == 13:
@@ -67,13 +67,13 @@ def head_size(
 
 
 def whole(data: bytes, limit: cython.Py_ssize_t) -> bool:
-    """Whether ``data`` is one head, no more and no less, and not longer than ``limit``."""
+    """Return whether ``data`` is one head, no more and no less, and not longer than ``limit``."""
     size: cython.Py_ssize_t = len(data)
     return size <= limit and data.find(b"\r\n\r\n") == size - 4 >= 0 and data[0] > 32
 
 
 def reader(name: str) -> Llhttp | None:
-    """What ``read_head`` is to try first, by the name of a parser: h11 or httptools."""
+    """The parser that ``read_head`` tries first, by its name: h11 or httptools."""
     if name == "h11":
         return None
     import httptools
@@ -100,9 +100,9 @@ class Llhttp:
         self._persists = False  # the parser is at the start of a message again
 
     def read(self, head: bytes, lines: cython.Py_ssize_t) -> RawHead | None:
-        """Take a head of so many ``lines`` apart; None where another must say whether it is good.
+        """Take a head with that number of ``lines`` apart; None if h11 must decide about it.
 
-        That is where it is not in the plain form, or httptools has not read it as it stands.
+        That is so if it is not in the plain form, or if httptools has not read it as it stands.
         """
         at: cython.Py_ssize_t
         end: cython.Py_ssize_t
@@ -130,7 +130,7 @@ class Llhttp:
         version = head[end + 6 : end + 9]
         if version not in _VERSIONS or not head.startswith(b"\r\n", end + 9):
             return None
-        # One line for each header: so no value goes on in another line.
+        # There is one line for each header, so no value goes on in another line.
         if len(headers) != lines - 2:
             return None
         at = end + 11
@@ -171,7 +171,7 @@ class Llhttp:
 
 
 def _frames_plainly(headers: Headers) -> bool:
-    """Whether at most one header tells the length of the body, as all agree on."""
+    """Return whether at most one header tells the length of the body, in an undisputed way."""
     found = 0
     for name, value in headers:
         if name == b"content-length":
@@ -220,7 +220,7 @@ def read_head(head: bytes, first: Llhttp | None = None) -> RawHead:
 
 
 def _coding_status(head: bytes) -> int:
-    """What to answer to codings that h11 does not know (section 6.3, item 4).
+    """The status for codings that h11 does not know (section 6.3, item 4).
 
     501 where the body's length can be told, because chunked is the last coding.
     """

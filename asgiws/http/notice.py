@@ -1,6 +1,6 @@
-"""What the application may know of the end of its server: ``asgiws.drain`` in every scope.
+"""The notice of the server's end for the application: ``asgiws.drain`` in every scope.
 
-One object for all scopes of a server, so that it costs nothing for who does not look.
+All scopes of a server share one object, so it costs nothing if it is not used.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ EXTENSION = "asgiws.drain"
 class DrainNotice:
     """``scope["extensions"]["asgiws.drain"]``: whether this server drains, and until when.
 
-    ``begun``: it does. Its WebSockets and event streams are closed within
-    ``seconds_left``, some of them at once. ``final``: and none takes its place, the whole
-    program ends; a worker that is replaced, one after the other, is not final. Once true
-    they stay so, and all three may be read in any thread.
+    ``begun``: it drains. Its WebSockets and event streams are closed within ``seconds_left``,
+    some of them at once. ``final``: the whole program ends, and no process takes its place. The
+    drain of a worker that is replaced is not final. Once true both stay true, and all three may
+    be read in any thread.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class DrainNotice:
         return self._left()
 
     def begin(self, seconds: float, final: bool) -> None:
-        """The server drains, for so long; again if it ends sooner."""
+        """The server drains for that time; called again if it ends sooner."""
         self._end = time.monotonic() + seconds
         self.final = self.final or final
         self.begun = True

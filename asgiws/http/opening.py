@@ -1,7 +1,7 @@
-"""One opening handshake on an HTTP connection: what the application decides, carried out.
+"""One opening handshake on an HTTP connection: it carries out the application's decision.
 
-A ``Session`` asks it while it is CONNECTING. It also keeps the few words for the
-session's line in the access log.
+A ``Session`` asks it while it is CONNECTING. It also keeps the words for the session's line in
+the access log.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Opening:
         extensions: bytes | None,
         client: Address | None,
     ) -> None:
-        """``extensions`` is what the response's Sec-WebSocket-Extensions is to say, if anything."""
+        """``extensions`` is the value of the response's Sec-WebSocket-Extensions, if any."""
         self._serving = serving
-        # Neither is needed, nor kept, once the handshake is decided.
+        # Neither is needed or kept once the handshake is decided.
         self._stream: Stream | None = stream
         self._request: handshake.Request | None = checked
         self._extensions = extensions
@@ -148,5 +148,5 @@ class Opening:
         )
 
     def _decided(self) -> None:
-        """Let go of what is not needed any more; a cycle of references would outlive it."""
+        """Let go of the objects that are not needed any more, which would form a cycle."""
         self._stream = self._request = None

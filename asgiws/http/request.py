@@ -15,7 +15,7 @@ from ..wire.host import is_host
 from .bodies import ChunkedBody, SizedBody
 from .heads import Headers, Llhttp, read_head
 
-# The headers that say something to the server; to look one up costs less than to compare.
+# The headers that the server uses; looking one up costs less than comparing.
 HOST: Final = 1
 CONNECTION: Final = 2
 CONTENT_LENGTH: Final = 3
@@ -38,9 +38,8 @@ class Request:
     """The head of a valid request, and the body that is to follow it, if any.
 
     ``http_version`` is "1.0" or "1.1", ``target`` in origin-form or ``*``; header
-    names are lower-cased. ``keep_alive``: whether the client lets the connection
-    persist. ``continues``: it waits for 100 Continue. ``upgrade``: it names some
-    other protocol.
+    names are lower-cased. ``keep_alive``: the client lets the connection persist.
+    ``continues``: it waits for 100 Continue. ``upgrade``: it names some other protocol.
     """
 
     __slots__ = (

@@ -1,7 +1,7 @@
 """One HTTP/1.1 response onto the wire: the application's headers checked, its body framed.
 
 Responses to requests, denials of WebSockets and the server's own errors are all
-framed here. Nothing is known of transports: bytes come out.
+framed here. The result are bytes; this module does not know transports.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TRAILERS_NONE: Final = 0
 TRAILERS_DROPPED: Final = 1  # the application gives them, and the client has no use for them
 TRAILERS_SENT: Final = 2
 
-# What says how a message is framed or whom it is for must not stand behind it (RFC 9110 6.5.1).
+# Headers about the framing or the target of a message must not be trailers (RFC 9110 6.5.1).
 _NO_TRAILERS: Final = frozenset(
     (
         *(b"authorization", b"cache-control", b"connection", b"content-encoding"),
@@ -81,7 +81,7 @@ def checked_headers(headers: Any) -> Headers:
 
 
 def _checked_one_by_one(headers: Any) -> Headers:
-    """The same for any kind of pairs, and of bytes, and for what is to be refused."""
+    """The same for any kind of pairs and bytes, and for headers that are to be refused."""
     try:
         pairs = [
             (bytes(memoryview(name)).lower(), bytes(memoryview(value))) for name, value in headers
@@ -110,12 +110,12 @@ def field_lines(first: bytes, pairs: Headers) -> bytes:
 
 
 def _says_close(pairs: Headers) -> bool:
-    """Whether the application's headers ask for the connection to be closed."""
+    """Return whether the application's headers ask for the connection to be closed."""
     return b"close" in tokens([value for name, value in pairs if name == b"connection"])
 
 
 def _is_event_stream(pairs: Headers) -> bool:
-    """Whether the application's headers announce server-sent events."""
+    """Return whether the application's headers announce server-sent events."""
     types = [value.lower() for name, value in pairs if name == b"content-type"]
     return any(value.startswith(b"text/event-stream") for value in types)
 
@@ -131,9 +131,9 @@ def _length(pairs: Headers) -> int:
 class Response:
     """The bytes of one response: ``start`` once, then ``body`` until it is complete.
 
-    The head leaves together with the first piece of the body, or alone (``head``), where
-    that is long in coming. ``keep_alive`` may be cleared until then, to announce that the
-    connection closes; afterwards it says whether it can persist. ``begun``: the head has
+    The head leaves together with the first piece of the body, or alone (``head``) if that takes
+    long to come. Until then ``keep_alive`` may be cleared, to announce that the connection
+    closes; afterwards it says whether the connection can persist. ``begun``: the head has
     left. ``is_event_stream``: it is a text/event-stream without an end in sight.
     """
 
@@ -177,7 +177,7 @@ class Response:
     def start(self, status: Any, headers: Any, trailers: cython.int = TRAILERS_NONE) -> None:
         """Take the head; raises ASGIError, and takes nothing, if it cannot be sent.
 
-        ``trailers`` says whether trailers are to follow the body, and reach the client.
+        ``trailers`` says whether trailers will follow the body, and reach the client.
         """
         number = int(status) if isinstance(status, int) else 0
         if not 200 <= number <= 999:
@@ -188,7 +188,7 @@ class Response:
         sized = typed = False
         given: list[bytes] = []
         for name, _value in pairs:
-            # To look at a length costs less than to compare.
+            # Looking at a length costs less than comparing.
             size = len(name)
             if size == 10:
                 says_close = says_close or name == b"connection"
@@ -204,7 +204,7 @@ class Response:
         if trailers == TRAILERS_SENT and self._modern:
             coded = True  # there is a place for them behind chunks only
         if coded:
-            # How it is coded is ours to say: chunked or not at all.
+            # The server chooses the coding: chunked or none.
             if [p for p in pairs if p[0] == b"transfer-encoding" and p[1].lower() != b"chunked"]:
                 raise ASGIError("expected no transfer-encoding other than chunked")
             pairs = [p for p in pairs if p[0] not in (b"transfer-encoding", b"content-length")]
@@ -238,7 +238,7 @@ class Response:
         self.trailers = trailers
 
     def declare(self, size: int) -> int:
-        """There are ``size`` bytes of body; how many of them may be sent, as the head says."""
+        """The body has ``size`` bytes; return how many of them may be sent after this head."""
         if self._framing == UNDECIDED:
             self._framing = LENGTH
             self.left = size
@@ -318,7 +318,7 @@ class Response:
         return parts
 
     def head(self) -> list[bytes]:
-        """The bytes to write for the head alone; what the body will be is not known yet."""
+        """The bytes to write for the head alone, while the body is not known yet."""
         if self._framing == UNDECIDED:
             self._framing = CHUNKED
             self._lines.append(b"transfer-encoding: chunked\r\n")
@@ -335,16 +335,16 @@ class Response:
 
     @property
     def is_endless(self) -> bool:
-        """Whether it is an event stream that has begun and goes on."""
+        """True if it is an event stream that has begun and goes on."""
         return self.is_event_stream and self.begun and not self.complete
 
     @property
     def is_stream(self) -> bool:
-        """Whether it has begun and may end at any time: no length was declared."""
+        """True if it has begun and may end at any time: no length was declared."""
         return self.begun and (self._framing == CHUNKED or self._framing == CLOSE)
 
     def finish(self) -> list[bytes]:
-        """The bytes that end a response of which ``is_stream`` holds, as a whole one."""
+        """The bytes that end a response for which ``is_stream`` is true, as a whole one."""
         self.complete = True
         if self._framing != CHUNKED:
             return []
@@ -352,14 +352,14 @@ class Response:
 
     @property
     def cut_is_visible(self) -> bool:
-        """Whether a client can tell an early end of the connection from the body's end."""
+        """True if a client can tell an early end of the connection from the body's end."""
         return self._framing != CLOSE
 
 
 def error_response(
     method: bytes, status: int, reason: str, headers: Headers, default_headers: DefaultHeaders
 ) -> bytes:
-    """A whole response of the server's own, a line of text, after which it closes."""
+    """A whole response of the server itself, with one line of text; then the connection closes."""
     response = Response(method, "1.1", False, default_headers)
     text = (reason or phrase(status)).encode("ascii", "backslashreplace") + b"\n"
     response.start(

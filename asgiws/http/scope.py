@@ -1,7 +1,7 @@
 """A request and its connection as the application sees them: the ASGI scope.
 
-What does not change from one request of a connection to the next is a ``Peer``,
-made once.
+A ``Peer`` has the facts that do not change from one request of a connection to the next, and
+is made once.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Server = tuple[str, int | None]
 HTTP_SPEC: Final = "2.3"
 WEBSOCKET_SPEC: Final = "2.5"
 
-# Topics are here, without another process. In the scope of a WebSocket it is what they write to.
+# It says that topics work here. In the scope of a WebSocket it is the object they write to.
 TOPICS: Final = "asgiws.topics"
 
 
 class Peer:
-    """What all scopes of one connection have in common.
+    """The facts that all scopes of one connection share.
 
     ``client`` is None on a Unix socket, whose ``server`` is (path, None). ``proxies``
     is None unless the peer is a trusted one.
@@ -50,7 +50,7 @@ class Peer:
 
 
 def peer_of(peername: Any, sockname: Any, secure: bool, proxies: Proxies | None) -> Peer:
-    """The Peer at ``peername``, connected to ``sockname`` (what the socket module calls them).
+    """The Peer at ``peername``, connected to ``sockname``, as the socket module names them.
 
     ``secure``: by TLS. ``proxies`` is None with ``--no-proxy-headers``.
     """
@@ -68,7 +68,7 @@ def peer_of(peername: Any, sockname: Any, secure: bool, proxies: Proxies | None)
 
 
 def shown(client: Address | None) -> str:
-    """A client for the log."""
+    """The client's address for the log."""
     return f"{client[0]}:{client[1]}" if client else "-"
 
 

@@ -1,4 +1,4 @@
-"""What the connections of one event loop share: the application, the registry, the limits."""
+"""The objects that the connections of one event loop share: application, registry, limits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .forwarded import Proxies
 from .heads import Llhttp
 from .notice import DrainNotice
 
-# Whether the server is about to end, in this order.
+# The phases of the server's end, in this order.
 SERVING: Final = 0
 RETIRING: Final = 1  # responses say that the connection closes; idle ones end late
 DRAINING: Final = 2  # idle connections end; handshakes are still decided, streams go on
@@ -29,7 +29,7 @@ STOPPING: Final = 3  # no handshake is begun, streams end
 
 
 class Limits(NamedTuple):
-    """How HTTP is served: sizes in bytes, times in seconds, None where there is no limit."""
+    """The limits of HTTP: sizes in bytes, times in seconds, None for no limit."""
 
     max_head: int
     request_head: float
@@ -155,7 +155,7 @@ class Serving:
         self._heads: list[Exchange] = []
 
     def full(self) -> bool:
-        """Whether ``--limit-concurrency`` is exceeded: the next request is answered 503."""
+        """Return whether ``--limit-concurrency`` is exceeded: the next request is answered 503."""
         limit = self.limits.concurrency
         return limit is not None and (len(self.connections) > limit or len(self.tasks) >= limit)
 
@@ -179,7 +179,7 @@ class Serving:
         return task
 
     def forget(self, connection: Any) -> None:
-        """It has ended."""
+        """Forget a connection that has ended."""
         self.connections.discard(connection)
         if self.ended is not None:
             self.ended()

@@ -1,8 +1,8 @@
-"""The seam between one request and what carries it.
+"""The interface between one request and its connection.
 
-An ``Exchange`` and an ``Opening`` speak to a ``Stream``, and know nothing else of the
-connection. ``HTTPProtocol`` is the one that there is: it carries one request at a time,
-the one that it is asked for. A stream of HTTP/2 could stand in its place.
+An ``Exchange`` and an ``Opening`` speak to a ``Stream``, and know nothing else of the connection.
+The only one is ``HTTPProtocol``, which carries one request at a time. A stream of HTTP/2 could
+stand in its place.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 
 class Stream(Protocol):
-    """What an exchange or an opening asks of what carries it."""
+    """The interface that an exchange or an opening uses of its connection."""
 
     loop: asyncio.AbstractEventLoop
     #: so much is written that has not left that ``send`` is to wait, in ``drained``
@@ -20,24 +20,24 @@ class Stream(Protocol):
 
     @property
     def lost(self) -> bool:
-        """Whether nothing can be written any more."""
+        """True if nothing can be written any more."""
 
     def write(self, parts: list[bytes]) -> None:
-        """Write pieces together; never raises, whatever has become of the client."""
+        """Write pieces together; never raises, even if the client is gone."""
 
     async def drained(self) -> None:
         """Wait until more is taken, or the client is gone."""
 
     def close(self) -> None:
-        """End it without losing what was written last; nothing more is read."""
+        """End it without losing the last bytes that were written; nothing more is read."""
 
     # A request.
 
     def body_wanted(self) -> None:
-        """The body that the client holds back is wanted (RFC 9110 section 10.1.1)."""
+        """Ask the client for the body that it holds back (RFC 9110 section 10.1.1)."""
 
     def resume_reading(self) -> None:
-        """More of the body is wanted."""
+        """Read more of the body."""
 
     def announce(self, final: bool) -> None:
         """The head of the response is about to leave; ``final``: the whole body with it."""
@@ -54,7 +54,7 @@ class Stream(Protocol):
         """Answer it with an error, and close."""
 
     def hand_over(self, head: bytes, successor: Any) -> None:
-        """Write the 101, and give what carries it to ``successor``, for good.
+        """Write the 101, and give the transport to ``successor``, for good.
 
         It gets ``opened(transport, write_paused, trailing)``, where ``trailing`` came
         behind the request; from then on it is the protocol of the transport.

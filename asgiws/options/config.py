@@ -74,10 +74,10 @@ OLDEST = {"redis": ("redis", 8), "nats": ("nats-py", 2)}
 
 @dataclass(frozen=True, init=False)
 class Config:
-    """How one server runs. Checked when made: a value that cannot work raises ``ConfigError``.
+    """The configuration of one server. A value that cannot work raises ``ConfigError``.
 
-    The fields are the options in their final form; ``Options`` has what they may be given as.
-    Nothing but the arguments is read here, no environment and no file; ``load()`` reads those
+    The fields are the options in their final form; ``Options`` has the types in which they may be
+    given. Only the arguments are read here, no environment and no file; ``load()`` reads those
     for the command line.
     """
 
@@ -122,7 +122,7 @@ class Config:
         False,
         RELOAD,
         switch(),
-        "Development: restart whenever a file of the application changes. Needs asgiws[reload].",
+        "For development: restart when a file of the application changes. Needs asgiws[reload].",
     )
     reload_dirs: tuple[str, ...] = option(
         (),
@@ -150,12 +150,12 @@ class Config:
         flag="reload-exclude",
         nothing=(None,),
     )
-    # uvicorn's 0.25 is a pause between two looks; here it is felt each time.
+    # uvicorn's 0.25 is a pause between two looks; here each restart would wait for it.
     reload_delay: float = option(
         0.1,
         RELOAD,
         seconds(zero=True),
-        "How long nothing must have changed before the restart.",
+        "How long no file must have changed before the restart.",
         nothing=(0.25,),
     )
 
@@ -261,7 +261,7 @@ class Config:
     timeout_request_head: float = option(
         10.0, HTTP, seconds(), "How long a request's head, or a TLS handshake, may take to arrive."
     )
-    # nginx waits as long for the next bytes of a body.
+    # nginx also waits 60 s for the next bytes of a body.
     timeout_request_body: float | None = option(
         60.0,
         HTTP,
@@ -290,7 +290,7 @@ class Config:
         32,
         WEBSOCKET,
         whole(1),
-        "Messages that may wait for the application before nothing more is read.",
+        "Messages that may wait for the application before the server stops reading.",
     )
     ws_ping_interval: float | None = option(
         20.0, WEBSOCKET, seconds(none=True), "Time between keepalive pings; none sends no pings."
@@ -299,8 +299,8 @@ class Config:
         20.0,
         WEBSOCKET,
         seconds(none=True),
-        "How long a client may be silent after a ping before it is closed with 1011; none "
-        "waits for ever.",
+        "How long a client may be silent after a ping before its connection is closed with 1011; "
+        "none waits for ever.",
     )
     ws_close_timeout: float = option(
         10.0, WEBSOCKET, seconds(), "How long a client has to answer a close frame."
@@ -317,8 +317,8 @@ class Config:
         None,
         WEBSOCKET,
         seconds(none=True),
-        "How long no message may pass in either direction before a close with 1001; none "
-        "keeps idle WebSockets.",
+        "How long a WebSocket may be without a message in either direction before it is closed "
+        "with 1001; none keeps idle WebSockets.",
     )
     ws_origins: str = option(
         "*",
@@ -365,46 +365,48 @@ class Config:
         0,
         TOPICS,
         whole(0),
-        "How many messages of each topic are kept for who comes later, unless the application "
-        "says it of a topic.",
+        "How many messages of each topic are kept for later subscribers, unless the application "
+        "calls topics.keep for it.",
     )
-    topics_history_age: float = option(300.0, TOPICS, seconds(), "How long they are kept.")
+    topics_history_age: float = option(
+        300.0, TOPICS, seconds(), "How long the messages of a topic are kept."
+    )
     topics_history_memory: int = option(
         16_777_216,
         TOPICS,
         whole(65_536),
-        "Bytes of memory for all that is kept; the workers of a machine share it.",
+        "Bytes of memory for all messages that are kept; the workers of a machine share it.",
     )
 
     topics_url: str | None = option(
         None,
         TOPICS,
         broker(),
-        "Broker over which topics reach other machines; keep one with a password in the "
+        "Broker over which topics reach other machines; put a URL with a password into the "
         "environment.",
         secret=True,
     )
 
-    # nginx cuts off after the same time.
+    # nginx also cuts off after 60 s.
     timeout_write: float | None = option(
         60.0,
         LIMITS,
         seconds(none=True),
-        "How long a client may read nothing while data wait for it, before it is cut off; "
+        "How long a client may read nothing while data wait for it before it is cut off; "
         "none waits for ever.",
     )
     limit_concurrency: int | None = option(
         None,
         LIMITS,
         whole(1, none=True),
-        "Most connections, or requests in progress; beyond it the answer is 503.",
+        "Most connections, or requests in progress; others are answered 503.",
     )
     limit_handshakes: int | None = option(
         None,
         LIMITS,
         whole(1, none=True),
-        "Most WebSocket handshakes that begin in a second, all workers together; as many wait, "
-        "and beyond it the answer is 503 with Retry-After.",
+        "Most WebSocket handshakes that begin in a second, all workers together; as many may wait, "
+        "and others are answered 503 with Retry-After.",
     )
     limit_max_requests: int | None = option(
         None,
@@ -416,7 +418,8 @@ class Config:
         0,
         LIMITS,
         whole(0),
-        "Most requests that are added to it at random, so that workers do not end together.",
+        "Most requests that are added to --limit-max-requests at random, so that workers do not "
+        "end together.",
     )
     limit_max_age: float | None = option(
         None,
@@ -539,12 +542,12 @@ class Config:
 
     @property
     def listens_by_default(self) -> bool:
-        """Whether nothing says where to listen."""
+        """True if no option says where to listen."""
         return not self.bind and not _short_options(self)
 
     @property
     def addresses(self) -> tuple[Address, ...]:
-        """Where to listen: what ``bind`` says, or else the short forms and their defaults."""
+        """The addresses to listen on: ``bind``, or else the short forms and their defaults."""
         return tuple(map(parse_address, self.bind)) or (_short_form(self),)
 
 
@@ -557,14 +560,14 @@ class Contradiction(ConfigError):
 
 
 def _short_form(config: Config) -> Address:
-    """What ``host``, ``port``, ``uds`` and ``fd`` say."""
+    """The address of ``host``, ``port``, ``uds`` and ``fd``."""
     if config.fd is not None:
         return Descriptor(config.fd)
     return Inet(config.host, config.port) if config.uds is None else Unix(config.uds)
 
 
 def _short_options(config: Config) -> tuple[str, ...]:
-    """Those of them that do not have their default, by name."""
+    """The short forms that do not have their default, by name."""
     names = ("host", "port", "uds", "fd")
     return tuple(name for name in names if getattr(config, name) != BY_NAME[name].default)
 
@@ -626,17 +629,16 @@ _BY_KEY |= BY_NAME
 
 
 def parser(name: str) -> str:
-    """What ``--http`` stands for: h11 or httptools."""
+    """The parser that ``--http`` selects: h11 or httptools."""
     if name != "auto":
         return name
     return "h11" if importlib.util.find_spec("httptools") is None else "httptools"
 
 
 class Foreign(NamedTuple):
-    """An option of uvicorn's that asgiws has not.
+    """An option of uvicorn that asgiws does not have.
 
-    ``hint`` is what there is to know about it, ``nothing`` the values by which it asks
-    for nothing that asgiws does not do.
+    ``hint`` explains why, ``nothing`` are the values that ask for nothing that asgiws does not do.
     """
 
     hint: str = ""
@@ -666,8 +668,8 @@ def uvicorn_only(key: str) -> str:
 def find(key: str, value: object, where: str, spelling: Callable[[Option], str]) -> Option | None:
     """The option that ``key`` names, with dashes or underscores.
 
-    None for one of uvicorn's by whose ``value`` nothing is asked for. Raises
-    ``ConfigError`` for others, and for what is not an option.
+    None for an option of uvicorn whose ``value`` asks for nothing. Raises ``ConfigError`` for other
+    options of uvicorn, and for words that are not options.
     """
     name = key.replace("-", "_")
     if name in _BY_KEY:

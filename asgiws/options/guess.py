@@ -25,7 +25,7 @@ class Guess(NamedTuple):
 
     @property
     def typed(self) -> str:
-        """The command that serves it."""
+        """The command by which it is served."""
         return f"asgiws {self.app}{' --factory' if self.factory else ''}"
 
 

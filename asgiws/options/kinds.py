@@ -1,8 +1,8 @@
 """An option: the values that it takes, and its declaration as its readers see it.
 
-A kind knows how text becomes a value and which values are right; it knows nothing
-of where a value came from. Whoever reads a source turns the ``ValueError`` of a
-kind into the ``ConfigError`` that says where the value stood.
+A kind knows how text becomes a value and which values are right; it does not know where a value
+came from. The reader of a source turns the ``ValueError`` of a kind into the ``ConfigError`` that
+says where the value stood.
 """
 
 from __future__ import annotations
@@ -41,12 +41,11 @@ class Unfit(ValueError):
 class Kind:
     """The values that an option takes.
 
-    ``check`` takes a typed value (from TOML or Python) and returns it in its one final
-    form; ``parse`` makes such a value of text (command line, environment). Both raise
-    ``ValueError``: ``expects`` completes the sentence "--port must be ...", and where
-    that would not say enough they raise ``Unfit`` with words of their own. ``none``
-    says that the word "none" switches the option off. ``typed`` is what ``check`` takes
-    in Python, as an annotation in options/typed.py.
+    ``check`` takes a typed value (from TOML or Python) and returns it in its one final form;
+    ``parse`` makes such a value of text (command line, environment). Both raise ``ValueError``:
+    ``expects`` completes the sentence "--port must be ...". If that would not say enough, they
+    raise ``Unfit`` with words of their own. ``none`` says that the word "none" switches the option
+    off. ``typed`` is the type that ``check`` takes in Python, as an annotation in options/typed.py.
     """
 
     expects: str
@@ -59,7 +58,7 @@ class Kind:
     repeated: bool = False
 
 
-# What fits every C int on the way down.
+# It fits every C int that it may be stored in.
 _MOST = 2**31 - 1
 
 _TRUE = ("true", "yes", "on", "1")
@@ -217,7 +216,7 @@ def directory() -> Kind:
 
 
 def several(one: Kind) -> Kind:
-    """Any number of what ``one`` takes: a list, or one alone."""
+    """Any number of values of the kind ``one``: a list, or one alone."""
 
     def check(value: object) -> tuple[Any, ...]:
         items = [value] if isinstance(value, str | os.PathLike) else value
@@ -275,7 +274,7 @@ def addresses() -> Kind:
 
 
 def _listed(expects: str, metavar: str, allow_list: Callable[[list[str]], object]) -> Kind:
-    """What ``allow_list`` takes, with commas between (in Python also a list)."""
+    """The entries of ``allow_list``, with commas between (in Python also a list)."""
 
     def check(value: object) -> str:
         items = value.split(",") if isinstance(value, str) else value
@@ -294,13 +293,13 @@ def _listed(expects: str, metavar: str, allow_list: Callable[[list[str]], object
 
 
 def origins() -> Kind:
-    """What ``Origins`` takes."""
+    """The entries of ``Origins``."""
     expects = "*, or same-host, null and origins with commas between them"
     return _listed(expects, "ORIGINS", Origins)
 
 
 def hosts() -> Kind:
-    """What ``Hosts`` takes."""
+    """The entries of ``Hosts``."""
     return _listed("*, or hosts with commas between them", "HOSTS", Hosts)
 
 
@@ -352,7 +351,7 @@ BROKERS: Mapping[str, str] = {
 
 
 def broker() -> Kind:
-    """The URL of a broker. What is wrong with one is told without its credentials."""
+    """The URL of a broker. A message about a wrong one does not show its credentials."""
 
     def check(value: object) -> str:
         url = text().check(value)
@@ -393,7 +392,7 @@ def header_lines() -> Kind:
             raise Unfit(f"{printable(name)!r} is not a header name (RFC 9110, 5.1)")
         if holds_controls(value):
             raise Unfit(f"the value of {name.decode()} holds a control character")
-        # To suit each message (RFC 9112, 6 and 9) or the client's handshake (RFC 6455, 4.2.2).
+        # The server sets these for each message (RFC 9112, 6 and 9) or handshake (RFC 6455, 4.2.2).
         if name in OWN_HEADERS or name.startswith(b"sec-websocket-"):
             raise Unfit(f"{name.decode()} is the server's to write")
         return name, value
@@ -424,10 +423,10 @@ def option(
 ) -> Any:
     """Declare an option as a field of ``Config``.
 
-    ``flag`` is its name on the command line where that is not the field's, ``shown``
-    the default in words, ``fallback`` a foreign environment variable whose value
-    stands in for the default, ``secret`` keeps its value out of every message,
-    ``nothing`` are the values by which uvicorn's users ask for its default.
+    ``flag`` is its name on the command line, if that is not the field's. ``shown`` is the
+    default in words. ``fallback`` is a foreign environment variable whose value replaces the
+    default. ``secret`` keeps its value out of every message. ``nothing`` are the values by
+    which uvicorn's users ask for its default.
     """
     meta = {"group": group, "kind": kind, "help": help, "flag": flag, "shown": shown}
     meta |= {"fallback": fallback, "secret": secret, "nothing": nothing}
@@ -503,7 +502,7 @@ class Option:
 
 
 def asks_for_nothing(value: object, nothing: Collection[object]) -> bool:
-    """Whether ``value``, perhaps as text, is one of ``nothing``."""
+    """Return whether ``value``, perhaps as text, is one of ``nothing``."""
     if not isinstance(value, str):
         return value in nothing
     words = {str(item).lower() for item in nothing}

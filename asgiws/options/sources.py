@@ -1,8 +1,8 @@
-"""Where the command line's configuration comes from, and which source wins.
+"""The sources of the command line's configuration, and their order.
 
-Command line, then ``ASGIWS_*``, then one TOML file, then the default. Every value
-is checked where it is read, so that a mistake is reported with the place it stands
-in, even where a stronger source would have hidden it.
+The command line wins over ``ASGIWS_*``, which win over one TOML file, which wins over the default.
+Every value is checked where it is read. So a mistake is reported with its place, even if a stronger
+source would have hidden it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DEFAULT_FILE = "pyproject.toml"
 OTHER_VARIABLES = (CONFIG_VARIABLE, PREFIX + "PURE")
 
 
-# What Kubernetes, and Docker's old links, set for a service that is named asgiws or asgiws-...
+# The variables of Kubernetes and of Docker's old links for a service asgiws or asgiws-...
 _SERVICE_VARIABLE = re.compile(
     PREFIX + r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?"
     r"|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
@@ -36,7 +36,7 @@ _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://.*")
 
 
 def _is_kubernetes(variable: str, word: str) -> bool:
-    """Whether a variable is one of those, and not meant for us. ASGIWS_PORT may be either."""
+    """True if Kubernetes or Docker has set the variable. ASGIWS_PORT may be from either side."""
     if variable.endswith("_PORT") and _SERVICE_ADDRESS.fullmatch(word):
         return True
     return _SERVICE_VARIABLE.fullmatch(variable) is not None
@@ -104,7 +104,7 @@ def load(
 
 
 def _no_application(directory: str, table: str) -> str:
-    """The message for a user who names no application: how to type the one that is here."""
+    """The message for a user who names no application, with a command for one that is here."""
     found = guesses(directory)
     if not found:
         return (
@@ -123,7 +123,7 @@ def _no_application(directory: str, table: str) -> str:
 
 
 def file_of_options(environ: Mapping[str, str], config_file: str | None = None) -> str:
-    """The file that ``load`` reads: pyproject.toml, which need not exist, or one that was named."""
+    """The file that ``load`` reads: pyproject.toml, which need not exist, or the one named."""
     return config_file or environ.get(CONFIG_VARIABLE) or DEFAULT_FILE
 
 

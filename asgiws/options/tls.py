@@ -9,7 +9,7 @@ from .config import Config
 
 
 def ssl_context(config: Config) -> ssl.SSLContext | None:
-    """What TLS needs, or None for plain TCP; ``ConfigError`` where a file does not fit."""
+    """The TLS context, or None for plain TCP; ``ConfigError`` if a file does not fit."""
     if config.ssl_certfile is None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -33,7 +33,7 @@ class Options(TypedDict, total=False):
     """
 
     reload: bool
-    """Development: restart whenever a file of the application changes. Needs asgiws[reload].
+    """For development: restart when a file of the application changes. Needs asgiws[reload].
     Default: off.
     """
 
@@ -51,7 +51,7 @@ class Options(TypedDict, total=False):
     """
 
     reload_delay: float
-    """How long nothing must have changed before the restart. Default: 0.1."""
+    """How long no file must have changed before the restart. Default: 0.1."""
 
     bind: str | Sequence[str]
     """Address to listen on: host:port, [v6]:port, unix:path or fd://N. May be repeated."""
@@ -138,14 +138,14 @@ class Options(TypedDict, total=False):
     """
 
     ws_max_queue: int
-    """Messages that may wait for the application before nothing more is read. Default: 32."""
+    """Messages that may wait for the application before the server stops reading. Default: 32."""
 
     ws_ping_interval: float | None
     """Time between keepalive pings; none sends no pings. Default: 20."""
 
     ws_ping_timeout: float | None
-    """How long a client may be silent after a ping before it is closed with 1011; none waits for
-    ever. Default: 20.
+    """How long a client may be silent after a ping before its connection is closed with 1011; none
+    waits for ever. Default: 20.
     """
 
     ws_close_timeout: float
@@ -157,8 +157,8 @@ class Options(TypedDict, total=False):
     """
 
     ws_idle_timeout: float | None
-    """How long no message may pass in either direction before a close with 1001; none keeps idle
-    WebSockets. Default: none.
+    """How long a WebSocket may be without a message in either direction before it is closed with
+    1001; none keeps idle WebSockets. Default: none.
     """
 
     ws_origins: str | Sequence[str]
@@ -191,33 +191,34 @@ class Options(TypedDict, total=False):
     """
 
     topics_history: int
-    """How many messages of each topic are kept for who comes later, unless the application says it
-    of a topic. Default: 0.
+    """How many messages of each topic are kept for later subscribers, unless the application calls
+    topics.keep for it. Default: 0.
     """
 
     topics_history_age: float
-    """How long they are kept. Default: 300."""
+    """How long the messages of a topic are kept. Default: 300."""
 
     topics_history_memory: int
-    """Bytes of memory for all that is kept; the workers of a machine share it. Default: 16777216.
+    """Bytes of memory for all messages that are kept; the workers of a machine share it. Default:
+    16777216.
     """
 
     topics_url: str | None
-    """Broker over which topics reach other machines; keep one with a password in the environment.
-    Default: none.
+    """Broker over which topics reach other machines; put a URL with a password into the
+    environment. Default: none.
     """
 
     timeout_write: float | None
-    """How long a client may read nothing while data wait for it, before it is cut off; none waits
+    """How long a client may read nothing while data wait for it before it is cut off; none waits
     for ever. Default: 60.
     """
 
     limit_concurrency: int | None
-    """Most connections, or requests in progress; beyond it the answer is 503. Default: none."""
+    """Most connections, or requests in progress; others are answered 503. Default: none."""
 
     limit_handshakes: int | None
-    """Most WebSocket handshakes that begin in a second, all workers together; as many wait, and
-    beyond it the answer is 503 with Retry-After. Default: none.
+    """Most WebSocket handshakes that begin in a second, all workers together; as many may wait,
+    and others are answered 503 with Retry-After. Default: none.
     """
 
     limit_max_requests: int | None
@@ -226,8 +227,8 @@ class Options(TypedDict, total=False):
     """
 
     limit_max_requests_jitter: int
-    """Most requests that are added to it at random, so that workers do not end together. Default:
-    0.
+    """Most requests that are added to --limit-max-requests at random, so that workers do not end
+    together. Default: 0.
     """
 
     limit_max_age: float | None

@@ -1,7 +1,7 @@
 """Sockets that a service manager has opened and hands over: systemd's sd_listen_fds(3).
 
-They have the descriptors 3 and following, and three variables say how many and for
-which process. What is read is removed, so that no child takes them for its own.
+They have the descriptors 3 and following, and three variables say how many there are and for
+which process. The variables are removed once they are read, so that no child takes the sockets.
 """
 
 from __future__ import annotations

@@ -55,8 +55,8 @@ class Arrivals:
         task.add_done_callback(self._on_open)
 
     def abort(self) -> None:
-        """End what is still being set up, as its peer can: uvloop never tells of the end of
-        a connection whose setting up was cancelled.
+        """End the connections that are still being set up, as their peers could: uvloop never tells
+        of the end of a connection whose setting up was cancelled.
         """
         for sock in self._opening.values():
             with contextlib.suppress(OSError):
@@ -64,19 +64,19 @@ class Arrivals:
 
     def _on_open(self, task: asyncio.Task[bool]) -> None:
         sock = self._opening.pop(task)
-        # Here and not in the task: one that is cancelled at once never runs.
+        # Here and not in the task, because a task that is cancelled at once never runs.
         if task.cancelled():
             sock.close()
         if (task.cancelled() or task.result()) and self.failed is not None:
             self.failed()
 
     async def _open(self, sock: socket.socket, address: Any) -> bool:
-        """Set it up; whether that failed."""
+        """Set it up; return whether that failed."""
         try:
             factory = partial(self._factory, address, sock.getsockname())
             await self._loop.connect_accepted_socket(factory, sock, **self._tls)  # type: ignore[arg-type]
         except (OSError, TimeoutError) as exc:
-            # The peer has gone, or the TLS handshake failed: nobody's error here.
+            # The peer has gone, or the TLS handshake failed: this is not an error of the server.
             error_log.debug("A connection was not set up: %r", exc)
             sock.close()
             return True

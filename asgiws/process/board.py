@@ -1,8 +1,8 @@
 """Shared memory in which a supervisor and its workers tell each other how they are.
 
 Every process of a fleet has a seat, a row of numbers of eight bytes. Each number is
-written by one process only and read by any, so that nothing is ever locked or lost:
-an aligned number of eight bytes is written at once.
+written by one process only and may be read by any. An aligned number of eight bytes is written
+at once, so no lock is needed and no write is lost.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DEBUGGED: Final = -1  # the beat of a worker that stands at a breakpoint
 
 
 class Board:
-    """All seats, in memory that is shared with whoever has the descriptor ``fd``."""
+    """All seats, in memory that is shared with all processes that have the descriptor ``fd``."""
 
     def __init__(self, fd: int | None = None) -> None:
         """Without ``fd`` it is new, and all its numbers are 0."""
@@ -57,13 +57,13 @@ class Seat:
         self._row = row
 
     def clear(self) -> None:
-        """Forget who sat here; nobody may be writing."""
+        """Clear the seat of a former worker; no process may be writing to it."""
         for index in range(_ROW):
             self._row[index] = 0
 
     @property
     def given(self) -> int:
-        """How many connections the supervisor has handed over, less those taken back."""
+        """The number of connections that the supervisor has handed over, less those taken back."""
         return int(self._row[_GIVEN])
 
     @given.setter
@@ -72,7 +72,7 @@ class Seat:
 
     @property
     def shares(self) -> int:
-        """Among how many workers the limits of the whole fleet are divided; the supervisor's."""
+        """The number of workers that share the limits of the fleet; the supervisor writes it."""
         return int(self._row[_SHARES])
 
     @shares.setter
@@ -81,7 +81,7 @@ class Seat:
 
     @property
     def ended(self) -> int:
-        """How many of those connections have ended; the worker's."""
+        """The number of those connections that have ended; the worker writes it."""
         return int(self._row[_ENDED])
 
     @ended.setter
@@ -90,7 +90,7 @@ class Seat:
 
     @property
     def beat(self) -> int:
-        """When the worker's event loop last ran: CLOCK_MONOTONIC in nanoseconds."""
+        """The time at which the worker's event loop last ran: CLOCK_MONOTONIC in nanoseconds."""
         return int(self._row[_BEAT])
 
     @beat.setter
@@ -99,7 +99,7 @@ class Seat:
 
     @property
     def takes(self) -> bool:
-        """Whether the worker has descriptors left for more connections; the worker's."""
+        """True if the worker has descriptors left for more connections; the worker writes it."""
         return bool(self._row[_TAKES])
 
     @takes.setter
@@ -107,13 +107,13 @@ class Seat:
         self._row[_TAKES] = takes
 
     def takes_since(self, nanoseconds: int) -> bool:
-        """Whether the event loop has run since then, with descriptors left: both at one look."""
+        """True if the event loop has run since then and has descriptors left, read together."""
         row = self._row
         return bool(row[_BEAT] >= nanoseconds and row[_TAKES])
 
     @property
     def load(self) -> int:
-        """How many connections the worker has, in its inbox and open."""
+        """The number of connections that the worker has, in its inbox and open."""
         row = self._row
         return int(row[_GIVEN] - row[_ENDED])
 

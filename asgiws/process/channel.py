@@ -37,7 +37,7 @@ class Channel:
         return self.sock.fileno()
 
     def send(self, kind: str, fd: int | None = None, **values: Any) -> bool:
-        """Send a message; whether the other side will get it unless it ends before.
+        """Send a message; return whether the other side will get it unless it ends before.
 
         With ``fd`` the other side gets a descriptor of its own for the same file.
         """
@@ -52,7 +52,7 @@ class Channel:
         return True
 
     def receive(self) -> dict[str, Any] | None:
-        """The next message; None if there is none, which may be for ever (``over``).
+        """Return the next message, or None; no more will come if the other side is ``over``.
 
         A descriptor that came with it is its ``fd``, and the caller's.
         """

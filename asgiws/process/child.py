@@ -32,9 +32,9 @@ KILLED = "killed"
 class Child:
     """A worker from its start to its end.
 
-    ``generation`` tells which options and code it has, ``replaces`` whose successor it is
-    until that one drains, ``retires`` why it wants to be replaced. Times are of the
-    supervisor's fair clock, which stands still while the supervisor does.
+    ``generation`` tells which options and code it has. ``replaces`` is the worker whose successor
+    it is, until that one drains. ``retires`` is the reason for which it wants to be replaced.
+    Times are of the supervisor's fair clock, which stands still while the supervisor does.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Child:
 
     @property
     def descriptors(self) -> list[int]:
-        """Those that the next program must inherit."""
+        """The descriptors that the next program must inherit."""
         return [
             self.receiver.near.fileno(),
             self.receiver.far.fileno(),
@@ -173,7 +173,7 @@ class Child:
             self.served = self.heard = now
 
     def watch(self, now: float, patience: float | None) -> bool:
-        """Whether its event loop hangs: for ``patience`` seconds it gave no sign of life."""
+        """Return whether its event loop hangs: for ``patience`` seconds it gave no sign of life."""
         beat = self.seat.beat
         if beat != self._beat or beat == DEBUGGED:
             self._beat = beat
@@ -194,18 +194,19 @@ class Child:
         self.channel.send("go")
 
     def drain(self, now: float, terms: Terms) -> None:
-        """Let it end by these terms; a second call only ever makes the end sooner."""
+        """Let it end by these terms; a second call can only make the end come sooner."""
         if self.state == STARTING:
-            # While it imports the application it hears nothing; this ends it there.
+            # While it imports the application it does not read the channel; the signal ends it
+            # there.
             self.signal(signal.SIGTERM)
         self.enter(DRAINING, now)
         self.kill_at = min(self.kill_at, now + terms.most_seconds + BLOCKED_SECONDS)
         self.channel.send("drain", terms=terms._asdict())
 
     def introduce(self, other: Child) -> bool:
-        """Connect it with another worker, for the messages of topics; whether that could be tried.
+        """Connect it with another worker, for topics; return whether that could be tried.
 
-        If it does not reach one of them, the other one sees the end, and asks again.
+        If the message does not reach one of them, the other one sees the end, and asks again.
         """
         try:
             near, far = socket.socketpair()
@@ -238,7 +239,7 @@ class Child:
             os.kill(self.pid, number)
 
     def close(self) -> None:
-        """It has ended: let go of what we shared, but for its inbox."""
+        """It has ended: let go of all that we shared, except its inbox."""
         self.channel.close()
 
 
@@ -254,7 +255,7 @@ def told(status: int) -> str:
 
 
 def exit_code(status: int) -> int:
-    """The exit code of who ends for that: as shells have it, and never 0."""
+    """The exit code of a program that ends for that reason: as shells have it, and never 0."""
     code = os.waitstatus_to_exitcode(status)
     return code or 1 if code >= 0 else 128 - code
 

@@ -10,9 +10,8 @@ import tempfile
 def fill_standard_descriptors() -> None:
     """Open the null device in place of those that are closed.
 
-    A process that is started without them would give their numbers to its first
-    sockets: what somebody prints then goes to a client, and libuv aborts when it is
-    to close one.
+    A process that is started without them would give their numbers to its first sockets. Printed
+    text would then go to a client, and libuv would abort when it has to close one.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:

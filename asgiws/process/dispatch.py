@@ -1,8 +1,8 @@
-"""Decides who gets a connection: the emptiest worker that is ready and whose event loop runs.
+"""The choice of a worker for a connection: the emptiest one that is ready and whose loop runs.
 
-One place knows and decides. What a worker has, its seat tells: what it was given less
-what has ended. A worker that hangs gets nothing, and what it has not taken out of its
-inbox yet is taken back.
+Only one place knows and decides. A worker's seat tells how many connections it has: those that it
+was given less those that have ended. A worker that hangs gets no connections, and those that it has
+not taken out of its inbox yet are taken back.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from collections.abc import Iterable
 from . import inbox
 from .board import Seat
 
-# Five beats: the event loop hangs. Sooner, a busy machine would make bursts uneven.
+# Five beats. With less, bursts would be spread unevenly on a busy machine.
 STALE_NANOSECONDS = 500_000_000
 FULL_NANOSECONDS = 50_000_000  # a full inbox is left alone for so long
 
 
 class Receiver:
-    """The dispatcher's knowledge of one worker. ``open``: it is ready, and shall get more."""
+    """The dispatcher's knowledge of one worker. ``open``: it is ready, and may get more."""
 
     def __init__(self, seat: Seat, near: socket.socket, far: socket.socket) -> None:
         """``near`` is the end of the inbox to put into, ``far`` the one to take from."""
@@ -32,17 +32,17 @@ class Receiver:
         self._full_until = 0
 
     def runs(self, now: int) -> bool:
-        """Whether its event loop has run lately; ``now`` is CLOCK_MONOTONIC in nanoseconds."""
+        """True if its event loop has run lately; ``now`` is CLOCK_MONOTONIC in nanoseconds."""
         return now - self.seat.beat <= STALE_NANOSECONDS
 
     def takes(self, now: int) -> bool:
-        """Whether it can be given more."""
+        """Return whether it can be given more."""
         return (
             self.open and self._full_until <= now and self.seat.takes_since(now - STALE_NANOSECONDS)
         )
 
     def put(self, sockets: list[socket.socket], now: int) -> bool:
-        """Put them into its inbox, all or none; whether there was room."""
+        """Put them into its inbox, all or none; return whether there was room."""
         if inbox.put(self.near, sockets):
             for sock in sockets:
                 sock.close()
@@ -57,7 +57,7 @@ class Receiver:
 
 
 class Dispatcher:
-    """Distributes connections among ``receivers``; ``waiting`` are those that nobody can take."""
+    """Distributes connections among ``receivers``; ``waiting`` are those that none can take."""
 
     def __init__(self) -> None:
         self.receivers: list[Receiver] = []
@@ -66,12 +66,12 @@ class Dispatcher:
         self._last = 0
 
     def give(self, sockets: Iterable[socket.socket]) -> None:
-        """Hand over connections, now or as soon as somebody takes them."""
+        """Hand over connections, now or as soon as a worker takes them."""
         self.waiting.extend(sockets)
         self.flush()
 
     def flush(self) -> None:
-        """Hand over what waits."""
+        """Hand over the connections that wait."""
         while self.waiting:
             now = time.monotonic_ns()
             takers = [receiver for receiver in self.receivers if receiver.takes(now)]
@@ -80,11 +80,11 @@ class Dispatcher:
             self._distribute(takers, now)
 
     def _distribute(self, takers: list[Receiver], now: int) -> None:
-        """Hand over what waits among those who take; what finds no room waits on."""
+        """Hand over the waiting connections to workers with room; the others wait on."""
         loads = [taker.seat.load for taker in takers]
         shares: list[list[socket.socket]] = [[] for _ in takers]
         while self.waiting:
-            # Among equals it goes round: otherwise one of them would serve all that is short.
+            # Equal workers take turns: otherwise one of them would serve all short connections.
             start = (self._last + 1) % len(takers)
             around = (*range(start, len(takers)), *range(start))
             turn = min(around, key=loads.__getitem__)
@@ -94,7 +94,8 @@ class Dispatcher:
         for taker, share in zip(takers, shares, strict=True):
             for first in range(0, len(share), inbox.MOST):
                 batch = share[first : first + inbox.MOST]
-                # Before they are put: the worker may have ended one before we come to count it.
+                # Counted before they are put, because the worker may end one before we would count
+                # it.
                 taker.seat.given += len(batch)
                 if not taker.put(batch, now):
                     taker.seat.given -= len(batch)
@@ -102,7 +103,7 @@ class Dispatcher:
                     break
 
     def recover(self) -> None:
-        """Take back what lies in the inboxes of those whose event loop hangs, or that are dead."""
+        """Take back the connections in the inboxes of workers that hang or are dead."""
         dead, self._dead = self._dead, []
         for receiver in dead:
             self.bury(receiver)
@@ -112,7 +113,7 @@ class Dispatcher:
                 self.take_back(receiver)
 
     def take_back(self, receiver: Receiver) -> None:
-        """Take what a worker has not taken out of its inbox: it waits again."""
+        """Take back the connections that a worker has left in its inbox; they wait again."""
         waited = len(self.waiting)
         self._empty(receiver)
         receiver.seat.given -= len(self.waiting) - waited
@@ -125,7 +126,7 @@ class Dispatcher:
             self._dead.append(receiver)
 
     def _empty(self, receiver: Receiver) -> bool:
-        """Let wait again what is in an inbox; False if descriptors are short: try again later."""
+        """Let the connections in an inbox wait again; False if descriptors are short for now."""
         try:
             while sockets := inbox.take(receiver.far):
                 self.waiting.extend(sockets)

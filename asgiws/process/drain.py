@@ -2,10 +2,10 @@
 
 In this order: accepting goes on for a while if that is asked for, and the application
 can know already; accepting stops; over the window WebSockets and event streams are
-closed evenly, in small steps; after the window whatever is left is asked to end, and has
-as long as the patience lasts; then it is cancelled and cut, and abandoned if it goes on.
+closed evenly, in small steps; after the window the connections that are left are asked to end, and
+have as long as the patience lasts; then they are cancelled and cut, and abandoned if they go on.
 
-A step waits for nobody: what it tells to end has its own deadlines, those of every end.
+A step does not wait: a connection that it tells to end has its own deadlines.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ DEFAULT_WINDOWS = {TERMINATED: 3.0, INTERRUPTED: 0.0, REPLACED: 10.0, RELOADED: 
 
 
 class Terms(NamedTuple):
-    """How an end goes; all times in seconds.
+    """The terms of an end; all times in seconds.
 
-    ``window``: over which WebSockets and event streams are closed, with ``code`` and
-    ``reason``. ``patience``: how long what is left may take after the window. ``delay``:
-    how long accepting goes on first. ``late``: idle HTTP connections stay until their own
-    timeout or the end of the window. ``drawn_out``: the window is as long as it is,
-    however few there are to close. ``final``: none takes the place of this server.
+    ``window`` is the time over which WebSockets and event streams are closed, with ``code`` and
+    ``reason``. ``patience`` is the time that the others have after the window. ``delay`` is the
+    time for which accepting goes on first. ``late``: idle HTTP connections stay until their own
+    timeout or the end of the window. ``drawn_out``: the window is used in full, however few
+    connections there are to close. ``final``: no other server takes the place of this one.
     """
 
     window: float
@@ -58,7 +58,7 @@ class Terms(NamedTuple):
 
     @property
     def most_seconds(self) -> float:
-        """How long such an end, and lifespan.shutdown, take if the event loop is not blocked."""
+        """The longest time that such an end, with lifespan.shutdown, takes on a loop that runs."""
         return self.delay + self.window + 2 * self.patience + CANCEL_SECONDS
 
 
@@ -79,7 +79,7 @@ def terms(config: Config, why: str) -> Terms:
 
 
 class Drain:
-    """Ends what is alive in ``serving``, and what is among the ``arrivals``.
+    """Ends the connections and calls in ``serving``, and the ``arrivals``.
 
     ``asked`` is set when it is to begin.
     """
@@ -93,7 +93,7 @@ class Drain:
         self._stops_at = self._window_ends_at = 0.0
 
     def ask(self, terms: Terms) -> None:
-        """Begin; once more it can only end sooner. To be called in the event loop."""
+        """Begin; a second call can only make it end sooner. Must be called in the event loop."""
         stops_at = self._loop.time() + terms.delay
         window_ends_at = stops_at + terms.window
         before = self._terms
@@ -114,17 +114,17 @@ class Drain:
 
     @property
     def patience(self) -> float:
-        """That of the terms; 0 before it is asked."""
+        """The patience of the terms; 0 before it is asked."""
         return self._terms.patience
 
     async def delay(self) -> None:
-        """Wait until accepting is to stop: that is the caller's to do, before ``run``."""
+        """Wait until accepting has to stop; the caller stops it, and then calls ``run``."""
         if self._stops_at > self._loop.time():
             error_log.info("Draining: connections are still accepted")
             await self._until(lambda: self._stops_at, lambda: False)
 
     async def run(self) -> None:
-        """End the connections, all at once and without patience if nobody has asked."""
+        """End the connections; all at once and without patience if ``ask`` was not called."""
         if not self.asked.is_set():
             self.ask(self._terms)
         await self._window()
@@ -153,7 +153,7 @@ class Drain:
             await asyncio.sleep(min(POLL_SECONDS, self._window_ends_at - now))
 
     def _step(self, seconds: float, left: float) -> None:
-        """Close the share of those that are left which falls to the next ``seconds``."""
+        """Close the share of the remaining connections that falls to the next ``seconds``."""
         resting = []
         busy = []
         for connection in self._serving.connections:
@@ -167,13 +167,14 @@ class Drain:
         if not self._terms.drawn_out:
             number = max(number, LEAST)
         for those in (resting, busy):
-            # Which of them is left to chance: those that came together do not come back so.
+            # They are chosen at random, so that clients that came together do not come back
+            # together.
             told = random.sample(those, min(number, len(those)))
             number -= len(told)
             self._tell(told)
 
     async def _stop(self) -> None:
-        """Let go of what is left: ask, wait, cancel, abandon."""
+        """End the connections that are left: ask, wait, cancel, abandon."""
         serving = self._serving
         serving.phase = STOPPING
         if self._is_over():
@@ -216,7 +217,7 @@ class Drain:
         return not self._serving.tasks and not self._alive()
 
     def _holds(self) -> bool:
-        """Whether anybody gains by a window that goes on."""
+        """Return whether any connection gains by a window that goes on."""
         return len(self._arrivals) > 0 or any(
             connection.standing != LETS_GO for connection in self._serving.connections
         )
@@ -231,10 +232,10 @@ class Drain:
                 _abort(connection)
 
     async def _until(self, deadline: Callable[[], float], over: Callable[[], bool]) -> bool:
-        """Wait until it is ``over``, or the ``deadline`` has come; whether it is over."""
+        """Wait until it is ``over``, or until the ``deadline``; return whether it is over."""
         while not over():
             left = deadline() - self._loop.time()
-            # Without patience, too, who is told may react.
+            # A connection that is told may react, also without patience.
             await asyncio.sleep(min(POLL_SECONDS, left) if left > 0 else POLL_SECONDS)
             if self._loop.time() >= deadline():
                 return over()

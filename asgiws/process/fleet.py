@@ -1,7 +1,7 @@
 """The workers of a program: as many as are wanted, replaced when they die or get old.
 
-Who replaces a worker that still serves is ready before that one drains, and one is
-replaced after the other. Numbers go in (times, statuses of processes), orders go out.
+The successor of a worker that still serves is ready before that worker drains, and workers are
+replaced one after the other. Numbers go in (times, statuses of processes), orders go out.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ LONGEST_ALONE = 5.0  # the same while nobody serves: whoever comes waits for it
 
 
 class Fleet:
-    """All workers, and what is to be done about them.
+    """All workers, and the decisions about them.
 
-    ``now`` is the supervisor's fair clock everywhere: it stands still while the
-    supervisor itself does, so that no delay of ours is held against a worker.
+    ``now`` is the supervisor's fair clock everywhere. It stands still while the supervisor
+    does, so that no worker is blamed for a delay of the supervisor.
     """
 
     def __init__(
@@ -63,32 +63,32 @@ class Fleet:
         self.has_served = False
 
     def count(self, *states: str) -> int:
-        """How many workers are in one of the states."""
+        """Return how many workers are in one of the states."""
         return sum(child.state in states for child in self.children)
 
     @property
     def is_replacing(self) -> bool:
-        """Whether ``replace_all`` is in progress."""
+        """True if ``replace_all`` is in progress."""
         return self._before is not None
 
     # Orders.
 
     def resize(self, wanted: int) -> None:
-        """So many workers from now on."""
+        """Set the number of workers."""
         self.wanted = max(1, min(MOST_WORKERS, wanted))
         error_log.info(
             "%d %s wanted", self.wanted, "worker is" if self.wanted == 1 else "workers are"
         )
 
     def replace_all(self, config: Config) -> None:
-        """Replace all workers by such with these options, one after the other."""
+        """Replace all workers, one after the other, by workers with these options."""
         self._before = self._before or self.config
         self.config = config
         self.wanted = config.workers
         self._generation += 1
 
     def warn_all(self, ends: Terms) -> None:
-        """The program will end by these terms: every worker hears of it, and serves on."""
+        """The program will end by these terms: tell every worker, which serves on."""
         self.ending = True
         for child in self.children:
             child.warn(ends)
@@ -118,7 +118,7 @@ class Fleet:
 
     @property
     def descriptors(self) -> list[int]:
-        """Those that the next program must inherit."""
+        """The descriptors that the next program must inherit."""
         return [
             self.board.fd,
             self.log,
@@ -140,7 +140,7 @@ class Fleet:
     # What happens.
 
     def hear(self, child: Child, now: float) -> bool:
-        """Read what a worker says; whether it said something."""
+        """Read what a worker says; return whether it said something."""
         message = child.channel.receive()
         if message is None:
             return False
@@ -158,7 +158,7 @@ class Fleet:
         return True
 
     def look(self, now: float) -> None:
-        """Do what is due: watch, replace, start, kill."""
+        """Do all that is due: watch, replace, start, kill."""
         if self._early and self._is_settled(now):
             self._early = 0
         for child in tuple(self.children):
@@ -196,7 +196,7 @@ class Fleet:
             if other.replaces is child:
                 other.replaces = None
         if self.ending or was == DRAINING:
-            # One that had not started yet has nothing to end.
+            # A worker that had not started yet has nothing to end.
             expected = not status or was == KILLED or child.served is None
             level = error_log.debug if expected else error_log.warning
             level("%s has ended: %s", child, told(status))
@@ -207,7 +207,7 @@ class Fleet:
         self._share()
 
     def _introduce(self, child: Child, known: list[int]) -> None:
-        """Connect it with all others that use topics, but for those that it knows."""
+        """Connect it with all others that use topics, except those that it knows."""
         child.uses_topics = True
         tried = [
             child.introduce(other)
@@ -233,24 +233,24 @@ class Fleet:
         child.drain(now, terms(self.config, REPLACED))
 
     def _retract(self, child: Child) -> None:
-        """It gets no more connections, and those that it has not seen go to others."""
+        """Give it no more connections, and give those that it has not taken to others."""
         if child.receiver in self.dispatcher.receivers:
             self.dispatcher.receivers.remove(child.receiver)
         self.dispatcher.take_back(child.receiver)
 
     def _share(self) -> None:
-        """Tell every worker among how many the limits of the fleet are divided."""
+        """Tell every worker how many workers share the limits of the fleet."""
         serving = max(1, self.count(SERVING))
         for child in self.children:
             child.seat.shares = serving
 
     def _died(self, child: Child, status: int, now: float) -> None:
-        """A worker that served is dead; a new one is started, later and later if it goes on."""
+        """A worker that served is dead: start a new one, with longer delays if it goes on."""
         assert child.served is not None
         if now - child.served >= EARLY_SECONDS:
             self._early = 0
         elif child.number > self._early_until:
-            # Those that die together die of one cause, and nobody has tried again yet.
+            # Workers that die together die of one cause, and no start has been tried since.
             self._early += 1
             self._early_until = self._numbers
         delay = self._backoff(now)
@@ -285,7 +285,7 @@ class Fleet:
         error_log.error("%s: tried again%s", message, f" in {delay:g} s" if delay else "")
 
     def _is_settled(self, now: float) -> bool:
-        """Whether all is well for long: nothing failed, or was tried again after a failure."""
+        """True if there was no failure, and no start after a failure, for a long time."""
         if self.count(STARTING) or now - self._next_start <= EARLY_SECONDS:
             return False
         settled = [
@@ -296,7 +296,7 @@ class Fleet:
         return len(settled) >= self.wanted
 
     def _backoff(self, now: float) -> float:
-        """How long to wait before the next start: not after the first early death."""
+        """The time to wait before the next start; 0 after the first early death."""
         longest = LONGEST_BACKOFF if self.count(SERVING) else LONGEST_ALONE
         delay = 0.0 if self._early < 2 else min(2.0 ** (self._early - 2), longest)
         self._next_start = now + delay
@@ -320,8 +320,8 @@ class Fleet:
             error_log.info("All workers are replaced")
 
     def _balance(self, now: float) -> None:
-        """As many workers as are wanted."""
-        # One that is being killed has its place until it is gone; a successor has none yet.
+        """Start or end workers, so that there are as many as are wanted."""
+        # A worker that is being killed keeps its place until it is gone; a successor has none yet.
         alive = [
             child for child in self.children if child.state != DRAINING and child.replaces is None
         ]

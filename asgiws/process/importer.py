@@ -1,8 +1,7 @@
 """The application: its environment, its import string, its factory; and its own tracebacks.
 
-Whatever goes wrong here is an ``AppLoadError`` with one clear message. Where the
-application itself raised, ``details`` is its traceback without the frames of the
-import system and of this server: what is left is the application's.
+Every failure here is an ``AppLoadError`` with one clear message. If the application itself
+raised, ``details`` is its traceback without the frames of the import system and of this server.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ def load_app(
 
 
 def is_loading() -> bool:
-    """Whether the application is being imported: who calls now is a module of its own."""
+    """Return whether the application is being imported, so that one of its modules calls this."""
     return bool(_loading)
 
 
@@ -125,7 +124,7 @@ def _import_module(name: str, shown: str, directory: str) -> ModuleType:
 
 
 def _guess(module_name: str, path: str) -> str:
-    """The import string that somebody may have meant who wrote another one."""
+    """The import string that the user may have meant instead of the one given."""
     is_file = module_name.endswith(".py")
     name = printable(module_name.removesuffix(".py").strip("./").replace("/", ".") or "main")
     package, _, last = name.rpartition(".")
@@ -156,7 +155,7 @@ def _call_factory(factory: Any, name: str) -> Any:
 
 
 def _signature(call: Any) -> inspect.Signature | None:
-    """How ``call`` may be called; None where Python cannot know."""
+    """The signature of ``call``; None if Python cannot know it."""
     try:
         return inspect.signature(call)
     except (TypeError, ValueError):
@@ -172,15 +171,15 @@ def _takes(signature: inspect.Signature, count: int) -> bool:
 
 
 def _is_async(app: Any) -> bool:
-    """Whether calling ``app`` gives a coroutine. (A class has its instances' ``__call__``.)"""
+    """True if calling ``app`` gives a coroutine. (A class has its instances' ``__call__``.)"""
     call = None if isinstance(app, type) else app.__call__
     return inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(call)
 
 
 def _is_factory(app: Any) -> bool:
-    """Whether ``app`` is to be called without arguments, though nobody said so.
+    """Return whether ``app`` must be called without arguments, though ``factory`` is not set.
 
-    Something that takes ``*args`` may be either; it is taken for an application.
+    An object that takes ``*args`` may be either; it is taken for an application.
     """
     if not callable(app) or _is_async(app) or (signature := _signature(app)) is None:
         return False
@@ -212,7 +211,7 @@ def _a(thing: object) -> str:
 
 
 def _awaiting(app: Any) -> Any:
-    """``app`` as a coroutine function: ASGI asks for something to await, tasks for a coroutine."""
+    """Wrap ``app`` in a coroutine function: ASGI allows any awaitable, tasks need a coroutine."""
 
     async def call(scope: Any, receive: Any, send: Any) -> None:
         await app(scope, receive, send)
@@ -250,7 +249,7 @@ def _trim(part: traceback.TracebackException | None) -> None:
 
 
 def _is_ours(filename: str) -> bool:
-    """Whether a frame belongs to the server or to the import system."""
+    """Return whether a frame belongs to the server or to the import system."""
     if filename.startswith("<frozen importlib") or filename == importlib.__file__:
         return True
     return os.path.abspath(filename).startswith(_HERE)

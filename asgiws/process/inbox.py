@@ -1,8 +1,8 @@
-"""How connections are handed from process to process: an inbox of sockets.
+"""An inbox of sockets, by which connections are handed from process to process.
 
 A socket travels as a descriptor in the ancillary data of a message (SCM_RIGHTS, unix(7)),
-before a byte is read of it. The supervisor keeps both ends of every inbox. So what
-lies in one outlives its worker, and can be taken back.
+before a byte of it is read. The supervisor keeps both ends of every inbox. So the sockets
+in it outlive its worker, and can be taken back.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _KIND = socket.SOCK_SEQPACKET if hasattr(socket, "SOCK_SEQPACKET") else socket.S
 
 
 class NoDescriptors(Exception):
-    """The process has not as many descriptors left as the next message holds."""
+    """The process has fewer descriptors left than the next message holds."""
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -40,7 +40,7 @@ def adopt(fd: int) -> socket.socket:
 
 
 def put(inbox: socket.socket, sockets: Sequence[socket.socket]) -> bool:
-    """Put up to MOST sockets into it, all or none; whether there was room.
+    """Put up to MOST sockets into it, all or none; return whether there was room.
 
     The caller still has to close its own descriptors of them.
     """
@@ -55,12 +55,13 @@ def put(inbox: socket.socket, sockets: Sequence[socket.socket]) -> bool:
 
 
 def take(inbox: socket.socket) -> list[StreamSocket]:
-    """The sockets of the next message, none if there is no message.
+    """Return the sockets of the next message, none if there is no message.
 
     Raises NoDescriptors. The message stays where it is then.
     """
-    # A message is looked at before it is taken: the system drops what finds no descriptor.
-    # What is taken may be another message, so the descriptors are those of the second look.
+    # Look at a message before taking it, because the system drops sockets for which no
+    # descriptor is left.
+    # The message that is taken may be another one, so the descriptors of the second look count.
     for flags in (socket.MSG_PEEK, 0):
         families, fds, whole = _read(inbox, flags)
         if flags or not whole:

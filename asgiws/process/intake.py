@@ -49,13 +49,13 @@ class Intake:
         self._shares = 0
 
     def start(self) -> None:
-        """Take from now on."""
+        """Take connections from now on."""
         self._seat.takes = True
         self._loop.add_reader(self._box.fileno(), self._on_readable)
         self._on_beat()
 
     def stop(self) -> None:
-        """Take what lies in the inbox, then nothing more; the seat is kept up."""
+        """Take the connections in the inbox, then no more; the seat is still kept up."""
         self._loop.remove_reader(self._box.fileno())
         self._state = STOPPED
         while self._take():
@@ -71,7 +71,7 @@ class Intake:
         self._take()
 
     def _take(self) -> bool:
-        """Take one message; whether there was one."""
+        """Take one message; return whether there was one."""
         try:
             sockets = inbox.take(self._box)
         except inbox.NoDescriptors:
@@ -94,7 +94,7 @@ class Intake:
         self._seat.ended = self._ended
 
     def _exhaust(self) -> None:
-        """Out of descriptors: say so once, let the others have what comes, and try again."""
+        """Out of descriptors: log it once, leave new connections to others, and try again."""
         if self._state == TAKING:
             error_log.error("Cannot take connections for now: no file descriptors are left")
             self._state = EXHAUSTED
@@ -102,7 +102,7 @@ class Intake:
         self._loop.remove_reader(self._box.fileno())
 
     def _divide(self) -> None:
-        """Admit our share of what the whole fleet admits."""
+        """Set our share of the handshakes that the whole fleet admits."""
         admission = self._serving.admission
         if admission is not None and self._rate is not None and self._shares != self._seat.shares:
             self._shares = self._seat.shares
@@ -112,7 +112,7 @@ class Intake:
         self._seat.beat = time.monotonic_ns()
         self._divide()
         if not len(self._arrivals):
-            # Should one have ended without a word, it is forgotten here.
+            # A connection that ended without a call of _on_end is forgotten here.
             self._ended = self._taken - len(self._serving.connections)
             self._seat.ended = self._ended
         if self._state == EXHAUSTED:

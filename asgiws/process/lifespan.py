@@ -19,10 +19,9 @@ class Lifespan:
     """Runs the application's lifespan (ASGI "Lifespan Protocol", version 2.0).
 
     ``mode`` is that of ``--lifespan``: with ``auto`` an application that raises an
-    ``Exception`` before it has answered lifespan.startup is taken to have none. One
-    that wants to exit (SystemExit) has failed to start. ``state`` is the
-    application's, to be copied into every scope; ``notice`` is what its scope, too, tells
-    of the drain.
+    ``Exception`` before it has answered lifespan.startup is taken to have none. An application
+    that wants to exit (SystemExit) has failed to start. ``state`` is the application's, to be
+    copied into every scope; ``notice`` tells of the drain in its scope, too.
     """
 
     def __init__(self, app: ASGIApp, mode: str, notice: DrainNotice) -> None:
@@ -99,12 +98,12 @@ class Lifespan:
 
     async def _call(self, scope: dict[str, Any]) -> None:
         try:
-            # What a plain function raises when it is called must end up here as well.
+            # An exception of a plain function, raised by the call, must end up here as well.
             await self._app(scope, self._events.get, self._send)
         except asyncio.CancelledError:
             raise
         except BaseException as exc:
-            # It is kept, because a SystemExit out of a task would end the running of the loop.
+            # The exception is kept, because a SystemExit from a task would stop the event loop.
             self._error = exc
 
     def _tell(self, phase: str) -> None:
@@ -114,7 +113,7 @@ class Lifespan:
         self._events.put_nowait({"type": f"lifespan.{phase}"})
 
     async def _answered(self, task: asyncio.Task[None]) -> Event | None:
-        """The answer to what was told, or None if the application ended without."""
+        """Return the answer to the event, or None if the application ended without one."""
         answer = self._answer
         assert answer is not None
         waiting: list[asyncio.Future[Any]] = [task, answer]

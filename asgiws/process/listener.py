@@ -1,8 +1,8 @@
 """Accepting: a bound socket goes in, arrivals come out.
 
-Accepting is ours, and not the event loop's, so that running out of file
-descriptors has one place: uvloop's own servers accept and close without a word
-then, and asyncio's call the exception handler for every attempt.
+We accept ourselves, and not by the event loop, so that running out of file descriptors is
+handled in one place. uvloop's own servers would then accept and close without a message, and
+asyncio's would call the exception handler at every attempt.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Listener:
         self._exhausted = False
 
     def start(self, backlog: int) -> None:
-        """Accept from now on; raises BindError if another server was faster."""
+        """Begin to accept; raises BindError if another server was faster."""
         self._sock.setblocking(False)
         self._backlog = backlog
         try:
@@ -45,7 +45,7 @@ class Listener:
         self._loop.add_reader(self._sock.fileno(), self._on_readable)
 
     def stop(self) -> None:
-        """Accept those that wait in the backlog, then nothing more; setting up goes on."""
+        """Accept those that wait in the backlog, then no more; setting up goes on."""
         self._rest()
         self._accept(self._backlog + 1)  # as many as Linux lets wait
         self._rest()
@@ -73,7 +73,7 @@ class Listener:
             self._arrivals.take(sock, address)
 
     def _exhaust(self, exc: OSError) -> None:
-        """Out of descriptors or of memory: leave the others in the backlog, and say so once."""
+        """Out of descriptors or memory: leave the others in the backlog, and log it once."""
         if not self._exhausted:
             self._exhausted = True
             error_log.error("Cannot accept connections for now: %s", exc.strerror)
@@ -119,6 +119,6 @@ class Listeners:
             self._all.append(listener)
 
     def stop(self) -> None:
-        """Accept what waits in the backlogs, then nothing more."""
+        """Accept the connections in the backlogs, then no more."""
         for listener in self._all:
             listener.stop()

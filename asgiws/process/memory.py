@@ -1,4 +1,4 @@
-"""Keeps the memory that large messages have used, to use it again.
+"""Keeps the memory of large messages, to use it again.
 
 glibc gives the memory of a large message back to the system at once, and the next one
 pays a page fault for every 4 KiB of it again: a quarter of what an echo of 1 MiB costs.
@@ -16,11 +16,11 @@ _M_MMAP_THRESHOLD = -3
 
 
 def keep_for_the_next() -> bool:
-    """Have malloc keep up to KEPT_BYTES; whether that was done.
+    """Have malloc keep up to KEPT_BYTES; return whether that was done.
 
-    It is a matter of the whole process, so it is for whoever owns that. Settings of
-    the user's own (``MALLOC_TRIM_THRESHOLD_`` and the like, mallopt(3)) come first,
-    and other C libraries than glibc have no such setting.
+    It changes the whole process, so only the owner of the process may call it. The user's
+    settings (``MALLOC_TRIM_THRESHOLD_`` and the like, mallopt(3)) come first, and other C
+    libraries than glibc have no such setting.
     """
     if any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ):
         return False

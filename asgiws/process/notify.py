@@ -1,8 +1,8 @@
 """Messages to a service manager: systemd's sd_notify(3), without a library.
 
-Nothing here waits or raises. A message that finds the manager's queue full is sent
-again by ``beat``, which the event loop calls: so it also is the sign of life of that
-loop, and a loop that hangs is restarted by the manager's watchdog.
+Nothing here waits or raises. If the manager's queue is full, ``beat`` sends the message again.
+The event loop calls ``beat``, so it also is the sign of life of that loop, and the manager's
+watchdog restarts a service whose loop hangs.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ AGAIN_SECONDS = 0.1
 
 
 class Notifier:
-    """Tells the service manager how the process is; without one it does nothing."""
+    """Tells the service manager the state of the process; without one it does nothing."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        """``environ`` says where the manager listens, and how often it wants to hear of us."""
+        """``environ`` says where the manager listens, and how often it wants a sign of life."""
         self._sock: socket.socket | None = None
         self._address = environ.get("NOTIFY_SOCKET", "")
         self._waiting: list[bytes] = []
@@ -55,13 +55,13 @@ class Notifier:
         self._tell("STOPPING=1", "STATUS=Stopping")
 
     def status(self, words: str) -> None:
-        """One line for who looks at the service."""
+        """Set the line that the manager shows for the service."""
         self._tell(f"STATUS={words}")
 
     def beat(self) -> float | None:
-        """Do what is due now; in how many seconds to call again, or None for never.
+        """Do what is due now; return the seconds after which to call again, or None for never.
 
-        To be called after each of the other calls, and when that time has come.
+        It must be called after each of the other calls, and when that time has come.
         """
         if self._sock is None:
             return None
@@ -90,7 +90,7 @@ class Notifier:
             self._waiting.append(message)
 
     def _send(self, message: bytes) -> bool:
-        """Whether it is out of our hands: sent, or it never can be."""
+        """Return whether it need not be tried again: it was sent, or can never be."""
         assert self._sock is not None
         try:
             self._sock.sendto(message, self._address)

@@ -1,8 +1,8 @@
 """The output of the processes of a fleet. A reader that does not read must not make them wait.
 
-A pipe whose reader stalls is full at some time, and a write to it waits then. A supervisor
-must accept, replace and end all the same; and a worker that waited so would be taken for
-one that hangs, and killed, and its successor as well.
+A pipe whose reader stalls fills up, and then a write to it waits. A supervisor must still
+accept, replace and end. A worker that waited would be taken for one that hangs; it would be killed,
+and its successor as well.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _PIECE = select.PIPE_BUF if hasattr(select, "PIPE_BUF") else 512  # what a pipe 
 
 
 class Impatient(io.RawIOBase):
-    """Writes what is taken at once. The rest is lost, and how much is told later."""
+    """Writes as much as is taken at once. The rest is lost, and its size is told later."""
 
     def __init__(self, fd: int) -> None:
-        """Write to what ``fd`` is; it stays the caller's."""
+        """Write to the file of ``fd``, which the caller still has to close."""
         self._fd = _own(fd)
         self._lost = 0
         self._poll = select.poll()
@@ -44,7 +44,7 @@ class Impatient(io.RawIOBase):
         super().close()
 
     def write(self, data: bytes | bytearray | memoryview, /) -> int:  # type: ignore[override]
-        """Write it, or lose it; raises OSError if nobody will ever read."""
+        """Write it, or lose it; raises OSError if no reader is left."""
         if self._lost and self._put(b"(%d writes were lost: nobody read them)\n" % self._lost):
             self._lost = 0
         if self._lost or not self._put(bytes(data)):
@@ -52,7 +52,7 @@ class Impatient(io.RawIOBase):
         return len(data)
 
     def _put(self, data: bytes) -> bool:
-        """Whether all of it was taken."""
+        """Return whether all of it was taken."""
         for first in range(0, len(data), _PIECE):
             piece = data[first : first + _PIECE]
             try:
@@ -64,7 +64,7 @@ class Impatient(io.RawIOBase):
 
 
 def _own(fd: int) -> int:
-    """A pipe that is opened once more does not block us, and blocks its other writers as before."""
+    """Open the pipe once more: this descriptor does not block, and other writers still do."""
     path = f"/proc/self/fd/{fd}"
     try:
         if stat.S_ISFIFO(os.fstat(fd).st_mode):
@@ -76,10 +76,9 @@ def _own(fd: int) -> int:
 
 @contextmanager
 def impatient_output(*, terminals: bool) -> Iterator[None]:
-    """Let nothing that is printed in the block wait for a reader.
+    """Let no output in the block wait for a reader.
 
-    Where ``terminals`` are left as they are, ``input()`` and a debugger keep the line
-    that is edited there.
+    If ``terminals`` are left as they are, ``input()`` and a debugger can edit a line there.
     """
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (
@@ -93,7 +92,7 @@ def impatient_output(*, terminals: bool) -> Iterator[None]:
 
 
 def _impatient(stream: TextIO, fd: int) -> TextIO:
-    """The same over an Impatient one, if it writes to that descriptor."""
+    """The same stream over an Impatient, if it writes to that descriptor."""
     try:
         if stream.fileno() != fd:
             return stream

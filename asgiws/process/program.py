@@ -21,8 +21,8 @@ def run(app: Application, **options: Unpack[Options]) -> None:
     """Serve ``app``, an ASGI application or its import string, until SIGINT or SIGTERM.
 
     ``options`` are the fields of Config. Returns after a clean shutdown. If the server cannot
-    start, the reason is printed and SystemExit is raised, with the exit code that the command
-    line has for it; that of Ctrl-C before anything was served is 130. With several ``workers``,
+    start, the reason is printed and SystemExit is raised, with the same exit code as on the command
+    line; after Ctrl-C before anything was served it is 130. With several ``workers``,
     or ``reload``, ``app`` must be an import string, and the call must stand behind
     ``if __name__ == "__main__"``.
     """

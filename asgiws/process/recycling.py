@@ -1,7 +1,6 @@
-"""When a server has served long enough: after so many requests, or at such an age.
+"""The end of a server that has served long enough, by its requests or its age.
 
-Each limit is moved by chance, so that the workers of a fleet that were started together
-do not end together.
+Each limit is moved at random, so that workers that were started together do not end together.
 """
 
 from __future__ import annotations
@@ -37,17 +36,17 @@ class Recycling:
 
     @property
     def counts(self) -> bool:
-        """Whether ``count`` is to be called."""
+        """True if ``count`` must be called."""
         return self._requests > 0
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """It serves from now on: the age counts."""
+        """The server begins to serve, and its age to count."""
         if self._max_age is not None:
             age = self._max_age * random.uniform(1.0, 1.0 + AGE_JITTER)
             self._timer = loop.call_later(age, self._end, f"it has served for {age:.0f} s")
 
     def stop(self) -> None:
-        """It ends already."""
+        """The server ends already, so no limit counts any more."""
         self._retired = True
         if self._timer is not None:
             self._timer.cancel()

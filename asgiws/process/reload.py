@@ -1,9 +1,9 @@
 """--reload: one worker, and as soon as a file has changed another one with the new code.
 
-The old worker ends at once, whatever is connected, and the new one starts when it is
-gone: both may want the same files and ports of the application's. Connections that come
-meanwhile wait. A worker that cannot start, or dies, is not tried again until a file has
-changed: it would only fail in the same way.
+The old worker ends at once, whatever is connected, and the new one starts when it is gone, because
+both may want the same files and ports of the application's. Connections that come meanwhile
+wait. After a worker cannot start, or dies, none is started until a file has changed, because it
+would only fail in the same way.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class Watcher:
 class OneWorker(Fleet):
     """A fleet of one, whose next worker starts when it is gone, and not after a failure.
 
-    The interpreter of the next one is there before, and holds until it is its turn: that
-    is most of what a start takes of a small application.
+    The interpreter of the next one is started before, and waits for its turn. This is most of the
+    time that a small application takes to start.
     """
 
     _hold_at = 0.0
@@ -153,7 +153,7 @@ class OneWorker(Fleet):
         error_log.warning("One worker runs with --reload, not %d", wanted)
 
     def _is_at_rest(self, now: float) -> bool:
-        """Whether there is time for the next interpreter: the worker has started, or failed."""
+        """True if there is time for the next interpreter: the worker has started, or failed."""
         if now < self._hold_at:
             return False
         if self._next_start == NEVER:
@@ -189,7 +189,7 @@ class OneWorker(Fleet):
 
 
 def _runs(child: Child) -> bool:
-    """Whether its event loop has run lately."""
+    """Return whether its event loop has run lately."""
     return child.receiver.runs(time.monotonic_ns())
 
 
@@ -255,7 +255,7 @@ class Reloader(Supervisor):
         self._selector.register(watcher, selectors.EVENT_READ, lambda: self._heed(watcher))
 
     def _watch_later(self, lived: float = 0.0) -> None:
-        """Start what watches after a pause, which gets longer while it does not live long."""
+        """Start the watcher after a pause, which gets longer as long as it ends early."""
         self._pause = 1.0 if lived > SETTLED_SECONDS else min(2 * self._pause, LONGEST_PAUSE)
         self._watch_at = time.monotonic() + self._pause
 
@@ -289,7 +289,7 @@ class Reloader(Supervisor):
     # Orders.
 
     def _restart_for(self, paths: list[str], count: int) -> None:
-        """So many files have changed, ``paths`` among them."""
+        """That number of files have changed, ``paths`` among them."""
         # What changes in the file of the options may be somebody else's.
         self._restart_anew(f"{_named(paths, count)} changed", paths == [self._options_file])
 
@@ -335,7 +335,7 @@ class Reloader(Supervisor):
 
 
 def _terminal() -> list[Any]:
-    """How the terminal is set up; nothing if there is none."""
+    """The settings of the terminal; nothing if there is none."""
     try:
         return termios.tcgetattr(TERMINAL)
     except termios.error:
@@ -343,7 +343,7 @@ def _terminal() -> list[Any]:
 
 
 def _of_one_worker(config: Config) -> Config:
-    """The same options for a worker that is not watched, and that waits for nobody."""
+    """The same options for a worker that is not watched, and that ends without waiting."""
     return dataclasses.replace(
         config,
         workers=1,
@@ -372,7 +372,7 @@ def what_to_watch(config: Config, options_file: str) -> Watched:
 
 
 def _named(paths: list[str], count: int) -> str:
-    """Words for so many files that have changed; ``paths`` are the first of them."""
+    """Words for the files that have changed; ``paths`` are the first of them."""
     here = os.getcwd() + os.sep
     names = [path.removeprefix(here) for path in paths[:MOST_NAMED]]
     if count > len(names):

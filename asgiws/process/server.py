@@ -55,13 +55,13 @@ REASONS: dict[int, str] = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATE
 
 
 class Entrance(Protocol):
-    """Where the connections of one event loop come in."""
+    """The entrance of the connections of one event loop."""
 
     def start(self) -> None:
-        """Take them from now on."""
+        """Begin to take connections."""
 
     def stop(self) -> None:
-        """Take those that wait, then nothing more."""
+        """Take those that wait, then no more."""
 
 
 class Server:
@@ -92,7 +92,7 @@ class Server:
 
     @property
     def started(self) -> bool:
-        """Whether connections are accepted, or have been."""
+        """True if connections are accepted, or have been."""
         return self._started.is_set()
 
     async def wait_started(self) -> None:
@@ -101,7 +101,7 @@ class Server:
 
     @property
     def addresses(self) -> list[Any]:
-        """What is listened on: ``(host, port, ...)`` of each socket, or the path of a Unix one."""
+        """The addresses of the sockets: ``(host, port, ...)``, or the path of a Unix socket."""
         return list(self._addresses)
 
     @property
@@ -127,7 +127,7 @@ class Server:
         self.drain(terms(self.config, REASONS[number]))
 
     def drain(self, how: Terms) -> None:
-        """The same on any terms."""
+        """Begin the shutdown on any terms."""
         self._stop_requested = True
         if self._loop is not None:
             try:
@@ -136,7 +136,7 @@ class Server:
                 pass  # the loop is closed: it is over
 
     def retire(self, reason: str) -> None:
-        """It has served long enough: end, as nothing hurries."""
+        """The server has served long enough: end, without hurry."""
         error_log.info("Ending: %s", reason)
         self.drain(terms(self.config, REPLACED)._replace(final=True))
 
@@ -231,14 +231,14 @@ class Server:
     def _entrance(
         self, loop: asyncio.AbstractEventLoop, _serving: Serving, arrivals: Arrivals
     ) -> Iterator[Entrance]:
-        """Where connections come in, not open yet."""
+        """Make the entrance of connections, not open yet."""
         config = self.config
         with Bound(self._wanted, config.uds_permissions) as bound:
             self._addresses = bound.names
             yield Listeners(loop, bound.sockets, arrivals, config.backlog)
 
     def _place(self, _loop: asyncio.AbstractEventLoop) -> Place:
-        """Where the application finds its topics."""
+        """Make the place where the application finds its topics."""
         return Place(self._wanted_topics())
 
     def _wanted_topics(self, log: int | None = None) -> Wanted:
@@ -321,7 +321,7 @@ class Server:
                 error_log.info("Stopped")
 
     def _beat(self) -> None:
-        """Let the service manager see that the loop runs, now and whenever it wants to."""
+        """Show the service manager that the loop runs, now and as often as it wants."""
         if self._beat_timer is not None:
             self._beat_timer.cancel()
             self._beat_timer = None
@@ -408,7 +408,7 @@ def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
 
 
 async def _unless(stop: asyncio.Event, call: Any) -> bool:
-    """Await ``call`` unless ``stop`` is set first; whether it came to a good end."""
+    """Await ``call`` unless ``stop`` is set first; return whether it came to a good end."""
     task = asyncio.ensure_future(call)
     stopped = asyncio.ensure_future(stop.wait())
     try:

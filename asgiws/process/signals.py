@@ -1,10 +1,10 @@
 """The end of the process: signals, the watchdog behind them, threads that are left.
 
-Between the decision to end and the end nothing may block, though the application
-blocks the event loop, the main thread sits in C code, or nobody reads the log any
-more. So what a signal asks for is also done by a thread: the interpreter writes the
-number of each signal to a "wake-up" descriptor, whatever the main thread does. And
-what may block (a line of the log, a flush) is done aside, and waited for with a limit.
+Between the decision to end and the end nothing may block, even if the application blocks the
+event loop, the main thread sits in C code, or the log is not read any more. So a thread also does
+what a signal asks for: the interpreter writes the number of each signal to a "wake-up" descriptor,
+whatever the main thread does. And a step that may block (a line of the log, a flush) is done in
+another thread, and waited for with a limit.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Signals:
     loop that the application may be blocking. Outside of the main thread it does
     nothing. ``shutdown`` is called with the signal's number, perhaps twice, in any thread;
     ``patience`` says by number how long the end may take before the process is ended,
-    ``stops`` whether its last part has begun, when nothing is let run on.
+    ``stops`` whether its last part has begun, in which nothing may run on.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Signals:
         self._begun_at: float | None = None
         self._ends_at = 0.0
         self._over = False
-        # Whoever is first to count two: either may miss one, and none counts one twice.
+        # The first to count two acts: either may miss a signal, and none counts one twice.
         self._handled = 0
         self._seen = 0
         self._previous: dict[int, Any] = {}
@@ -61,7 +61,7 @@ class Signals:
 
     @property
     def should_exit(self) -> bool:
-        """Whether streams are to end; sse-starlette looks for it behind the handler."""
+        """True if streams are to end; sse-starlette looks for it behind the handler."""
         return self._begun_at is not None and self._stops()
 
     def __enter__(self) -> Signals:
@@ -103,7 +103,7 @@ class Signals:
                 os.close(before)
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
-        """What Python calls in the main thread, as soon as that runs."""
+        """The handler that Python calls in the main thread, as soon as that runs."""
         self._handled += 1
         if self._handled > 1:
             leave(128 + number)
@@ -111,7 +111,7 @@ class Signals:
         self._look()
 
     def give_back(self) -> None:
-        """Give the signals back to whom they were taken from."""
+        """Restore the former handlers of the signals."""
         for number, handler in self._previous.items():
             # One that Python did not install is None.
             if handler is not None and signal.getsignal(number) == self.handle:
@@ -163,7 +163,7 @@ class Signals:
             self._meet(received)
 
     def _meet(self, received: bytes) -> None:
-        """Signals have come, or none that is for us."""
+        """Obey the signals that have come, if any is for us."""
         for number in received:
             # An application may have handlers of its own instead of ours.
             if number in NUMBERS and signal.getsignal(number) == self.handle:
@@ -184,10 +184,10 @@ class Signals:
 
 
 class Forking:
-    """A process that is forked from this one gets the signals as they were before.
+    """Gives a process that is forked from this one the signals as they were before.
 
-    With ours it would not end by SIGTERM; and it shares the wake-up's socket, and would
-    tell us of the signals it gets. So none may come before they are given back.
+    With our handlers it would not end by SIGTERM. It also shares the wake-up's socket, and would
+    report its signals to us. So no signal may come before they are given back.
     """
 
     def __init__(self) -> None:
@@ -219,9 +219,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def aside(call: Callable[[], object], seconds: float = ASIDE_SECONDS) -> bool:
-    """Call it in another thread; whether it came to its end within ``seconds``.
+    """Call it in another thread; return whether it ended within ``seconds``.
 
-    Without the locks of ``threading``: a signal's handler may have interrupted who holds them.
+    The locks of ``threading`` are not used: a signal's handler may have interrupted their owner.
     """
     done = _thread.allocate_lock()
     done.acquire()
@@ -242,7 +242,7 @@ def aside(call: Callable[[], object], seconds: float = ASIDE_SECONDS) -> bool:
 
 
 def leave(status: int) -> None:
-    """End the process at once, with what was printed if somebody takes it."""
+    """End the process at once; printed output is written first if a reader takes it."""
     aside(_flush)
     os._exit(status)
 
@@ -258,12 +258,12 @@ class ThreadsLeft(Exception):
 
 
 def let_threads_go(before: set[threading.Thread], status: int) -> None:
-    """See to it that nothing keeps the process alive once the main thread is done.
+    """Make sure that no thread keeps the process alive once the main thread is done.
 
     The interpreter waits for all threads that are not daemons, as those of executors
     and AnyIO's workers. If one that was not there ``before`` is still alive at the
-    end, it does not wait; atexit and the exit code are as ever. Only if nobody
-    takes what was printed, the process ends at once, with ``status``.
+    end, it does not wait; atexit and the exit code are as usual. Only if no reader takes
+    the printed output, the process ends at once, with ``status``.
     """
     left = [
         thread
@@ -282,7 +282,7 @@ def let_threads_go(before: set[threading.Thread], status: int) -> None:
             for call in reversed(earlier):
                 aside(call, THREADS_SECONDS)
         if alive():
-            # What is raised here ends the waiting and nothing else, and would be printed.
+            # An exception here only ends the waiting, and would be printed.
             print_it = sys.unraisablehook
             sys.unraisablehook = lambda what: (
                 None if what.exc_type is ThreadsLeft else print_it(what)

@@ -22,15 +22,15 @@ PERMISSIONS = 0o666  # as other servers do: a proxy of another user must connect
 _Identity = tuple[int, int]  # a file, by device and number
 # What localhost is (RFC 6761, 6.3), though many hosts files know the first only.
 LOCALHOST = ("127.0.0.1", "::1")
-# The system knows the family, or a name has an address in it, but no interface has.
+# The system knows the family, or a name has an address in it, but no interface does.
 NOT_HERE = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 
 
 class StreamSocket(socket.socket):
-    """A socket whose family and type are plain numbers, also for what it accepts.
+    """A socket whose family and type are plain numbers, also in the sockets that it accepts.
 
     The standard library makes enums of them whenever they are asked for, several times
-    for a connection: that is a twentieth of what an opening handshake costs.
+    for a connection. This is a twentieth of the cost of an opening handshake.
     """
 
     __slots__ = ()
@@ -86,7 +86,7 @@ class Bound:
 
     @property
     def names(self) -> list[Any]:
-        """What each is bound to: ``(host, port, ...)``, or the path of a Unix socket.
+        """The address of each: ``(host, port, ...)``, or the path of a Unix socket.
 
         A path that begins with NUL stands for no file (unix(7), "abstract").
         """
@@ -94,9 +94,9 @@ class Bound:
         return [os.fsdecode(name) if isinstance(name, bytes) else name for name in names]
 
     def change(self, addresses: Iterable[Address], uds_permissions: int = PERMISSIONS) -> None:
-        """Hold ``addresses`` instead: what was held before stays as it is, with its clients.
+        """Hold ``addresses`` instead; a socket that was held before stays, with its clients.
 
-        Raises BindError, and has changed nothing then.
+        Raises BindError, and then has not changed anything.
         """
         wanted: dict[Address, _Held] = {}
         try:
@@ -196,7 +196,7 @@ class _Held:
         return fds if self.lock is None else [*fds, self.lock]
 
     def permit(self, permissions: int) -> None:
-        """Give the file of a Unix socket these permissions, if it still is ours."""
+        """Set the permissions of the file of a Unix socket, if it still is ours."""
         if isinstance(self.address, Unix) and self.file == _identity(self.address.path):
             try:
                 os.chmod(self.address.path, permissions)
@@ -220,7 +220,7 @@ def url_of(name: Any, tls: bool) -> str:
 
 
 def _adopt(address: Descriptor) -> StreamSocket:
-    """The socket with that descriptor, which the children of this process do not get."""
+    """Return the socket with that descriptor, which is not inherited by child processes."""
     try:
         sock = StreamSocket(fileno=address.number)
     except OSError as exc:
@@ -327,8 +327,8 @@ def _unlock(path: str, fd: int) -> None:
 
 
 def _remove(path: str, file: _Identity | None) -> None:
-    """Remove ``path`` if it is ``file`` still: what has been tidied away, or belongs to
-    another server by now, is not ours to remove.
+    """Remove ``path`` if it still is ``file``. A file that belongs to another server by now must
+    not be removed.
     """
     if file == _identity(path):
         with suppress(OSError):
@@ -353,7 +353,7 @@ def _remove_stale(path: str) -> None:
 
 
 def _identity(path: str | int) -> _Identity | None:
-    """Which file stands at ``path``, or is open as that descriptor."""
+    """Identify the file at ``path``, or the one that is open as that descriptor."""
     try:
         found = os.fstat(path) if isinstance(path, int) else os.lstat(path)
     except OSError:

@@ -1,7 +1,7 @@
 """Starting a worker: a fresh interpreter that inherits what it needs, and no more.
 
-Not a fork: a child would have the memory, the locks and the event loop of its parent
-as they happened to be, and a reread of options or code would not reach it.
+It is not a fork, because a forked child would have the memory, the locks and the event loop of its
+parent as they happened to be, and new options or new code would not reach it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ..errors import ConfigError
 from .descriptors import memory_file
 
-PROBE = signal.SIGURG  # asks a worker whether it is debugged; ignored by who does not know it
+PROBE = signal.SIGURG  # asks a worker whether it is debugged; other processes ignore it
 
 
 class Spec(NamedTuple):
@@ -49,14 +49,14 @@ def spawn(spec: Spec) -> int:
 
 
 def read_spec(fd: int) -> Spec:
-    """What ``spawn`` has written for us."""
+    """Read the instructions that ``spawn`` has written."""
     with os.fdopen(fd, "rb") as file:
         file.seek(0)
         return from_json(file.read())
 
 
 def to_json(spec: Spec) -> bytes:
-    """What ``from_json`` reads; raises ConfigError."""
+    """Return the text that ``from_json`` reads; raises ConfigError."""
     options = dict(spec.options)
     if "headers" in options:
         options["headers"] = [[part.decode("latin-1") for part in h] for h in options["headers"]]

@@ -1,7 +1,7 @@
-"""The parent of several workers: it accepts, hands over, and sees to it that they live.
+"""The parent of several workers: it accepts, hands over, and keeps them alive.
 
-A plain loop over a selector, in one thread. It imports no application and reads nothing
-that a client sends. So there is little in it that could fail or hang.
+It is a plain loop over a selector, in one thread. It does not import the application and reads
+nothing that a client sends, so there is little in it that could fail or hang.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Supervisor:
     # The loop.
 
     def _meet(self, key: selectors.SelectorKey) -> None:
-        """Something can be read."""
+        """Read what has come."""
         # What came before may have closed it, and its number may be another's by now.
         if self._selector.get_map().get(key.fd) is key:
             key.data()
@@ -174,7 +174,7 @@ class Supervisor:
         self._regulate(now)
 
     def _wait(self, seconds: float) -> None:
-        """Accept, until that time is over or something else has happened."""
+        """Accept, until that time is over or another event has come."""
         until = time.monotonic() + seconds
         while seconds > 0.0:
             for key, _ in self._selector.select(seconds):
@@ -245,14 +245,14 @@ class Supervisor:
                 self._selector.register(sock, selectors.EVENT_READ, call)
 
     def _accept_no_more(self) -> None:
-        """Leave what comes in the backlogs, until it is regulated anew."""
+        """Leave new connections in the backlogs, until it is regulated anew."""
         if self._accepts:
             self._accepts.clear()
             for sock in self._bound.sockets:
                 self._selector.unregister(sock)
 
     def _accept(self, listening: socket.socket, most: int) -> None:
-        """Accept what waits in a backlog, and hand it over."""
+        """Accept the connections in a backlog, and hand them over."""
         accepted = []
         # Asking whether one more waits costs a quarter of an accept that fails.
         backlog = select.poll()
@@ -288,7 +288,7 @@ class Supervisor:
     def _hear(self, child: Child) -> None:
         self._fleet.hear(child, self._now)
         if child.channel.over:
-            # That its process has ended, the system tells.
+            # The system tells that its process has ended.
             self._forget(child)
 
     def _forget(self, child: Child) -> None:
@@ -296,7 +296,7 @@ class Supervisor:
             self._selector.unregister(child.channel)
 
     def _reap(self) -> None:
-        """Meet the ends of processes; as process 1 we also have strangers to bury."""
+        """Reap processes that have ended; as process 1 also those of others."""
         if os.getpid() == 1:
             with suppress(ChildProcessError):
                 while (found := os.waitpid(-1, os.WNOHANG))[0]:
@@ -312,7 +312,7 @@ class Supervisor:
                 self._ended(*found)
 
     def _ended(self, pid: int, status: int) -> None:
-        """A process has ended; it may be none of ours."""
+        """A process has ended, which may not be ours."""
         if pid == self._check:
             self._check = None
             self._upgrade_if(status)
@@ -376,13 +376,13 @@ class Supervisor:
         self._leave_at = now
         if self._phase == SERVING and ends.delay:
             self._leave_at += ends.delay
-            # With more delay than there will be: it ends by our second word.
+            # With a longer delay than needed, because a second message ends it.
             self._fleet.warn_all(ends._replace(delay=ends.delay + HANDING_SECONDS))
         self._fleet.ending = True
         self._phase = LEAVING
 
     def _leave(self, now: float) -> None:
-        """Accept what waits in the backlogs, then nothing more, and let every worker drain."""
+        """Accept the connections in the backlogs, then no more, and let every worker drain."""
         for sock in self._bound.sockets if self._accepts else ():
             self._accept(sock, self.config.backlog + 1)
         if self._dispatcher.waiting and now < self._leave_at + HANDING_SECONDS:
@@ -410,7 +410,7 @@ class Supervisor:
         self._is_restarting = True
 
     def _settle_config(self) -> None:
-        """All workers are replaced; or they are not, and the options are what they were."""
+        """All workers are replaced; or they are not, and the old options are kept."""
         if self._fleet.config is not self.config:
             self.config = self._fleet.config
             try:
@@ -419,7 +419,7 @@ class Supervisor:
                 error_log.error("%s", error)
 
     def _listen_anew(self, config: Config) -> None:
-        """Listen where ``config`` says; sockets that stay keep who waits. Raises BindError."""
+        """Listen where ``config`` says; sockets that stay keep their backlog. Raises BindError."""
         wanted = where_to_listen(config.addresses, config.listens_by_default, self._passed)
         self._accept_no_more()
         self._bound.change(wanted, config.uds_permissions)
@@ -437,7 +437,7 @@ class Supervisor:
             self._check_until = self._now + CHECK_SECONDS
 
     def _end_check(self) -> None:
-        """It has taken too long, or nobody waits for it any more."""
+        """End the check: it has taken too long, or is not needed any more."""
         if self._check is not None:
             with suppress(ProcessLookupError):
                 os.kill(self._check, signal.SIGKILL)
@@ -476,4 +476,4 @@ class Supervisor:
 
 
 def _ignored(_number: int, _frame: FrameType | None) -> None:
-    """What counts is the number in the wake-up descriptor."""
+    """Do nothing: the number in the wake-up descriptor counts."""

@@ -1,10 +1,10 @@
 """SIGUSR2: a supervisor executes its own command line anew, under the same process id.
 
-So a new version of Python, of asgiws or of the options takes over, and whoever watches
-the process (systemd, Docker, supervisord) sees the same one. The new program is checked
-in a child first, which starts as the program does and ends when the application is
-imported. What the next program needs is in a file that it inherits: the descriptors of
-the sockets, the workers and the connections that wait for one.
+So a new version of Python, of asgiws or of the options takes over, and the service manager
+(systemd, Docker, supervisord) sees the same process. The new program is first checked in a child,
+which starts as the program does and ends when the application is imported. The next program
+inherits a file with all that it needs: the descriptors of the sockets, the workers and the
+connections that wait for a worker.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ..options.tls import ssl_context
 from .descriptors import memory_file
 from .importer import load_app
 
-# Of what is handed over, and of what supervisor and workers share. A program with another
-# one cannot take over, and says so when it is checked.
+# The format of the state that is handed over, and of what supervisor and workers share. A program
+# with another format cannot take over, and says so when it is checked.
 FORMAT: Final = 2
 
 CHECK: Final = "_ASGIWS_CHECK"  # in the environment of the child: the format of who asks
@@ -44,12 +44,12 @@ def begin_check() -> int:
 
 
 def is_check() -> bool:
-    """Whether this process is such a child."""
+    """Return whether this process is such a child."""
     return CHECK in os.environ
 
 
 def check(config: Config) -> None:
-    """Do what that child is for; raises StartupError."""
+    """Check, in that child, that the program would start; raises StartupError."""
     if os.environ.pop(CHECK) != str(FORMAT):
         raise StartupError(
             "this version of asgiws cannot take over from the one that runs: restart it"
@@ -59,7 +59,7 @@ def check(config: Config) -> None:
 
 
 def has_taken_over() -> bool:
-    """Whether a program before this one has handed something over."""
+    """Return whether a program before this one has handed something over."""
     return HANDED_OVER in os.environ
 
 

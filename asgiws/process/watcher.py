@@ -1,9 +1,9 @@
 """The program that watches files: ``python -m asgiws.process.watcher``.
 
-It is a process of its own, so that neither its library nor its threads are in the
-supervisor. What to watch comes as its argument, what it has to say goes out as one
-JSON object a line: ``{"changed": [...], "count": 3}`` or ``{"problem": "..."}``.
-Changes that come close together are one line. It ends when nobody reads any more.
+It is a process of its own, so that neither its library nor its threads are in the supervisor. Its
+argument says what to watch. Its output is one JSON object a line: ``{"changed": [...], "count":
+3}`` or ``{"problem": "..."}``. Changes that come close together make one line. It ends when its
+output is not read any more.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Watched:
 
     ``directories`` are absolute, and watched with all below them for files that
     ``includes`` name and ``excludes`` do not. ``files`` are watched wherever they are.
-    What has changed after ``since`` (a time of the system) is told, too.
+    Files that have changed after ``since`` (a time of the system) are reported, too.
     """
 
     directories: tuple[str, ...]
@@ -134,7 +134,7 @@ class Chosen:
 
 
 def _hidden(directory: str, named: Sequence[str]) -> bool:
-    """Whether nobody looks into such a directory, and it is not one of those ``named``."""
+    """Return whether such a directory is never watched, and is not one of those ``named``."""
     return any(fnmatchcase(directory, word) for word in NOT_INSIDE) and not any(
         fnmatchcase(directory, word) for word in named if word.strip("*")
     )
@@ -147,7 +147,7 @@ def _parts(pattern: str) -> tuple[str, ...]:
 
 
 def _ends(path: Sequence[str], glob: Sequence[str]) -> bool:
-    """Whether the last parts of ``path`` match ``glob``, all of it."""
+    """Return whether the last parts of ``path`` match ``glob``, all of it."""
     if not glob:
         return True
     *first, last = glob
@@ -162,7 +162,7 @@ def _ends(path: Sequence[str], glob: Sequence[str]) -> bool:
 
 
 def _covers(glob: Sequence[str], path: Sequence[str], seen: Sequence[str]) -> bool:
-    """Whether ``glob`` matches a file or a directory above it; ``seen`` is the path from here."""
+    """True if ``glob`` matches a file or a directory above it; ``seen`` is the path from here."""
     parts = path if glob[:1] == ("/",) else seen
     return any(_ends(parts[:count], glob) for count in range(1, len(parts) + 1))
 
@@ -200,14 +200,14 @@ def _identity(path: str) -> Stamp:
 
 
 def _files_in(directory: str) -> Iterator[str]:
-    """All files below a directory in which somebody may look."""
+    """All files below a directory that may be read."""
     for parent, inner, names in os.walk(directory):
         inner[:] = [name for name in inner if not _hidden(name, ())]
         yield from (os.path.join(parent, name) for name in names)
 
 
 class Eyes:
-    """Watches, and says again and again what has changed since it was asked last."""
+    """Watches, and gives the files that have changed since it was last asked."""
 
     def __init__(
         self,
@@ -360,7 +360,7 @@ class Reader:
 
 
 def main(what: str, descriptor: int) -> None:
-    """Watch ``what`` (a ``Watched`` as JSON), until nobody reads any more from the other end."""
+    """Watch ``what`` (a ``Watched`` as JSON), until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor's to decide
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # gone while it is told

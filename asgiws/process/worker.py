@@ -1,7 +1,7 @@
-"""One worker of a fleet: a server whose connections are handed to it, and that is told to end.
+"""One worker of a fleet: a server that gets its connections, and the order to end, from outside.
 
-Its supervisor decides. A SIGTERM from somebody else is passed on to it, Ctrl-C in the
-terminal is left to it, and if it is gone, the worker drains and ends.
+Its supervisor decides. The worker passes a SIGTERM from another process on to it, and leaves Ctrl-C
+in the terminal to it. If the supervisor is gone, the worker drains and ends.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def main(fd: int) -> None:
 
 
 def _may_go(channel: Channel) -> bool:
-    """Wait for the word to load the application; whether it came."""
+    """Wait for the word to load the application; return whether it came."""
     with suppress(ImportError):
         import uvloop  # noqa: F401  # while there is time
     select.select([channel], [], [])
@@ -77,7 +77,7 @@ def _may_go(channel: Channel) -> bool:
 
 
 def _leave_to_the_supervisor(_number: int, _frame: FrameType | None) -> None:
-    """Ctrl-C reaches every process of the terminal."""
+    """Ignore Ctrl-C, which reaches every process of the terminal."""
 
 
 class Worker(Server):
@@ -97,7 +97,7 @@ class Worker(Server):
         board.close()
 
     def _ask_the_manager(self) -> None:
-        """Nothing: the supervisor is who speaks with a service manager."""
+        """Do nothing, because the supervisor speaks with the service manager."""
 
     def _signals(self) -> Any:
         return _Orders(self._channel)
@@ -113,7 +113,7 @@ class Worker(Server):
 
     @property
     def _last_terms(self) -> Terms:
-        """Those by which it ends without a supervisor."""
+        """The terms by which it ends without a supervisor."""
         return terms(self.config, TERMINATED)._replace(delay=0.0)
 
     def _place(self, loop: asyncio.AbstractEventLoop) -> Place:
@@ -131,13 +131,13 @@ class Worker(Server):
 
     @property
     def _mesh(self) -> Any:
-        """The other workers. There is a hub once we have asked for them."""
+        """The other workers. The hub exists once we have asked for them."""
         assert self._topics is not None
         return self._topics.hub().mesh
 
     def guard(self) -> None:
-        """The thread that ends the process if nobody else would: the supervisor is gone, and
-        the event loop is blocked or does not run yet.
+        """The thread that ends the process if the supervisor is gone, and the event loop is
+        blocked or does not run yet.
         """
         channel = select.poll()
         channel.register(self._channel.fileno(), 0)  # its end comes unasked
@@ -156,7 +156,7 @@ class Worker(Server):
         self._channel.send("ready")
 
     def _tell_of_debugger(self, _number: int, frame: FrameType | None) -> None:
-        """The supervisor misses our beat: if somebody debugs us, that is why."""
+        """The supervisor misses our beat: tell it if we stand in a debugger."""
         while frame is not None:
             if frame.f_globals.get("__name__") == "bdb":
                 self._seat.beat = DEBUGGED
@@ -198,7 +198,7 @@ class _Orders:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def follow(self) -> None:
-        """There is no wake-up to follow: the supervisor watches that the end comes."""
+        """Do nothing: without a wake-up descriptor the supervisor watches that the end comes."""
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self._asked:

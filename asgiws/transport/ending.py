@@ -1,15 +1,15 @@
 """One lingering close, of HTTP and of WebSocket, of plain TCP and of TLS.
 
-A socket that is closed with unread input is reset, and the reset may overtake what was
-written last. So a FIN is sent, and what still arrives is dropped until the peer's own
-FIN. How long that may take, an ``Ending`` judges by what moves: a peer that reads, or
-that is still sending what it had begun, is waited for; one that does neither is cut off.
+A socket that is closed with unread input is reset, and the reset may overtake the last bytes
+that were written. So a FIN is sent, and bytes that still arrive are dropped until the peer's own
+FIN. An ``Ending`` waits for a peer that reads, or that is still sending what it had begun, and cuts
+off a peer that does neither.
 
 TLS cannot be closed one way. ``close()`` sends a close_notify behind all that waits, and
-the connection ends when the peer's has come; but what the peer sends after it makes
-asyncio reset the connection. So while the peer speaks the transport is left open. The
-event loop's own deadline for the end of TLS counts from the ``close()`` whatever moves:
-it is set out of reach (TLS_SHUTDOWN_SECONDS), and this one is in its place.
+the connection ends when the peer's has come. But bytes that the peer sends after it make
+asyncio reset the connection. So the transport is left open while the peer speaks. The
+event loop's own deadline for the end of TLS counts from the ``close()``, even if bytes still move.
+It is set out of reach (TLS_SHUTDOWN_SECONDS), and this one is in its place.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .progress import unacknowledged
 
 TLS_SHUTDOWN_SECONDS: Final = 3600.0
 
-# So long a peer's bytes prolong the end, all in all; nginx allows the same.
+# A peer's bytes prolong the end by that long in all; nginx allows the same.
 SPEAKING_SECONDS: Final = 30.0
 # Most connections are over by then, and the kernel need not be asked what they hold.
 FIRST_LOOK_SECONDS: Final = 0.1
@@ -66,10 +66,10 @@ class Ending:
     ) -> None:
         """Begin it at the time ``now``.
 
-        ``patience``: seconds without a movement after which the peer is cut off. ``stuck``:
-        the same while bytes wait for the peer, None for no end. ``speaking``: the peer is
-        in the middle of sending something. ``silent``: nothing more can come from it, a
-        FIN has or it was asked for nothing, and there is nothing to linger for.
+        ``patience`` are the seconds without a movement after which the peer is cut off. ``stuck``
+        are the same while bytes wait for the peer, None for no end. ``speaking``: the peer is in
+        the middle of sending something. ``silent``: nothing more can come from it, because its FIN
+        has come or it was asked for nothing, so lingering is not needed.
         """
         self._transport = transport
         self._patience = patience
@@ -123,7 +123,7 @@ class Ending:
         self._heard = False
         waits = unwritten > 0
         if not waits and not self._transport.can_write_eof():
-            # What TLS has encrypted may wait below it, where nobody can look.
+            # Encrypted bytes may wait below TLS, where we cannot look.
             waits = held > 0
         left = self._since + (self._stuck if waits else self._patience) - now
         if left > 0.0:

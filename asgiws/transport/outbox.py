@@ -57,10 +57,9 @@ class Flush:
 class Outbox:
     """The writing side of a transport.
 
-    ``paused``: the transport is over its high-water mark. ``wrote``: something was
-    written in this iteration of the loop; whoever knows that a new one has begun
-    clears it. ``transport`` is None before the handshake and after the connection
-    is lost; what is written then is dropped.
+    ``paused``: the transport is over its high-water mark. ``wrote``: a frame was written in this
+    iteration of the loop; the code that begins a new iteration clears it. ``transport`` is
+    None before the handshake and after the connection is lost; frames written then are dropped.
     """
 
     __slots__ = (
@@ -93,7 +92,7 @@ class Outbox:
         self._waiters: OrderedDict[asyncio.Future[None], None] | None = None
 
     def write(self, data: bytes, more: cython.bint) -> None:
-        """Write a frame; ``more``: others of this iteration are sure to follow."""
+        """Write a frame; ``more``: others will follow in this iteration."""
         if not self.wrote and not more and self._cork is None:
             self.wrote = self._in_transport = True
             self._written += len(data)
@@ -109,7 +108,7 @@ class Outbox:
             self._flush.soon(self)
 
     def write_large(self, head: bytes, payload: bytes) -> None:
-        """Write a frame behind what is corked, without joining it where that can be trusted."""
+        """Write a frame behind the corked ones, without a copy if ``writelines`` makes none."""
         self.wrote = True
         self._keep(head)
         if self._flush.joins:
@@ -122,14 +121,14 @@ class Outbox:
         self.transport.writelines([joined, payload])
 
     def write_all(self, frames: list) -> None:  # type: ignore[type-arg]
-        """Write frames now, behind what is corked."""
+        """Write frames now, behind the corked ones."""
         for data in frames:
             self._keep(data)
         if self._cork is not None:
             self._write_cork()
 
     def flush(self) -> None:
-        """Write what is corked: the application waits, or the iteration is over."""
+        """Write the corked frames: the application waits, or the iteration is over."""
         self._flush_due = False
         self.wrote = False
         if self._cork is not None:
@@ -145,7 +144,7 @@ class Outbox:
             self._cork = [self._cork, data]
 
     def _joined(self) -> bytes:
-        """What is corked, which is something, and no longer is."""
+        """Join the corked frames, of which there is at least one, and uncork them."""
         cork = self._cork
         self._cork = None
         self._cork_size = 0
@@ -162,11 +161,11 @@ class Outbox:
                 self.transport.write(data)
 
     def _send(self, data: bytes) -> bytes:
-        """Give what is written to the socket itself; what is left of it for the transport.
+        """Write to the socket itself; return the bytes that are left for the transport.
 
         A transport's own ``write`` takes several times as long as all else that is done here.
-        Only where nothing waits in the transport, so that the order stays; and not when it closes,
-        lest its descriptor is somebody else's by then.
+        This is done only if nothing waits in the transport, so that the order stays, and not
+        while it closes, because its descriptor may belong to another file by then.
         """
         sent: cython.Py_ssize_t
         if self._fd == NOT_LOOKED_AT:
@@ -185,7 +184,7 @@ class Outbox:
         return data if sent <= 0 else data[sent:]  # an error is the transport's to find
 
     def _find_fd(self) -> None:
-        """Find the transport's socket, unless what goes over the wire is not what is written."""
+        """Find the transport's socket, unless the transport changes the bytes (TLS)."""
         self._fd = NO_SOCKET
         if self.transport.get_extra_info("sslcontext") is None:
             sock = self.transport.get_extra_info("socket")
@@ -193,23 +192,23 @@ class Outbox:
                 self._fd = sock.fileno()
 
     def taken(self) -> cython.Py_ssize_t:
-        """How many bytes the peer's side has taken of all that was written."""
+        """Return how many bytes the peer's side has taken of all that was written."""
         return self._written - self.unwritten()
 
     def unwritten(self) -> cython.Py_ssize_t:
-        """How many bytes wait for the peer, as ``progress.waiting`` counts them."""
+        """Return how many bytes wait for the peer, as ``progress.waiting`` counts them."""
         return 0 if self.transport is None else waiting(self.transport)
 
     def is_empty(self) -> bool:
-        """Whether nothing waits in the transport, or there is none any more."""
+        """Return whether nothing waits in the transport, or there is none any more."""
         return self.transport is None or bool(self.transport.get_write_buffer_size() == 0)
 
     async def wait(self, again: cython.bint) -> None:
         """Wait for a change: the transport takes more, or the connection ends.
 
-        Of many that wait only the first is woken; it calls ``wake_next`` when it is about
-        to write, so that nobody looks for whom nothing has changed. ``again``: it was its
-        turn, and the transport takes no more: it stays the first.
+        Of many that wait only the first is woken, because nothing has changed for the others. It
+        calls ``wake_next`` when it is about to write. ``again``: it was its turn, but the
+        transport takes no more, so it stays the first.
         """
         waiter: asyncio.Future[None] = self._flush.loop.create_future()
         if self._waiters is None:
@@ -237,7 +236,7 @@ class Outbox:
             self._waiters = None
 
     def wake(self) -> None:
-        """Wake all who ``wait``: the connection ends."""
+        """Wake all that ``wait``: the connection ends."""
         waiters = self._waiters
         self._waiters = None
         for waiter in waiters or ():
@@ -245,7 +244,7 @@ class Outbox:
                 waiter.set_result(None)
 
     def lose(self) -> None:
-        """The connection is lost: drop what is corked, and wake whoever waits."""
+        """The connection is lost: drop the corked frames, and wake all that wait."""
         self.transport = None
         self._cork = None
         self._cork_size = 0

@@ -1,9 +1,9 @@
-"""Whether a peer takes what is sent to it, seen more finely than a transport can.
+"""The progress of a peer's reading, seen more finely than a transport can.
 
 A transport learns that a peer has read when the kernel takes more from it, and the
 kernel does so in large steps: of a send buffer of 2.5 MB about 800 kB must be empty
-first. To a slow client that is minutes. What the peer has not acknowledged yet the
-kernel tells byte by byte.
+first. With a slow client this takes minutes. The number of bytes that the peer has not
+acknowledged is known byte by byte from the kernel.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ except ImportError:  # not on Windows: there a transport's steps must do
 
 
 def waiting(transport: Any) -> int:
-    """How many bytes wait for the peer; 0 unless some of them wait in the transport itself.
+    """Return how many bytes wait for the peer; 0 unless some of them wait in the transport itself.
 
     While nothing is written, any change means that the peer has taken some.
     """
@@ -28,7 +28,7 @@ def waiting(transport: Any) -> int:
 
 
 def unacknowledged(transport: Any) -> int:
-    """How many bytes the kernel holds that the peer has not acknowledged; 0 if it does not tell."""
+    """Return how many bytes in the kernel are not acknowledged; 0 if the kernel does not tell."""
     if not TIOCOUTQ:
         return 0
     try:

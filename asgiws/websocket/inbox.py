@@ -11,8 +11,8 @@ except ImportError:
     from ..wire import _nocython as cython
 
 QUEUE_BYTES: Final = 65_536
-# Places of taken messages that stay at the queue's front, to be freed together: while it
-# is empty, and where it never is.
+# Places of taken messages stay at the queue's front, and are freed together: the first limit
+# counts when it is empty, the second when it is not.
 TAKEN_WHEN_EMPTY: Final = 8
 TAKEN_AT_MOST: Final = 256
 
@@ -36,11 +36,11 @@ class Inbox:
         self._behind: list[Future[None]] | None = None  # hardly any session needs it
 
     def is_full(self) -> bool:
-        """Whether the high mark is reached."""
+        """Return whether the high mark is reached."""
         return self.waiting >= self._max_queue or self._bytes >= QUEUE_BYTES
 
     def is_low(self) -> bool:
-        """Whether half of the marks is not exceeded."""
+        """Return whether half of the marks is not exceeded."""
         return self._bytes <= QUEUE_BYTES // 2 and 2 * self.waiting <= self._max_queue
 
     def put(self, message: Any) -> None:
@@ -65,7 +65,7 @@ class Inbox:
         return message
 
     def join(self, waiter: Future[None]) -> None:
-        """A ``receive`` waits, behind those that do already."""
+        """Let a ``receive`` wait, behind those that wait already."""
         if self.waiter is None:
             self.waiter = waiter
         elif self._behind is None:
@@ -74,7 +74,7 @@ class Inbox:
             self._behind.append(waiter)
 
     def leave(self, waiter: Future[None]) -> None:
-        """A ``receive`` waits no longer; the next one is served first now."""
+        """Let a ``receive`` wait no longer; the next one is served first now."""
         behind = self._behind
         if behind and waiter is not self.waiter:
             behind.remove(waiter)
@@ -84,7 +84,7 @@ class Inbox:
             self.waiter = None
 
     def wake(self) -> None:
-        """There is something for the ``receive`` that is served next."""
+        """Wake the ``receive`` that is served next: there is a message or an end for it."""
         if self.waiter is not None:
             try:
                 self.waiter.set_result(None)

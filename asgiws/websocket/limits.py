@@ -38,7 +38,7 @@ class Limits:
         idle_timeout: float | None,
         deflate: deflate.Settings | None,
     ) -> None:
-        """Sizes in bytes, times in seconds; None switches what it is given for off."""
+        """Sizes are in bytes, times in seconds; None switches a limit off."""
         self.max_size = max_size
         self.max_queue = max_queue
         self.ping_interval = ping_interval or 0.0
@@ -50,7 +50,7 @@ class Limits:
         self.deflate = deflate
 
     def look_seconds(self) -> float:
-        """How often to look at the deadlines: often beside the shortest of them."""
+        """The time between two looks at the deadlines: short beside the shortest of them."""
         spans = (
             self.ping_interval,
             self.ping_timeout,

@@ -1,10 +1,10 @@
 """The things that the WebSockets of one event loop share: a timer, a flush, a buffer to read into.
 
-Deadlines are looked at once in ``look`` seconds, a second at most. Two clocks tell how
-late it is. ``now`` is the event loop's. ``fair`` stands still while a callback blocks the
-loop: between two looks it moves on by PAUSE_SECONDS at most, so that nobody is judged by
-a delay of ours, and still it always moves on. And a look that comes late is put off until
-the loop has polled once more, for what the peers have sent meanwhile waits in the kernel.
+Deadlines are looked at every ``look`` seconds, which is a second at most. There are two clocks.
+``now`` is the event loop's. ``fair`` stands still while a callback blocks the loop: between two
+looks it moves on by PAUSE_SECONDS at most, so that no peer is blamed for a delay of ours, and it
+always moves on. A look that comes late is put off until the loop has polled once more, because the
+bytes that peers have sent meanwhile wait in the kernel.
 A look at many members is cut into slices, between which the loop comes round.
 """
 
@@ -71,14 +71,14 @@ class Pulse:
         self._rest: list[Ticking] = []  # who has not been looked at yet
 
     def add(self, member: Ticking) -> None:
-        """Give it its share of the timer, until it leaves ``members``."""
+        """Add a member, which the timer serves until it leaves ``members``."""
         self.members.add(member)
         if self._timer is None:
             self._seen = self.loop.time()
             self._schedule(self.look)
 
     def time(self) -> float:
-        """What ``fair`` would be if a look came now."""
+        """The value that ``fair`` would have if a look came now."""
         if self._timer is None:
             return self.fair
         return self.fair + min(self.loop.time() - self._seen, PAUSE_SECONDS)
@@ -122,7 +122,7 @@ class Pulse:
             self._timer = None
 
     def _fail(self, member: Ticking, error: Exception) -> None:
-        """A member raised, by a bug of ours or a transport's: end that one, and go on."""
+        """A member raised, by a bug of ours or of a transport: end that one, and go on."""
         self.members.discard(member)
         try:
             member.abort()

@@ -13,7 +13,7 @@ unparsed bytes have piled up, so does reading.
 Writing is the ``Outbox``'s; ``send`` waits while the transport is over its high-water
 mark.
 
-Only what every asyncio transport has is used of the transport.
+Of the transport only those methods are used that every asyncio transport has.
 """
 
 from __future__ import annotations
@@ -89,9 +89,7 @@ from .watch import IDLE, NOTHING, SILENT, Watch
 from .watch import PING as TIME_TO_PING
 
 BACKLOG_BYTES: Final = 65_536
-DEFLATOR_SECONDS: Final = (
-    30.0  # a deflator (32 or 160 KiB) that had nothing to do for so long is freed
-)
+DEFLATOR_SECONDS: Final = 30.0  # a deflator (32 or 160 KiB) that was idle for so long is freed
 
 # How long the answers to what came before a protocol error may keep the failure waiting.
 FAILING_SECONDS: Final = 2.0
@@ -104,7 +102,7 @@ BUDGET_BYTES: Final = 262_144
 
 
 def _is_message(event: Any) -> bool:
-    """Whether it is a websocket.send event, in a dict that is not of a class of its own."""
+    """Return whether it is a websocket.send event in a plain dict, not one of a subclass."""
     known: dict[str, Any]
     if type(event) is not dict:
         return False
@@ -197,7 +195,7 @@ class Session:
     # What the application calls.
 
     async def receive(self) -> Event:
-        """The next event: connect, receive, ..., disconnect; the last one again and again.
+        """Return the next event: connect, receive, ..., disconnect; the last one again and again.
 
         Concurrent calls are served in order; a cancelled one loses nothing.
         """
@@ -292,7 +290,7 @@ class Session:
             self._out.write_large(header(first, size), data)
 
     def offer(self, message: Prepared) -> cython.int:
-        """Send a message that others get as well; TAKEN, FULL or GONE, and it never waits.
+        """Send a message that others get as well; return TAKEN, FULL or GONE. It never waits.
 
         It leaves at the end of this iteration of the event loop, together with all others.
         """
@@ -319,7 +317,7 @@ class Session:
         self._budget_bytes -= size
 
     async def _send_rarely(self, event: Event) -> None:
-        """Everything but a message on an open connection."""
+        """Send any event that is not a message on an open connection."""
         if not isinstance(event, dict) or not isinstance(event.get("type"), str):
             raise ASGIError(f"expected an event, a dict with a type (str), got {event!r:.200}")
         kind = event["type"]
@@ -404,12 +402,12 @@ class Session:
 
     @property
     def is_accepted(self) -> bool:
-        """Whether messages can be sent."""
+        """True if messages can be sent."""
         return bool(self._app == ACCEPTED and self.link <= FAILING)
 
     @property
     def standing(self) -> int:
-        """What a drain sees of it, once it is open: LETS_GO, BUSY or RESTING."""
+        """Its state for a drain, once it is open: LETS_GO, BUSY or RESTING."""
         if self.link >= CLOSING:
             return LETS_GO
         return BUSY if self._is_at_work() or not self._out.is_empty() else RESTING
@@ -458,7 +456,7 @@ class Session:
         self._parse()
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        """Where the event loop shall read to: a large message, or the buffer of all.
+        """The memory that the event loop reads into: a large message, or the shared buffer.
 
         uvloop asks whoever has this method; asyncio, which asks by class, calls
         ``data_received``.
@@ -551,7 +549,7 @@ class Session:
             self._wake()
 
     def _regulate(self, reading: cython.int) -> None:
-        """Go on to read, or stop where as many bytes are kept as may be."""
+        """Go on reading, or stop if as many bytes are kept as allowed."""
         if reading == PARSED:
             if self._reading == NOT_READ and self._transport is not None:
                 self._transport.resume_reading()
@@ -563,7 +561,7 @@ class Session:
                 self._transport.pause_reading()
 
     def _take(self) -> Event:
-        """The event for ``receive``; there is one."""
+        """Return the event for ``receive``, of which there is one."""
         inbox: Inbox = self._inbox
         size: cython.Py_ssize_t
         self._budget -= 1
@@ -615,7 +613,7 @@ class Session:
             raise ClientDisconnected(f"the client is gone ({self.close_code})")
 
     async def _come_round(self) -> None:
-        """Let the event loop run what else is due."""
+        """Let the event loop run other callbacks that are due."""
         self._budget = BUDGET_MESSAGES
         self._budget_bytes = BUDGET_BYTES
         await asyncio.sleep(0)
@@ -623,10 +621,10 @@ class Session:
     # Closing.
 
     def _end(self, event: cython.int, code: cython.Py_ssize_t, reason: str, by: str) -> None:
-        """Something has happened to the link.
+        """Change the link by an event.
 
-        From CLOSING on nothing can be sent any more, and the application is told why: the
-        first cause counts.
+        From CLOSING on nothing can be sent any more, and the application is told the cause; the
+        first one counts.
         """
         before: cython.int = self.link
         self.link = LINKS[before].get(event, before)
@@ -642,7 +640,7 @@ class Session:
             self._pulse.members.discard(self)
 
     def _end_within(self, seconds: float) -> None:
-        """Cut the connection then, unless it ends before."""
+        """Cut the connection after that time, unless it ends before."""
         unread = 0 if self._transport is None else waiting(self._transport)
         self._watch.end(self._pulse.time() + seconds, unread)
 
@@ -660,7 +658,7 @@ class Session:
             self._end(LOST, code, reason, by)
 
     def _peer_left(self) -> None:
-        """No more bytes will come; what waits behind a full queue is still delivered."""
+        """No more bytes will come; those behind a full queue are still delivered."""
         if self.link == FAILING:
             self._fail()
         self._out.lose()
@@ -672,7 +670,7 @@ class Session:
             self._end(LOST, ABNORMAL_CLOSURE, "", "client")
 
     def _is_at_work(self) -> bool:
-        """Whether the application has messages to read, or one that it may be answering.
+        """Return whether the application has messages to read, or one that it may be answering.
 
         If so, the failure of the connection waits until it receives again, for
         FAILING_SECONDS at most: answers to what came before the error are still sent.
@@ -689,12 +687,12 @@ class Session:
             self._settle()
 
     def _fail(self) -> None:
-        """The application is done with what came before the peer's error."""
+        """The application has answered what came before the peer's error: fail the connection."""
         self._watch.due = NEVER
         self._settle()
 
     def _settle(self) -> None:
-        """Nothing more will come from the peer: answer it, and end the connection."""
+        """The peer will send nothing more: answer it, and end the connection."""
         protocol: Protocol = self._protocol
         before: cython.int = self.link
         code: cython.Py_ssize_t = protocol.close_code
@@ -772,7 +770,7 @@ class Session:
             self._close(GOING_AWAY, "idle", "server")
         elif verdict == SILENT:
             self._close(INTERNAL_ERROR, "no answer to a ping", "server")
-            # Nobody will answer the close frame either, or take what waits for it.
+            # The peer will not answer the close frame either, or take what waits for it.
             self._watch.end(pulse.time() + min(SILENT_SECONDS, pulse.limits.close_timeout), 0)
             error_log.info("WebSocket closed: no answer to a ping (1011)")
         else:
@@ -781,7 +779,7 @@ class Session:
             error_log.info("WebSocket cut off: the client reads nothing")
 
     def _rest_deflator(self) -> None:
-        """Free a deflator that had nothing to do for long.
+        """Free a deflator that was idle for long.
 
         The next one begins with an empty window, and what it writes never refers to
         what the client remembers: that costs some bytes, and needs no agreement.

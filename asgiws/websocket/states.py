@@ -1,7 +1,7 @@
 """The two tables of a session: what the application may send, and how the connection ends.
 
 They are consulted for rare events only; messages on an open connection pass them by.
-And what a drain sees of a connection, HTTP and WebSocket alike: its ``standing``.
+The values of ``standing`` are here, too, by which a drain sees HTTP and WebSocket connections.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ SENDS: Final = {
     (ACCEPTED, "websocket.close"): ENDED,
 }
 
-# The link to the peer, in the order in which it ends: up to FAILING the application may
-# send, from CLOSING on it is settled what ``receive`` ends with.
+# The link to the peer, in the order in which it ends. Up to FAILING the application may
+# send; from CLOSING on the last event of ``receive`` is settled.
 OPENING: Final = 0  # the handshake is undecided, and the connection HTTP's
 OPEN: Final = 1
 FAILING: Final = 2  # the peer broke the protocol; what came before may still be answered
@@ -60,7 +60,7 @@ LINKS: Final[dict[int, dict[int, int]]] = {
         CUT: LINGERING,
         LOST: OVER,
     },
-    # A close of ours, or the peer's departure, comes behind the failure.
+    # A close of ours, or the peer's departure, comes after the failure.
     FAILING: {FAILED: LINGERING, CUT: LINGERING, LOST: OVER},
     DEPARTED: {
         FAILED: LINGERING,
@@ -81,7 +81,7 @@ LINKS: Final[dict[int, dict[int, int]]] = {
     OVER: {},
 }
 
-# What becomes of a connection when the server drains.
+# The behaviour of a connection when the server drains.
 LETS_GO: Final = 0  # it ends by itself, or has been told to
 PENDING: Final = 1  # it is good to wait for: a handshake is undecided, or a request may come
 BUSY: Final = 2  # it ends when it is told to; a message is on its way, or being answered

@@ -1,8 +1,8 @@
-"""Whether a peer is alive, takes what is sent to it, and has something to say.
+"""The judge of a peer: it must be alive, read what is sent to it, and send messages.
 
 Numbers go in, a verdict comes out. Silence and idleness are measured on the clock that
-stands still while a callback blocks the loop (``fair``, see ``pulse``); pings keep to the
-loop's own (``now``), for a proxy in between knows no other.
+stands still while a callback blocks the loop (``fair``, see ``pulse``). Pings follow the
+loop's own clock (``now``), because proxies in between count real time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EPSILON: Final = 1e-6  # sums of floats are compared
 class Watch:
     """The signs of life of one peer at the last look, and their times.
 
-    ``heard``: bytes have come since; whoever receives them sets it. ``due`` is the one
+    ``heard``: bytes have come since; the receiver of the bytes sets it. ``due`` is the only
     deadline of a connection that begins or ends.
     """
 
@@ -67,15 +67,15 @@ class Watch:
             self._ping_at = now + limits.ping_interval * (1.0 - random.random() / 2)
 
     def end(self, due: float, unread: cython.Py_ssize_t) -> None:
-        """The connection ends at ``due``, or when the ``unread`` bytes are taken no longer.
+        """The connection ends at ``due``, or when the peer stops taking the ``unread`` bytes.
 
-        What is written behind them, such as pongs to a flood of pings, prolongs nothing.
+        Bytes that are written behind them, such as pongs to a flood of pings, prolong nothing.
         """
         self.due = due
         self._unread = self._left = unread
 
     def overdue(self, unread: cython.Py_ssize_t, step: float, fair: float) -> bool:
-        """Whether the connection must end now; ``step`` has passed since the last look."""
+        """Return whether the connection must end now; ``step`` has passed since the last look."""
         gained: cython.Py_ssize_t = self._unread - unread
         self._unread = unread
         if gained > 0 and self._left > 0:
@@ -96,9 +96,9 @@ class Watch:
     ) -> int:
         """Look at an open connection.
 
-        ``taken`` counts the bytes that the peer has taken, ``waits`` tells whether there are
-        others. ``moved`` changes with every message and every piece of one. ``busy``: messages
-        wait for the application. ``deaf``: we do not read, and so cannot expect an answer.
+        ``taken`` counts the bytes that the peer has taken, ``waits`` tells whether others wait.
+        ``moved`` changes with every message and every piece of one. ``busy``: messages wait for
+        the application. ``deaf``: we do not read, so no answer can be expected.
         """
         if not waits:
             self._taken_at = fair

@@ -21,8 +21,8 @@ with suppress(ImportError):
 _TAIL: Final = b"\x00\x00\xff\xff"  # section 7.2.1
 _SLICE: Final = 262_144  # bytes inflated at once, so that a bomb's are never joined
 
-# RFC 6455 section 9.1; a quoted string must be a token once unquoted. Whoever takes blanks
-# takes those behind him, and alternatives cannot overlap: linear time.
+# RFC 6455 section 9.1; a quoted string must be a token once unquoted. Each part takes the blanks
+# behind it, and alternatives cannot overlap, so this runs in linear time.
 _EMPTY: Final = re.compile(r"[ \t,]*")
 _NAME: Final = re.compile(rf"({TOKEN})[ \t]*")
 _PARAM: Final = re.compile(
@@ -38,7 +38,7 @@ Params = list[tuple[str, str | None]]
 
 
 class Settings(NamedTuple):
-    """What this server agrees to; bits are the logarithm of a window's size in bytes."""
+    """The parameters that this server agrees to; bits are the log2 of a window's bytes."""
 
     window_bits: int = 12
     mem_level: int = 5
@@ -75,7 +75,7 @@ def negotiate(offers: Iterable[bytes], settings: Settings | None) -> tuple[Agree
 
     ``offers`` are the values of the request's Sec-WebSocket-Extensions fields, in
     order. An offer with a parameter that is unknown, doubled or ill-valued is
-    declined, and without ``settings`` every one. Raises HandshakeRefused for a field
+    declined; without ``settings`` every offer is. Raises HandshakeRefused for a field
     that breaks the grammar, wherever it stands.
     """
     extensions = [extension for field in offers for extension in parse_extensions(field)]
@@ -130,7 +130,7 @@ def parse_extensions(field: bytes) -> list[tuple[str, Params]]:
 
 
 def _skip_empty(text: str, at: int) -> int:
-    """Where the next element begins; empty ones do not count (RFC 9110 section 5.6.1.2)."""
+    """The begin of the next element; empty ones do not count (RFC 9110 section 5.6.1.2)."""
     return _EMPTY.match(text, at).end()  # type: ignore[union-attr]
 
 

@@ -22,7 +22,7 @@ TRY_AGAIN_LATER: Final = 1013
 
 
 def may_be_sent(code: int) -> bool:
-    """Whether ``code`` may stand in a close frame (RFC 6455 section 7.4 and the IANA registry)."""
+    """True if ``code`` may stand in a close frame (RFC 6455 section 7.4 and the IANA registry)."""
     return 3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in (1004, 1005, 1006))
 
 

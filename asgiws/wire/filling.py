@@ -44,7 +44,7 @@ class Filling:
             self._target = bytearray(min(size, AT_FIRST))
 
     def room(self) -> cython.Py_ssize_t:
-        """How many bytes there is room for now; 0 when the payload is whole."""
+        """Return how many bytes there is room for now; 0 when the payload is whole."""
         space: cython.Py_ssize_t = len(self._target) - self._filled
         if not space and self._filled < self._size:
             space = min(self._filled, self._size - self._filled)

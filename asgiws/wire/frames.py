@@ -1,14 +1,13 @@
 """Frames: bytes in, frames out, and back (RFC 6455 section 5).
 
-A frame that has arrived whole is read in one step; of one that has not, the
-payload is handed on in pieces, so that nothing is buffered here but a cut header
-and a control frame of at most 125 bytes. The only copy made is the unmasked
-payload. A large message in one frame is not cut into pieces but filled in place
-(``filling.py``).
+A frame that has arrived whole is read in one step. The payload of a frame that has not is handed on
+in pieces, so only a cut header and a control frame of at most 125 bytes are buffered here. The only
+copy made is the unmasked payload. A large message in one frame is not cut into pieces but filled in
+place (``filling.py``).
 
 This is an ordinary module that Cython also compiles (``frames.pxd`` is its
-header); what is written in C's terms, a frame built in one allocation, stands there and
-is called where ``cython.compiled`` is true.
+header). Code in C's terms, which builds a frame in one allocation, stands there and is
+called if ``cython.compiled`` is true.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from .errors import MESSAGE_TOO_BIG, PROTOCOL_ERROR, ProtocolError
 from .filling import Filling
 from .masking import unmask
 
-MAX_REASON_BYTES: Final = 123  # of a close frame: 125 less the code (section 5.5)
+MAX_REASON_BYTES: Final = 123  # of the reason in a close frame: 125 less the code (section 5.5)
 
 TEXT: Final = 0x1
 BINARY: Final = 0x2
@@ -157,12 +156,12 @@ class FrameReader:
         self._pos = 0
 
     def discard(self) -> None:
-        """Data are wanted no longer: from here on ``next`` gives control frames only."""
+        """Skip data from here on: ``next`` gives control frames only."""
         self.discarding = True
         self.filling = None
 
     def left(self) -> cython.Py_ssize_t:
-        """How many bytes of the payload in progress have not come yet."""
+        """Return how many bytes of the payload in progress have not come yet."""
         return 0 if self.last else self._remaining
 
     def next(self) -> bool:
@@ -274,14 +273,14 @@ class FrameReader:
         return READ
 
     def _skip(self, size: cython.Py_ssize_t) -> None:
-        """Drop so many bytes of a payload."""
+        """Drop that number of bytes of a payload."""
         self._pos += size
         self.backlog -= size
         self._remaining -= size
         self.last = self._remaining == 0
 
     def _next_piece(self, first: cython.bint) -> bool:
-        """Hand on what is there of a payload, be it nothing at first."""
+        """Hand on the bytes of a payload that are there; the first piece may be empty."""
         size: cython.Py_ssize_t = min(self._end - self._pos, self._remaining)
         self.payload = unmask(self._data, self._pos, size, self._key, 0, self._phase)
         self.first = first
@@ -293,7 +292,7 @@ class FrameReader:
         return True
 
     def _fill(self, filling: Filling) -> bool:
-        """Move what is there into the payload; true when it is whole."""
+        """Move the bytes that are there into the payload; return true when it is whole."""
         size: cython.Py_ssize_t = min(self._end - self._pos, self._remaining)
         if size:
             filling.put(self._data, self._pos, size)
@@ -310,7 +309,7 @@ class FrameReader:
     def filled(self, size: cython.Py_ssize_t) -> None:
         """``size`` bytes were written into the view of ``filling``; ``next`` goes on from there.
 
-        Raises ProtocolError (1007) where they are text that is no UTF-8.
+        Raises ProtocolError (1007) if they are text that is not UTF-8.
         """
         if self.filling is not None:
             self._remaining -= size

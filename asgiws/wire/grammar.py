@@ -1,4 +1,4 @@
-"""What HTTP's fields are written in: tokens, lists, values (RFC 9110 sections 5.5 and 5.6)."""
+"""The grammar of HTTP's fields: tokens, lists, values (RFC 9110 sections 5.5 and 5.6)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def table(chars: bytes) -> bytes:
 
 
 def count(text: bytes, chars: bytes) -> int:
-    """How many bytes of ``text`` are in a set, which ``table`` has made."""
+    """Return how many bytes of ``text`` are in a set, which ``table`` has made."""
     if cython.compiled:
         return count_raw(text, len(text), chars)  # type: ignore[name-defined, no-any-return] # noqa: F821
     return text.translate(chars).count(1)
 
 
 def span(text: bytes, at: cython.Py_ssize_t, chars: bytes) -> cython.Py_ssize_t:
-    """Where the bytes of a set end that stand at ``at``; the set must not hold NUL."""
+    """The end of the run of bytes of a set that begins at ``at``; the set must not hold NUL."""
     if cython.compiled:
         return span_raw(text, at, chars)  # type: ignore[name-defined] # noqa: F821
     size = len(text)
@@ -54,17 +54,17 @@ CONTROLS: Final = table(bytes(char for char in (*range(32), 127) if char != 9))
 
 
 def is_token(text: bytes) -> bool:
-    """Whether ``text`` is a token (section 5.6.2)."""
+    """Return whether ``text`` is a token (section 5.6.2)."""
     return text != b"" and count(text, TOKEN_CHARS) == len(text)
 
 
 def is_low_token(text: bytes) -> bool:
-    """Whether ``text`` is a token without upper-case letters."""
+    """Return whether ``text`` is a token without upper-case letters."""
     return text != b"" and count(text, _LOW_TOKEN_CHARS) == len(text)
 
 
 def holds_controls(value: bytes) -> bool:
-    """Whether a control character other than a tab is in ``value`` (section 5.5)."""
+    """Return whether a control character other than a tab is in ``value`` (section 5.5)."""
     return count(value, CONTROLS) > 0
 
 
@@ -77,11 +77,11 @@ def elements(values: Iterable[bytes]) -> list[bytes]:
 
 
 def tokens(values: Iterable[bytes]) -> list[bytes]:
-    """The ``elements`` in lower case, where they are names that have no case."""
+    """The ``elements`` in lower case, for names that have no case."""
     return [item.lower() for item in elements(values)]
 
 
 def lists(value: bytes, token: bytes) -> bool:
-    """Whether ``token``, which is in lower case, is one of the ``tokens`` of one value."""
+    """Return whether ``token``, which is in lower case, is one of the ``tokens`` of one value."""
     value = value.lower()
     return value == token or (token in value and token in tokens((value,)))

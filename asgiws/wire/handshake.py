@@ -25,8 +25,8 @@ OWN_HEADERS: Final = frozenset(
         b"upgrade",
     )
 )
-# What a client may offer, empty elements included: enough for the mistakes of senders, too
-# few to keep the server busy (RFC 9110 section 5.6.1.2). Browsers offer one of each.
+# The most that a client may offer, empty elements included: enough for the mistakes of senders,
+# too few to keep the server busy (RFC 9110 section 5.6.1.2). Browsers offer one of each.
 MAX_SUBPROTOCOLS: Final = 100
 MAX_OFFERS: Final = 100  # commas and semicolons
 
@@ -69,7 +69,7 @@ class Request:
 
 
 def requested(method: bytes, http_version: str, headers: Headers) -> bool:
-    """Whether a request asks for a WebSocket at all; if not, it is plain HTTP.
+    """Return whether a request asks for a WebSocket at all; if not, it is plain HTTP.
 
     HTTP/1.0 ignores Upgrade (RFC 9110 section 7.8), and only GET opens one.
     """
@@ -82,7 +82,7 @@ def check(headers: Headers) -> Request:
     """Check a request for which ``requested`` holds (section 4.2.1).
 
     Raises HandshakeRefused: 400, or 426 for a version other than 13 (section 4.2.2).
-    That Host is there exactly once is checked for every request, before.
+    That there is exactly one Host was checked before, as for every request.
     """
     fields: dict[bytes, list[bytes]] = {}
     for name, value in headers:
@@ -108,7 +108,7 @@ def check(headers: Headers) -> Request:
 
 
 def _is_key(value: bytes) -> bool:
-    """Whether it may be 16 bytes in base64."""
+    """Return whether it may be 16 bytes in base64."""
     return len(value) == 24 and value[22:] == b"==" and count(value, _KEY_CHARS) == 22
 
 
@@ -125,8 +125,8 @@ def response(
 ) -> bytes:
     """The head of the 101 response (section 4.2.2), with ``headers`` as they are.
 
-    Names have no case, but some clients in small devices compare them by it: those of
-    the handshake are spelt as in the RFC.
+    Names have no case, but some clients in small devices compare it, so the names of the handshake
+    are spelt as in the RFC.
     """
     parts = [
         b"HTTP/1.1 101 Switching Protocols\r\n"
@@ -147,7 +147,7 @@ def response(
 def _subprotocols(values: Sequence[bytes]) -> list[str]:
     """The offered subprotocols, which are tokens (section 4.1, item 10).
 
-    That each be offered once is the client's duty; nothing goes wrong where it is not.
+    The client must offer each only once; a repeated one does no harm.
     """
     if not values:
         return []

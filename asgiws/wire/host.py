@@ -1,8 +1,8 @@
-"""Hosts as HTTP carries them (RFC 3986 section 3.2.2): which are well-formed, and which are ours.
+"""Hosts in HTTP (RFC 3986 section 3.2.2): their grammar, and the list of ``--allowed-hosts``.
 
 A page can point a name of its own at any address, also at 127.0.0.1, and its browser
-then takes what answers there for the page's own server (DNS rebinding). The name in
-Host is all that gives it away: hence the list of ``--allowed-hosts``.
+then takes the server there for the page's own server (DNS rebinding). Only the name in Host gives
+this away, and the list is checked against it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ONE_FORM: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?")
 
 
 def is_host(value: bytes) -> bool:
-    """Whether ``value`` is a host that is not empty, perhaps with a port (RFC 9110 section 7.2)."""
+    """True if ``value`` is a host that is not empty, perhaps with a port (RFC 9110 section 7.2)."""
     end: cython.Py_ssize_t
     if value[:1] != b"[":
         end = span(value, 0, _NAME_CHARS)
@@ -54,7 +54,7 @@ def is_host(value: bytes) -> bool:
 
 
 def _is_port(value: bytes, start: cython.Py_ssize_t) -> bool:
-    """Whether what follows ``start`` is a port of five digits at most, or nothing."""
+    """Return whether a port of five digits at most, or nothing, follows ``start``."""
     size = len(value)
     if size - start > 5:
         return False
@@ -70,7 +70,7 @@ def _is_ipv6(text: str) -> bool:
 
 
 def split_port(text: str) -> tuple[str, str]:
-    """A host and the digits of its port, or nothing where there is none."""
+    """A host and the digits of its port, which are empty if there is none."""
     host, colon, port = text.rpartition(":")
     return (host, port) if colon and "]" not in port else (text, "")
 
@@ -78,7 +78,7 @@ def split_port(text: str) -> tuple[str, str]:
 def one_form(host: str) -> str:
     """A host in its one form: lower case, punycode, an IPv6 address at its shortest.
 
-    Raises ValueError for what no browser would call a host: an empty name or label,
+    Raises ValueError for a text that browsers do not take for a host: an empty name or label,
     an escape, a space, a zone.
     """
     if host[:1] == "[" and host[-1:] == "]" and "%" not in host:
@@ -92,8 +92,8 @@ def one_form(host: str) -> str:
 def _punycode(host: str) -> str:
     """An internationalised name as a browser writes it into Origin (UTS 46, not transitional).
 
-    Python's "idna" codec takes the older rules: it would make ``strasse`` of ``straße``,
-    which is somebody else's name today.
+    Python's "idna" codec follows the older rules: it would make ``strasse`` of ``straße``,
+    which is another name today.
     """
     host = host.replace("\u3002", ".")
     host = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", host).lower())
@@ -104,7 +104,7 @@ def _punycode(host: str) -> str:
 
 
 class Hosts:
-    """The allow-list: ``*``, names, addresses, and ``*.example.com`` for what is below a name."""
+    """The allow-list: ``*``, names, addresses, and ``*.example.com`` for names below a name."""
 
     def __init__(self, entries: Iterable[str]) -> None:
         """Raises ValueError, with a message for the user, if one of them is not an entry."""
@@ -127,7 +127,7 @@ class Hosts:
                 ) from None
 
     def allow(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-        """Whether a request with these headers is for a host of the list, on whatever port."""
+        """True if a request with these headers is for a host of the list, on whatever port."""
         if self._any:
             return True
         for name, value in headers:

@@ -41,9 +41,9 @@ def unmask(
 
 
 def _by_lanes(data: bytes, mask: bytes) -> bytes:
-    """The same for interpreters, where numbers of many digits would cost twice as much.
+    """The same for the interpreted build, where numbers of many digits would cost twice as much.
 
-    Every fourth byte meets the same byte of the mask: that is a translation.
+    Every fourth byte meets the same byte of the mask, so a translation table does it.
     """
     result = bytearray(len(data))
     for lane, byte in enumerate(mask):

@@ -1,4 +1,4 @@
-"""Which pages may open a WebSocket: the Origin header against the list of ``--ws-origins``.
+"""The pages that may open a WebSocket: the Origin header and the list of ``--ws-origins``.
 
 A browser lets every page open a WebSocket to every server, and sends the user's cookies
 along. The server can refuse a page by its origin, and this is the only protection (RFC 6455
@@ -83,10 +83,10 @@ class Origins:
             self._exact.add(origin)
 
     def allow(self, headers: Iterable[tuple[bytes, bytes]], secure: bool) -> bool:
-        """Whether a request with these headers may open a WebSocket.
+        """Return whether a request with these headers may open a WebSocket.
 
-        ``secure``: it came by TLS, perhaps only to a trusted proxy. More than one
-        Origin is nobody's, and so is a malformed one.
+        ``secure``: it came by TLS, perhaps only to a trusted proxy. More than one Origin, or a
+        malformed one, matches no entry.
         """
         if self._any:
             return True

@@ -1,7 +1,7 @@
 """One message for many connections: its frames are built once (RFC 6455 section 5.6).
 
-Deflated it is a message of its own: it refers to nothing that was sent before. So all
-connections with the same window can have the same bytes (RFC 7692 section 7.2.1).
+A deflated message does not refer to anything that was sent before. So all connections with the
+same window can have the same bytes (RFC 7692 section 7.2.1).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .frames import frame
 
 
 class Prepared:
-    """A whole message, as an unfragmented frame. ``size`` is its payload's, in bytes."""
+    """A whole message, as an unfragmented frame. ``size`` is that of its payload, in bytes."""
 
     __slots__ = ("_deflated", "_first", "_plain", "payload", "size")
 

@@ -57,7 +57,7 @@ TRANSITIONS: Final = {
     (FAILED, FAIL): (FAILED, False),
 }
 
-# A message of 4 MiB in frames of 64 bytes has 65,536; nobody honest sends twice as many.
+# A message of 4 MiB in frames of 64 bytes has 65,536; no honest client sends twice as many.
 MAX_FRAGMENTS: Final = 131_072
 
 
@@ -133,12 +133,12 @@ class Protocol:
             self.reader.borrow(data, size)
 
     def settle(self) -> None:
-        """Lent memory is needed no longer."""
+        """Let go of the lent memory."""
         if self.reader is not None:
             self.reader.settle()
 
     def room(self) -> memoryview | None:
-        """Where the next bytes from the peer belong, if that is known; then call ``filled``."""
+        """The memory for the next bytes from the peer, if it is known; then call ``filled``."""
         if self.reader is None or self.reader.filling is None or self.reader.backlog:
             return None
         return self.reader.filling.view()
@@ -152,15 +152,15 @@ class Protocol:
             self._fail(exc.code, exc.reason)
 
     def backlog(self) -> int:
-        """How many received bytes wait for ``next_message``."""
+        """Return how many received bytes wait for ``next_message``."""
         return 0 if self.reader is None else self.reader.backlog
 
     def arrived(self) -> cython.Py_ssize_t:
-        """A number that changes when a piece of a message comes that is not empty."""
+        """A number that changes when a piece of a message comes, unless it is empty."""
         return self._arrived if self.reader is None else self._arrived - self.reader.left()
 
     def next_message(self) -> bytes | str | None:
-        """The next whole message, or None: look at ``state`` and ``replies`` then."""
+        """Return the next whole message, or None; then look at ``state`` and ``replies``."""
         reader = self.reader
         if reader is None:
             return None
@@ -194,7 +194,7 @@ class Protocol:
     def close(self, code: cython.Py_ssize_t, reason: str = "") -> None:
         """Start the closing handshake (section 7.1.2), unless it has been started.
 
-        Nobody will see the data that still come: they are skipped by their headers.
+        Data that still come are not used: they are skipped by their headers.
         """
         self._move(SEND_CLOSE, code, reason)
         if self.reader is not None:

@@ -24,7 +24,7 @@ class Utf8:
             self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def accepts(self, piece: bytes, final: bool) -> bool:
-        """Whether the text is valid so far; with ``final`` it must not end inside a character."""
+        """True if the text is valid so far; with ``final`` it must not end inside a character."""
         if cython.compiled:
             return self.accepts_raw(piece, len(piece)) and not (final and self._need)
         assert self._decoder is not None

@@ -3,13 +3,13 @@
 Nothing is delivered at once to the members of this worker: a publication goes to the broker, and
 whatever the broker gives is delivered, so all see the order of the broker.
 
-A topic with history is a chain: each publication tells the position before it. Where that is not
-the last one that was delivered here, something is missing; it is read from the history and
-delivered in its place, and what is not there any more is told as a gap. So it is after each
-loss of the connection, and now and then without any reason to. Publications without history
-leave no trace: after a loss of the connection their topics are told a gap of 1, "at least".
+A topic with history is a chain: each publication names the position before it. If that is not the
+last one that was delivered here, publications are missing. They are read from the history and
+delivered in their place; those that are not there any more are told as a gap. This is checked after
+each loss of the connection, and also now and then. Publications without history leave no trace:
+after a loss of the connection their topics are told a gap of 1, "at least".
 
-A record that cannot be read, as of a later version during a deploy, is a gap of 1 in its place.
+A record that cannot be read (from a later version during a deploy, say) becomes a gap of 1.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ _WORKER: Final = "w"
 
 
 class Hub(Protocol):
-    """What a broker asks of its hub."""
+    """The interface that a broker uses of its hub."""
 
     def deliver(self, publication: Publication) -> int:
-        """Give a publication to all members here; how many it is on its way to."""
+        """Give a publication to all members here; return how many will get it."""
 
     def miss(self, topic: str, messages: int) -> None:
         """Publications of a topic were lost on their way."""
@@ -56,12 +56,12 @@ class Hub(Protocol):
         """How much of a topic is kept."""
 
     def members(self, topic: str, exclude: object = None) -> int:
-        """How many members a topic has here, beside who is excluded."""
+        """Return how many members a topic has here, without the excluded ones."""
 
 
 class Held(NamedTuple):
-    """A publication that has come, its position and the one before it, and its number if it is of
-    this worker. ``publication`` is None for one that cannot be read.
+    """A publication that has come, its position and the one before it, and its number if this
+    worker has published it. ``publication`` is None if it cannot be read.
     """
 
     publication: Publication | None
@@ -71,7 +71,7 @@ class Held(NamedTuple):
 
 
 class Followed:
-    """A topic that has members here: up to where they have got it."""
+    """A topic that has members here, and the last position that they have got."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -93,25 +93,25 @@ class Followed:
         self._epochs: list[str] = []
 
     def exclude(self, number: int, excluded: object) -> None:
-        """Somebody is not to get the publication with that number."""
+        """Remember who must not get the publication with that number."""
         self.excluded[number] = excluded
         if len(self.excluded) > MAX_EXCLUDED:  # they were lost
             del self.excluded[next(iter(self.excluded))]
 
     def start(self, position: str) -> None:
-        """What comes next comes behind that."""
+        """Begin behind that position."""
         self.rank(position)
         self.last = position
 
     def rank(self, position: str) -> tuple[int, int]:
-        """What positions are compared by: epochs are in the order in which they were met."""
+        """The sort key of a position; epochs are in the order in which they were met."""
         epoch, _, offset = position.partition(":")
         if epoch not in self._epochs:
             self._epochs.append(epoch)
         return self._epochs.index(epoch), int(offset)
 
     def is_behind(self, position: str | None, other: str | None) -> bool:
-        """Whether a position comes after another one."""
+        """Return whether a position comes after another one."""
         if position is None or other is None:
             return True
         second = self.rank(other)  # it was there before
@@ -119,7 +119,7 @@ class Followed:
 
 
 class Broker:
-    """Brings publications to all hubs that use the same broker, this one among them."""
+    """Brings publications to all hubs that use the same broker, also to this one."""
 
     def __init__(self, hub: Hub, client: Client) -> None:
         self._hub = hub
@@ -140,10 +140,10 @@ class Broker:
     # What the hub calls.
 
     async def ready(self) -> None:
-        """Nothing: whatever needs the broker waits for it."""
+        """Do nothing, because each call that needs the broker waits for it."""
 
     async def follow(self, topic: str, first: bool) -> None:
-        """A member has come: what is published when this returns, wherever, comes here.
+        """A member has come: all publications after this returns, in any worker, come here.
 
         Raises BusUnavailable.
         """
@@ -161,12 +161,12 @@ class Broker:
             raise
         # It may be away just now.
         await self._client.subscribe(_TOPIC + topic)
-        # What is being read is older than the member, and not for it.
+        # The publications that are being read are older than the member, and not for it.
         while followed.steady is not None:
             await _bounded(followed.steady, self._client.name)
 
     def changed(self, topic: str, members: int) -> None:
-        """So many members has the topic here; with 0 nothing of it needs to come any more."""
+        """The topic has that number of members here; with 0 it need not come any more."""
         if members:
             return
         followed = self._followed.pop(topic, None)
@@ -178,7 +178,7 @@ class Broker:
             self._client.unsubscribe(_TOPIC + topic)
 
     async def publish(self, publication: Publication, retention: Retention) -> int:
-        """Publish; how many members, as far as known, it is on its way to: those here, and one
+        """Publish; return how many members will get it, as far as known: those here, and one
         for each other worker that has any.
 
         Raises BusUnavailable.
@@ -199,7 +199,7 @@ class Broker:
                 publication.payload,
             )
         )
-        # If this fails it may have been taken all the same: whom it excludes is not forgotten.
+        # If this fails, the broker may still have taken it, so its exclusion is remembered.
         if retention.messages:
             position, reached = await self._client.append(_TOPIC + topic, body, retention)
             publication.position = position
@@ -211,7 +211,7 @@ class Broker:
     async def recover(
         self, topic: str, since: str | None, replay: int, retention: Retention
     ) -> Recovery:
-        """What came behind position ``since``, or without one the last ``replay`` messages.
+        """Return the messages behind position ``since``, or without one the last ``replay``.
 
         Raises BusUnavailable.
         """
@@ -227,8 +227,8 @@ class Broker:
             page = await self._client.read(name, since, most, retention)
             if followed.last is None:  # it was without history until now
                 followed.start(page.top)
-            # What comes behind the page is held for the newcomer. If the page is ahead of what has
-            # come, that would come twice: first let it come.
+            # Publications behind the page are held for the newcomer. If the page is ahead of those
+            # that have come, some would come twice, so wait for them first.
             if followed.steady is None and not followed.is_behind(page.top, followed.last):
                 break
             if followed.steady is None:
@@ -247,11 +247,11 @@ class Broker:
         return Recovery(publications, is_complete, page.top, begin)
 
     def is_behind(self, topic: str, position: str | None, other: str | None) -> bool:
-        """Whether a position of a topic comes after another one, both of now."""
+        """Return whether a position of a topic comes after another one, both of this program."""
         return self._followed[topic].is_behind(position, other)
 
     async def count(self, topic: str) -> int:
-        """How many members the topic has in other workers: they are asked.
+        """Ask the other workers how many members the topic has; return the sum.
 
         Those that do not answer within a second are not counted. Raises BusUnavailable.
         """
@@ -277,7 +277,7 @@ class Broker:
         return sum(answers)
 
     def healthy(self) -> bool:
-        """Whether the broker answers."""
+        """Return whether the broker answers."""
         return bool(self._is_healthy)
 
     async def close(self) -> None:
@@ -294,7 +294,7 @@ class Broker:
     # What the client tells.
 
     def take(self, name: str, body: bytes, position: str | None, before: str | None) -> None:
-        """Something has come."""
+        """A message has come from the broker."""
         topic = name[1:]
         said = self._read(body)
         if said is not None and said.kind == record.ANSWER:
@@ -323,7 +323,7 @@ class Broker:
             followed.again = True
 
     def restored(self, names: Sequence[str]) -> None:
-        """The connection was away."""
+        """The connection was lost, and these names are subscribed to again."""
         for name in names:
             followed = self._followed.get(name[1:])
             if followed is None or name[0] != _TOPIC:
@@ -376,7 +376,7 @@ class Broker:
             followed.held.append(held)
 
     def _fill(self, followed: Followed) -> None:
-        """Read what is missing, and deliver it before whatever comes now."""
+        """Read the missing publications, and deliver them before those that come now."""
         if followed.held is None:
             followed.held = []
             followed.steady = self._loop.create_future()
@@ -406,7 +406,7 @@ class Broker:
                 break
 
     async def _deliver_missing(self, followed: Followed) -> None:
-        """Deliver what is kept behind the last one; what is not kept is a gap."""
+        """Deliver the publications that are kept behind the last one; the others are a gap."""
         retention = self._hub.retention(followed.name)
         name = _TOPIC + followed.name
         page = await self._client.read(name, followed.last, retention.messages, retention)
@@ -414,7 +414,8 @@ class Broker:
         if not page.complete:
             page = await self._client.read(name, None, retention.messages, retention)
             entries = []
-            # Of an epoch that is neither the last one here nor that of now nobody knows its place.
+            # The place of an epoch that is neither the last one here nor the current one is not
+            # known.
             epochs = {_epoch_of(followed.last), _epoch_of(page.top)}
             for entry in reversed(page.entries):
                 is_known = _epoch_of(entry.position) in epochs
@@ -434,7 +435,7 @@ class Broker:
         followed.start(page.top)
 
     async def _catch_up_later(self, followed: Followed, top: str) -> None:
-        """Wait for what may be on its way to us, and then read it."""
+        """Wait for publications that may be on their way to us, and then read the rest."""
         deadline = self._loop.time() + LATE_SECONDS
         while followed.steady is None and followed.is_behind(top, followed.last):
             if self._loop.time() > deadline:
@@ -443,7 +444,7 @@ class Broker:
             await asyncio.sleep(0.01)
 
     async def _check_now_and_then(self) -> None:
-        """Find out about what was lost although the connection seems to live."""
+        """Look for publications that were lost although the connection seems to work."""
         while True:
             await asyncio.sleep(CHECK_SECONDS)
             kept = [each for each in self._followed.values() if each.last is not None]
@@ -458,7 +459,7 @@ class Broker:
                         self._spawn(self._catch_up_later(followed, top))
 
     def _read(self, body: bytes) -> Record | None:
-        """The record that stands there; None, and a line in the log, if it cannot be read."""
+        """Return the record of that body; log and return None if it cannot be read."""
         try:
             return record.decode(body)
         except ValueError as error:
@@ -516,7 +517,7 @@ def _publication(topic: str, said: Record, exclude: object, position: str | None
 
 
 def _let_go(followed: Followed) -> None:
-    """Whoever waits until nothing is being read goes on."""
+    """Wake those that wait until nothing is being read."""
     steady, followed.steady = followed.steady, None
     if steady is not None and not steady.done():
         steady.set_result(None)
@@ -536,7 +537,7 @@ async def _bounded(future: asyncio.Future[None], name: str) -> None:
 
 
 def _missing(last: str | None, entries: list[Entry], top: str) -> int:
-    """How many are missing behind ``last`` and before the entries, at least."""
+    """Return the least number of messages that are missing between ``last`` and the entries."""
     epoch, _, offset = (last or "").partition(":")
     begin = entries[0].before if entries else top
     other, _, until = begin.partition(":")

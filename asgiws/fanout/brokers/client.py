@@ -1,4 +1,4 @@
-"""What is asked of a client for one kind of broker: see ``redis.py`` and ``nats.py``."""
+"""The interface of a client for one kind of broker: see ``redis.py`` and ``nats.py``."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Entry(NamedTuple):
 
 
 class Page(NamedTuple):
-    """What is kept of a topic, oldest first, and where the topic stands now.
+    """The messages that are kept of a topic, oldest first, and its current position.
 
-    ``complete``: nothing is missing between what was asked for and the first entry. ``top`` is
-    the position of the last message that was published, or that before the first one of all:
-    who begins there can ask later for what came behind it.
+    ``complete``: no message is missing between ``since`` and the first entry. ``top`` is the
+    position of the last message that was published, or the one before the very first message.
+    A subscriber that begins there can ask later for the messages behind it.
     """
 
     entries: list[Entry]
@@ -34,31 +34,31 @@ class Page(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """What became of a message: its position, and how many subscribe (None: not known)."""
+    """A message that was taken: its position, and how many subscribe (None: not known)."""
 
     position: str
     reached: int | None
 
 
 class Owner(Protocol):
-    """What a client tells, in its event loop; nothing of it waits, so a client only drains."""
+    """The calls that a client makes, in its event loop; none of them waits."""
 
     def take(self, name: str, body: bytes, position: str | None, before: str | None) -> None:
         """A message of a name that was subscribed to; ``position`` is None without history.
 
-        ``before`` is the position before it in its topic: the owner finds out by it whether
-        something is missing. None means that the client knows that nothing is.
+        ``before`` is the position before it in its topic. By it the owner finds out whether
+        messages are missing. None means that the client knows that none are.
         """
 
     def restored(self, names: Sequence[str]) -> None:
-        """These were subscribed to, were not for a while, and are again.
+        """The subscriptions of these names were lost, and are restored.
 
         To be called after the broker has confirmed it and before any later message of them
         is given to ``take``.
         """
 
     def health(self, reason: str | None) -> None:
-        """The broker answers (None), or why it does not; told at each change and more often."""
+        """The broker answers (None) or, for that reason, does not; told at least at each change."""
 
 
 class Client(ABC):
@@ -92,18 +92,19 @@ class Client(ABC):
 
     @abstractmethod
     async def subscribe(self, name: str) -> None:
-        """Return when the broker has confirmed it: all published from then on goes to ``take``.
+        """Subscribe. When this returns the broker has confirmed it, and all that is published from
+        then on goes to ``take``.
 
         For a name that is subscribed to it waits only as long as the connection is away.
         """
 
     @abstractmethod
     def unsubscribe(self, name: str) -> None:
-        """Want no more of it; something may still come. It may be subscribed to again at once."""
+        """Unsubscribe; messages may still come. The name may be subscribed to again at once."""
 
     @abstractmethod
     async def publish(self, name: str, body: bytes) -> int | None:
-        """Return when the broker has taken it: how many clients subscribe, this one among them.
+        """Publish; return how many clients subscribe, this one included, once the broker has it.
 
         None where the broker does not tell.
         """
@@ -112,29 +113,29 @@ class Client(ABC):
     async def append(self, name: str, body: bytes, retention: Retention) -> Appended:
         """Number, keep and publish in one step, with all machines in the same order.
 
-        Of what is kept the oldest goes once there is more than ``retention`` says.
+        The oldest messages are dropped once there are more than ``retention`` says.
         """
 
     @abstractmethod
     async def read(self, name: str, since: str | None, most: int, retention: Retention) -> Page:
-        """What is kept behind ``since``: all of it, or nothing and not ``complete``.
+        """Return all messages behind ``since``, or none if the page is not ``complete``.
 
         It is complete only if everything that was published behind ``since`` is there, and
         ``since`` is a position of this topic. With ``since`` None it is the last ``most`` entries,
-        and complete. What is older than ``retention.seconds`` counts as gone.
+        and complete. Messages that are older than ``retention.seconds`` count as gone.
         """
 
     @abstractmethod
     async def tops(self, names: Sequence[str]) -> list[str]:
-        """Where these stand, as ``Page.top``; there are 100 of them at most."""
+        """Return the ``Page.top`` of each of these, at most 100 names."""
 
     @abstractmethod
     async def close(self) -> None:
-        """The server has ended: nothing comes any more, and nobody waits any more."""
+        """The server has ended: no call comes any more, and none waits any more."""
 
 
 class Backoff:
-    """How long to wait before the next attempt: twice as long each time, and never two alike."""
+    """The waits before the next attempts: twice as long each time, and partly random."""
 
     FIRST: Final = 0.1
     MOST: Final = 10.0
@@ -143,7 +144,7 @@ class Backoff:
         self._next = self.FIRST
 
     def next(self) -> float:
-        """Seconds. Half of them are left to chance, so that not all workers come at once."""
+        """Return the seconds to wait. Half are random, so that workers do not come together."""
         delay = self._next
         self._next = min(2 * delay, self.MOST)
         return delay * random.uniform(0.5, 1.0)

@@ -2,7 +2,7 @@
 
 Everything of one connection comes in one order, so an answer tells exactly which pushes were
 before it. Commands of one iteration of the event loop leave together. The reader hands on whatever
-comes, and never waits for anybody: Redis cuts off who does not read.
+comes, and never waits, because Redis cuts off a client that does not read.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class NotSent(LinkLost):
 
 
 class _Push(list[Any]):
-    """Something that Redis says without having been asked."""
+    """A message that Redis sends without having been asked."""
 
 
 async def _mark(values: list[Any]) -> _Push:
@@ -40,7 +40,7 @@ async def _mark(values: list[Any]) -> _Push:
 
 
 class _Expected:
-    """An answer, or so many confirmations, that is still to come."""
+    """An answer that is still to come, or a number of confirmations."""
 
     __slots__ = ("command", "confirmations", "done", "future", "since")
 
@@ -210,7 +210,7 @@ class Link:
         self._expected.popleft().settle(answer)
 
     async def _watch(self) -> None:
-        """Find out that nothing is answered any more: frozen, or the network is gone."""
+        """Notice a server that does not answer any more, because it or the network is gone."""
         while True:
             await asyncio.sleep(PING_SECONDS)
             if self._is_quiet():
@@ -222,7 +222,7 @@ class Link:
                 self.call("PING")
 
     def _is_quiet(self) -> bool:
-        """Whether nothing has come for too long although something is expected."""
+        """Return whether nothing has come for too long although something is expected."""
         if not self._expected:
             return False
         return self._loop.time() - max(self._heard, self._expected[0].since) > WAIT_SECONDS

@@ -6,10 +6,10 @@ server publishes what the stream has taken under ``PREFIX.t.NAME``, with two seq
 own, and that of the message before it in the same subject. So one subscription hears both, and
 a position is the number in the stream, which all topics share.
 
-The stream keeps of each topic as many messages as the topic that keeps most, and one more:
-where a message is that is not younger than a position, nothing behind that position has gone,
-because the oldest go first. It keeps them for PROOF_SECONDS at least, for the same reason.
-What ``read`` gives is what the topic itself keeps.
+The stream keeps of each topic as many messages as the topic with the longest history, and one
+more. The oldest go first. So if a message is there that is not younger than a position, no message
+behind that position has gone. It keeps them for PROOF_SECONDS at least, for the same reason.
+``read`` gives only the messages that the topic itself keeps.
 
 The epoch is made from the time when the stream was created and, because a server that dies with
 its machine may lose what it had confirmed, from the id of the server, which is a new one with
@@ -70,7 +70,7 @@ class _Refused(Exception):
 
 
 class _Stream(NamedTuple):
-    """What is known of the stream: its epoch, its oldest and last number, and its limits."""
+    """The known facts about the stream: its epoch, its oldest and last number, its limits."""
 
     epoch: str
     first: int
@@ -170,7 +170,7 @@ class Nats(Client):
     """The client for NATS."""
 
     def __init__(self, url: str) -> None:
-        """Raises ValueError for a URL that cannot be."""
+        """Raises ValueError for an impossible URL."""
         self.name, self._arguments, options = taken_apart(url)
         self._servers = [self.name]  # and the others of its cluster, once they are known
         self._prefix = options["prefix"]
@@ -230,7 +230,7 @@ class Nats(Client):
             link = await self._there(body)
             stream = await self._did(self._stream(link, retention))
             subject = self._subject("h", name)
-            # Without the stream nobody hears of it: then it is made, and asked once more.
+            # Without the stream there is no answer: then the stream is made, and asked once more.
             for is_last in (False, True):
                 call = link.connection.request(
                     subject, body, timeout=WAIT_SECONDS, headers={_EPOCH: stream.epoch}
@@ -260,7 +260,7 @@ class Nats(Client):
             found = []
             for name in names:
                 last = await self._did(self._message(link, last_by_subj=self._subject("h", name)))
-                # Where nothing is kept nothing is known to be missing.
+                # In a topic without history no message is known to be missing.
                 found.append(f"{stream.epoch}:{last['seq'] if last else 0}")
             return found
 
@@ -287,7 +287,7 @@ class Nats(Client):
         self, link: Link, name: str, since: str | None, most: int, retention: Retention
     ) -> Page:
         subject = self._subject("h", name)
-        # In this order: what is published meanwhile is behind the top, or found.
+        # In this order, so that a message published meanwhile is behind the top, or found.
         stream = await self._stream(link, retention, anew=True)
         newest = await self._message(link, last_by_subj=subject)
         last = stream.last if newest is None else newest["seq"]
@@ -326,7 +326,7 @@ class Nats(Client):
         return Page(_entries(stream.epoch, found, behind), True, top)
 
     async def _is_whole(self, link: Link, subject: str, behind: int, found: int) -> bool:
-        """Whether nothing behind that number has gone, now that what was there has been read."""
+        """True if no message behind that number had gone when the messages were read."""
         first = await self._message(link, seq=1, next_by_subj=subject)
         if first is not None and first["seq"] <= behind:
             return True
@@ -431,7 +431,7 @@ class Nats(Client):
             await asyncio.sleep(backoff.next())
 
     async def _until_lost(self, link: Link) -> str:
-        """Why it was lost; a server that does not answer any more is given up."""
+        """Return the reason of its loss; a server that does not answer any more is given up."""
         while True:
             await asyncio.wait([link.lost], timeout=PING_SECONDS)
             if link.lost.done():
@@ -445,7 +445,7 @@ class Nats(Client):
                 return str(exc)
 
     async def _end(self, link: Link) -> None:
-        """Close the connection; what is still to be written is not waited for."""
+        """Close the connection, without waiting for what is still to be written."""
         with suppress(Exception):
             async with asyncio.timeout(1):
                 await link.connection.close()
@@ -549,7 +549,7 @@ class Nats(Client):
             self._spawn(self._learn(link))
         else:
             epoch = headers.get(_EPOCH) or link.stream.epoch
-            # Nothing of the topic was kept any more: then nobody can tell.
+            # No message of the topic was kept any more, so it cannot be told.
             last = headers.get("Nats-Last-Sequence", "0")
             before = None if last == "0" else f"{epoch}:{last}"
             position = f"{epoch}:{headers['Nats-Sequence']}"

@@ -1,4 +1,4 @@
-"""What workers say to each other over a broker: bytes, of which nothing is ever executed.
+"""The messages between workers over a broker: bytes, of which nothing is ever executed.
 
 A record is its version (1 byte), its kind, the kind of the message, the worker that says it
 (8 bytes), a number of that worker's (8 bytes), the size of a key (2 bytes), the key, and the
@@ -24,7 +24,7 @@ _NO_KEY: Final = 0xFFFF
 
 
 class Record(NamedTuple):
-    """One record. ``number`` says whom a MESSAGE excludes (0: nobody), or which ASK it is."""
+    """One record. ``number`` names the member that a MESSAGE excludes (0: none), or the ASK."""
 
     kind: int
     worker: bytes
@@ -43,7 +43,7 @@ def encode(record: Record) -> bytes:
 
 
 def decode(body: bytes) -> Record:
-    """The record that stands there. Raises ValueError for what is not one."""
+    """Return the record of these bytes. Raises ValueError if they are not one."""
     if not body or body[0] != VERSION:
         raise ValueError(f"version {body[0] if body else 'missing'}, and not {VERSION}")
     if len(body) < _HEAD.size:
@@ -69,7 +69,7 @@ def members(number: int) -> bytes:
 
 
 def number_of(payload: bytes) -> int:
-    """What an ANSWER says. Raises ValueError."""
+    """Return the number in an ANSWER. Raises ValueError."""
     if len(payload) != _MEMBERS.size:
         raise ValueError("an answer without a number")
     return int(_MEMBERS.unpack(payload)[0])

@@ -1,16 +1,16 @@
 """Redis and Valkey, one of them or a cluster.
 
-On a cluster a name lives on one of PARTS hash slots, and sharded pub/sub is used: so the
-names of one slot can be subscribed to together, and no node hears of what is not its own.
+On a cluster a name lives on one of PARTS hash slots, and sharded pub/sub is used. So the
+names of one slot can be subscribed to together, and each node gets only its own messages.
 
 A topic with history has two keys. The stream has its messages, each under its number and the
 time. The other key is a hash with the epoch and the number of the last message; it outlives the
-stream by META_SECONDS, so that who has missed nothing can prove it.
+stream by META_SECONDS, so that a client that has missed nothing can be told so.
 
-Redis may lose what it had confirmed: when it is started anew with an old snapshot, or a replica
-takes over. So the epoch is a new one whenever the hash is gone, and whenever the server that is
-asked is another one than before (its ``master_replid``); then nobody is told that nothing is
-missing. With ``durable=true`` in the URL the operator says that this cannot happen.
+Redis may lose what it had confirmed, when it is started anew with an old snapshot, or when a
+replica takes over. So the epoch is a new one whenever the hash is gone, and whenever the server is
+another one than before (its ``master_replid``). Then no client is told that it has missed nothing.
+With ``durable=true`` in the URL the operator says that this cannot happen.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class Redis(Client):
     """The client for Redis."""
 
     def __init__(self, url: str) -> None:
-        """Raises ValueError for a URL that cannot be."""
+        """Raises ValueError for an impossible URL."""
         self.name, self._arguments, prefix, self._is_durable = taken_apart(url)
         self._prefix = f"{prefix}:{self._arguments.get('db', 0)}"
         self._addresses: list[tuple[str, int]] = []  # of a cluster, as it was lately
@@ -272,7 +272,7 @@ class Redis(Client):
         return await self._call(name, "EVAL", script, len(keys), *keys, *about, *arguments)
 
     async def _call(self, name: str, *command: Any) -> Any:
-        """Ask whoever has that name, as soon as somebody has. Raises BusUnavailable."""
+        """Ask the node that has that name, as soon as there is one. Raises BusUnavailable."""
         part = self._part(name)
         async with self._bounded():
             while True:
@@ -315,7 +315,7 @@ class Redis(Client):
         await asyncio.shield(self._routed)
 
     def _let_go(self) -> None:
-        """Whoever waits for a connection looks again."""
+        """Let those that wait for a connection look again."""
         routed, self._routed = self._routed, None
         if routed is not None and not routed.done():
             routed.set_result(None)
@@ -345,7 +345,7 @@ class Redis(Client):
         self._subscribe([name for name in changed if name in self._names])
 
     def _batches(self, channels: list[bytes]) -> Iterable[list[bytes]]:
-        """What can stand in one command: on a cluster only channels of one slot."""
+        """Split the channels by command: on a cluster a command has channels of one slot only."""
         groups: dict[int, list[bytes]] = {}
         for channel in channels:
             groups.setdefault(key_slot(channel) if self._is_cluster else 0, []).append(channel)
@@ -393,7 +393,7 @@ class Redis(Client):
             self._refresh()
 
     def _forget(self, names: Iterable[str]) -> None:
-        """Where these were subscribed to they are not any more."""
+        """The link of these names does not subscribe to them any more."""
         for name in names:
             known = self._names[name]
             known.link = None
@@ -492,7 +492,7 @@ class Redis(Client):
             raise
 
     async def _shares(self, seed: Link) -> tuple[list[Link | None], Exception | None]:
-        """Who has which part of a cluster, and why some have nobody."""
+        """Return the node of each part of a cluster, and the reason if parts have none."""
         owners: dict[int, tuple[str, int]] = {}
         async with _patience():
             answer = await seed.call("CLUSTER", "SLOTS")
@@ -566,7 +566,7 @@ class _Server:
 
 
 class _Bounded:
-    """Wait for so long, and then say why."""
+    """Wait WAIT_SECONDS at most; then BusUnavailable says why the broker does not answer."""
 
     def __init__(self, client: Redis) -> None:
         self._client = client
