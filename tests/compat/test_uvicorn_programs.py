@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 import sqlite3
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from ..browser.chromium import DEADLINE, Window
+from ..toolkit.npm import npm_install
 from ..toolkit.program import Program
+from ..toolkit.served import Served
 from .conftest import END
 
 pytestmark = pytest.mark.slow
@@ -117,3 +121,48 @@ def test_marimo(visit: Visit, tmp_path: Path) -> None:
         button = "document.querySelector('marimo-button').shadowRoot.querySelector('button')"
         window.driver.execute_script(f"{button}.click()")
         window.see("body", "pressed 1")
+
+
+def test_streamlit(visit: Visit) -> None:
+    port = free_port()
+    command = ("-m", "streamlit", "run", str(HERE / "streamlit_page.py"), "--server.headless=true")
+    told = (f"--server.port={port}", "--browser.gatherUsageStats=false")
+    with running(port, *command, *told) as program:
+        window = visit(program.url)
+        for number in (0, 1, 2):
+            window.see("[data-testid=stText]", f"pressed {number}")
+            window.see("[data-testid=stButton] button", "press").click()
+
+
+def test_streamlit_as_an_asgi_application(visit: Visit, tmp_path: Path) -> None:
+    script = HERE / "streamlit_page.py"
+    (tmp_path / "main.py").write_text(f"import streamlit as st\n\napp = st.App({str(script)!r})\n")
+    told = {"STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false"}
+    with Served("asgiws", "main:app", "--port", "0", cwd=tmp_path, **told) as server:
+        window = visit(server.url)
+        window.see("[data-testid=stButton] button", "press").click()
+        window.see("[data-testid=stText]", "pressed 1")
+        assert server.stop() == 0
+        assert not server.lines("ERROR|Traceback"), server.output
+
+
+def test_solara(visit: Visit, tmp_path: Path) -> None:
+    # What its pages load from a public server, where this machine may not reach one.
+    template = resources.files("solara").joinpath("server/templates/solara.html.j2").read_text()
+    loaded = set(re.findall(r"{{cdn}}/((?:@\w+/)?[\w-]+@[\d.]+)/", template))
+    assert loaded
+    cache = tmp_path / "cdn"
+    for package in loaded:
+        where = tmp_path / package.replace("/", "-")  # they do not agree on what they need
+        where.mkdir()
+        npm_install(where, package)
+        (cache / package).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(where / "node_modules" / package.rpartition("@")[0], cache / package)
+    port = free_port()
+    command = ("-m", "solara", "run", str(HERE / "solara_page.py"), "--port", str(port))
+    told = {"SOLARA_ASSETS_PROXY_CACHE_DIR": str(cache)}
+    with running(port, *command, "--no-open", **told) as program:
+        window = visit(program.url)
+        for number in (0, 1, 2):
+            window.see("body", f"pressed {number}")
+            window.see(".press").click()
