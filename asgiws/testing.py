@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar, Unpack
 
 from .asgi import Application
 from .options.config import Config
 from .options.typed import Options
-from .process.server import Server, new_event_loop
+from .process.server import Server, close_loop, new_event_loop, run_in
 
 _T = TypeVar("_T")
 
@@ -42,8 +45,9 @@ class Served:
 
     @property
     def ws_url(self) -> str:
-        """Its URL for WebSockets: ``ws://127.0.0.1:43121``."""
-        return self.url.replace("http", "ws", 1)
+        """Its URL for WebSockets: ``ws://127.0.0.1:43121``; ``unix:PATH`` for a Unix socket."""
+        scheme, colon, rest = self.url.partition(":")
+        return scheme.replace("http", "ws") + colon + rest
 
     @property
     def port(self) -> int:
@@ -68,21 +72,30 @@ class Background(Served):
         self._error: BaseException | None = None
         self._over = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="asgiws-testing", daemon=True)
-        self._thread.start()
-        if not self._ready.wait(SECONDS):
-            raise RuntimeError("the server does not start")
+        try:
+            self._thread.start()
+            if not self._ready.wait(SECONDS):
+                raise RuntimeError(f"the server does not start within {SECONDS:g} s{self._where()}")
+        except BaseException:  # Ctrl-C among them
+            self._end()
+            if self._thread.is_alive():
+                self._thread.join(GRACEFUL_SECONDS)
+            raise
         if self._error is not None:
             self._thread.join(SECONDS)
             raise self._error
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self.loop) as runner, _recording(self.log):
+        with _recording(self.log):
             try:
-                runner.run(self._serve())
+                # As a server of its own does: an application that wants to exit, in a task of
+                # its own too, does not end the tests, and what it leaves holds nothing up.
+                run_in(self.loop, self._serve())
             except BaseException as error:
                 self._error = error
             finally:
                 self._ready.set()
+                close_loop(self.loop)
 
     async def _serve(self) -> None:
         async with self.server:
@@ -91,24 +104,40 @@ class Background(Served):
 
     def call(self, function: Callable[[], _T]) -> _T:
         """Call ``function`` in the server's event loop, and return its result."""
+        result: Future[_T] = Future()
 
-        async def calling() -> _T:
-            return function()
+        def calling() -> None:
+            try:
+                result.set_result(function())
+            except BaseException as error:
+                result.set_exception(error)
 
-        return asyncio.run_coroutine_threadsafe(calling(), self.loop).result(SECONDS)
+        self.loop.call_soon_threadsafe(calling)
+        return result.result(SECONDS)
 
     def stop(self) -> None:
         """End it, once or more often; raises the server's error, or one if it does not end."""
         if self._thread.is_alive():
-            try:
-                self.loop.call_soon_threadsafe(self._over.set)
-            except RuntimeError:
-                pass  # the loop is closed: it is over
+            self._end()
             self._thread.join(SECONDS)
         if self._thread.is_alive():
-            raise RuntimeError("the server does not stop")
+            raise RuntimeError(f"the server does not stop within {SECONDS:g} s{self._where()}")
         if self._error is not None:
             raise self._error
+
+    def _end(self) -> None:
+        """Let it end, even if it has not started."""
+        self.server.shutdown()
+        try:
+            self.loop.call_soon_threadsafe(self._over.set)
+        except RuntimeError:
+            pass  # the loop is closed: it is over
+
+    def _where(self) -> str:
+        """Where its thread is: the application may hold up the event loop."""
+        frame = sys._current_frames().get(self._thread.ident or 0)
+        lines = traceback.format_stack(frame)[-5:] if frame is not None else []
+        return "".join(["; its event loop is at\n", *lines]).rstrip() if lines else ""
 
 
 @contextmanager

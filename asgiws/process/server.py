@@ -162,9 +162,9 @@ class Server:
             asyncio.set_event_loop(loop)
             with self._signals() as signals:
                 try:
-                    _run(loop, self._serve(app), signals.follow)
+                    run_in(loop, self._serve(app), signals.follow)
                 finally:
-                    _close(loop, signals.follow)
+                    close_loop(loop, signals.follow)
             if self._interrupted:
                 raise KeyboardInterrupt
         except BaseException as exc:
@@ -187,10 +187,12 @@ class Server:
     async def __aenter__(self) -> Self:
         """Serve in the running loop, as ``serve`` does, until the block ends.
 
-        The block begins when connections are accepted; raises StartupError if that fails.
+        The block begins when connections are accepted; raises StartupError if that fails,
+        or if it is shut down before.
         """
-        self._task = asyncio.create_task(self.serve())
-        started = asyncio.create_task(self.wait_started())
+        loop = asyncio.get_running_loop()  # raises before there is a coroutine to await
+        self._task = loop.create_task(self.serve())
+        started = loop.create_task(self.wait_started())
         try:
             await asyncio.wait([self._task, started], return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
@@ -201,6 +203,8 @@ class Server:
             started.cancel()
         if self._task.done():
             await self._task
+        if not self.started:
+            raise StartupError("the server was shut down before it had started")
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -294,8 +298,13 @@ class Server:
         place.settle(loop)
         try:
             with self._entrance(loop, serving, arrivals) as entrance:
-                if not await _unless(drain.asked, lifespan.startup()):
-                    lifespan.cancel()
+                begun = False
+                try:
+                    begun = await _unless(drain.asked, lifespan.startup())
+                finally:
+                    if not begun:
+                        lifespan.cancel()
+                if not begun:
                     return
                 try:
                     entrance.start()
@@ -422,10 +431,14 @@ async def _unless(stop: asyncio.Event, call: Any) -> bool:
         stopped.cancel()
 
 
-def _run(
+def _nothing() -> None:
+    pass
+
+
+def run_in(
     loop: asyncio.AbstractEventLoop,
     call: Coroutine[Any, Any, object],
-    follow: Callable[[], object],
+    follow: Callable[[], object] = _nothing,
 ) -> None:
     """Run the loop until ``call`` has ended, though tasks of the application want to exit.
 
@@ -446,15 +459,15 @@ def _run(
             )
 
 
-def _close(loop: asyncio.AbstractEventLoop, follow: Callable[[], object]) -> None:
+def close_loop(loop: asyncio.AbstractEventLoop, follow: Callable[[], object] = _nothing) -> None:
     """Close the loop; the tasks that the application started elsewhere get one second."""
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()
     if tasks:
-        _run(loop, _waited(tasks), follow)
+        run_in(loop, _waited(tasks), follow)
     try:
-        _run(loop, asyncio.wait_for(loop.shutdown_asyncgens(), timeout=CANCEL_SECONDS), follow)
+        run_in(loop, asyncio.wait_for(loop.shutdown_asyncgens(), timeout=CANCEL_SECONDS), follow)
     except TimeoutError:
         pass
     asyncio.set_event_loop(None)
