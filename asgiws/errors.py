@@ -89,7 +89,7 @@ def tells_of_disconnect(exc: BaseException | None) -> bool:
     - our ClientDisconnected, or ApplicationCancelled: the application has cancelled itself;
     - an exception whose class, or a base class of it, is named after ASGI's event. Frameworks
       raise these when ``receive`` returns it: WebSocketDisconnect, ClientDisconnect;
-    - an exception that was raised *from* one of them;
+    - an exception that was raised *from* one of them, or *from None* in its place;
     - a RuntimeError that was raised while one of them was handled, by the same module: a
       framework says in this way that a closed connection was used again;
     - a group that has nothing else in it.
@@ -106,7 +106,9 @@ def tells_of_disconnect(exc: BaseException | None) -> bool:
         if any(_DISCONNECT.match(kind.__name__) for kind in type(exc).__mro__):
             return True
         before = exc.__cause__
-        if before is None and isinstance(exc, RuntimeError):
+        if before is None and exc.__suppress_context__:
+            before = exc.__context__
+        elif before is None and isinstance(exc, RuntimeError):
             before = exc.__context__
             if before is not None and _raised_in(before) != _raised_in(exc):
                 return False

@@ -68,6 +68,8 @@ def caught(function: Callable[[], Any]) -> BaseException:
 
 def raised(error: BaseException, cause: BaseException | None = None) -> Callable[[], None]:
     def call() -> None:
+        if cause is None:
+            raise error
         raise error from cause
 
     return call
@@ -109,6 +111,7 @@ class TestTheNewsOfADisconnect:
         assert tells(caught(raised(FrameworkError(1006), news)))
         assert tells(ExceptionGroup("", [ExceptionGroup("", [news]), GoodBye()]))
         assert tells(while_handled(news, raised(RuntimeError("send once closed"))))
+        assert tells(while_handled(news, elsewhere("raise ValueError('closed') from None")))
 
     def test_our_own_errors_tell_it(self, package: ModuleType) -> None:
         errors = package.errors
@@ -139,8 +142,9 @@ class TestTheNewsOfADisconnect:
             lambda: {}["missing"],
             raised(FrameworkError("not saved")),
             elsewhere("raise RuntimeError('not saved')"),
+            elsewhere("try: {}['missing']\nexcept KeyError: raise RuntimeError('x') from None"),
         ]
-        assert [tells(while_handled(news, bug)) for bug in bugs] == [False] * 3
+        assert [tells(while_handled(news, bug)) for bug in bugs] == [False] * 4
 
     async def test_a_deadline_in_the_handler_is_an_error(self, package: ModuleType) -> None:
         """It is raised from the cancellation that it is made of."""

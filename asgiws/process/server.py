@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Protocol, Self
 
 from .._build import build, remarks
-from ..errors import ConfigError, StartupError
+from ..errors import ConfigError, StartupError, tells_of_disconnect
 from ..fanout.current import Place
 from ..fanout.history import Wanted
 from ..http.admission import Admission
@@ -404,7 +404,13 @@ def make_serving(
 
 
 def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
-    """An event loop, as ``--loop`` names it."""
+    """An event loop, as ``--loop`` names it; it has no traceback for a disconnect."""
+    loop = _bare_event_loop(name)
+    loop.set_exception_handler(_report)
+    return loop
+
+
+def _bare_event_loop(name: str) -> asyncio.AbstractEventLoop:
     if name != "asyncio":
         try:
             import uvloop
@@ -414,6 +420,19 @@ def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
             return uvloop.new_event_loop()
     # A selector loop on every system: the proactor cannot watch a listening socket.
     return asyncio.SelectorEventLoop()
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report what asyncio has found, such as a task that failed and was never awaited.
+
+    An application's writer ends so when the client leaves. Which client it was is not
+    known here, and the disconnect may be another connection's: one line tells of it.
+    """
+    exc = context.get("exception")
+    if tells_of_disconnect(exc):
+        error_log.info("%s in a task of the application's own", type(exc).__name__)
+    else:
+        loop.default_exception_handler(context)
 
 
 async def _unless(stop: asyncio.Event, call: Any) -> bool:

@@ -10,7 +10,7 @@ from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoin
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 
 async def plain(websocket: WebSocket) -> None:
@@ -73,6 +73,31 @@ async def cancelled(websocket: WebSocket) -> None:
         await asyncio.Event().wait()
 
 
+async def renamed(websocket: WebSocket) -> None:
+    """It says in words of its own that the connection is gone."""
+    await websocket.accept()
+    try:
+        while True:
+            await websocket.send_text(await websocket.receive_text())
+    except WebSocketDisconnect:
+        raise LookupError("no such guest") from None
+
+
+async def unawaited(websocket: WebSocket) -> None:
+    """Nobody asks how its writer has ended."""
+    await websocket.accept()
+
+    async def tick() -> None:
+        while True:
+            await websocket.send_text("tick")
+            await asyncio.sleep(0.01)
+
+    writer = asyncio.create_task(tick())
+    async for _ in websocket.iter_text():
+        pass
+    await asyncio.wait([writer])
+
+
 async def buggy(websocket: WebSocket) -> None:
     await websocket.accept()
     try:
@@ -80,6 +105,19 @@ async def buggy(websocket: WebSocket) -> None:
             await websocket.send_text(await websocket.receive_text())
     finally:
         raise ValueError("a bug in the cleaning up")
+
+
+async def buggy_writer(websocket: WebSocket) -> None:
+    """Nobody asks how its writer has ended, which has a bug."""
+    await websocket.accept()
+
+    async def write() -> None:
+        try:
+            await websocket.receive_text()
+        finally:
+            raise ValueError("a bug in the cleaning up")
+
+    await asyncio.wait([asyncio.create_task(write())])
 
 
 async def upload(request: Request) -> Response:
@@ -99,7 +137,7 @@ async def passing(request: Request, call_next: RequestResponseEndpoint) -> Respo
     return await call_next(request)
 
 
-handlers = [plain, ticking, grouped, again, cancelled, buggy]
+handlers = [plain, ticking, grouped, again, cancelled, renamed, unawaited, buggy, buggy_writer]
 uploads = [upload, buggy_upload]
 app = Starlette(
     routes=[

@@ -19,7 +19,7 @@ from ..toolkit.served import Served
 from . import careless_app
 
 CLIENTS = 50
-QUIET = [each.__name__ for each in careless_app.handlers if each is not careless_app.buggy]
+QUIET = [each.__name__ for each in careless_app.handlers if "buggy" not in each.__name__]
 
 
 def serve(app: str = "app", loop: str = "uvloop", **environment: str) -> Served:
@@ -79,6 +79,22 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_is_not_an_error(app: str
                 served.wait_for_line("receiving")
         assert served.stop() == 0
     assert_quiet(served)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_task_that_nobody_awaits_leaves_a_line_for_a_disconnect_and_a_traceback_for_a_bug(
+    loop: str,
+) -> None:
+    with serve(loop=loop) as served:
+        with connect(f"{served.ws_url}/unawaited") as client:
+            assert client.recv(10) == "tick"
+        served.wait_for_line("INFO:.*WebSocketDisconnect in a task of the application's own")
+        assert_quiet(served)
+        with connect(f"{served.ws_url}/buggy_writer"):
+            pass
+        served.wait_for_line("Task exception was never retrieved")
+        served.wait_for_line("ValueError: a bug in the cleaning up")
+        assert served.stop() == 0
 
 
 def test_a_bug_after_the_disconnect_is_an_error() -> None:
