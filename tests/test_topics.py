@@ -46,6 +46,23 @@ async def test_the_name_of_a_topic_is_kept_once_for_all_subscriptions() -> None:
         assert second.topic is first.topic
 
 
+@pytest.mark.parametrize("on_gap", ["tell", "close"])
+async def test_a_socket_of_another_server_is_closed_for_a_loss_if_it_prefers_that(
+    on_gap: Any,
+) -> None:
+    events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    class Socket:
+        async def send(self, event: dict[str, Any]) -> None:
+            events.put_nowait(event)
+
+    async with topics.subscribe(Socket(), "a", on_gap=on_gap):
+        current.hub().miss("a", 1)
+        await topics.publish("a", text="behind")
+        event = await events.get()
+    assert event.get("code") == (1012 if on_gap == "close" else None)
+
+
 async def test_a_listener_goes_on_behind_a_position() -> None:
     topics.keep("a", messages=10, seconds=60)
     async with topics.listen("a") as messages:

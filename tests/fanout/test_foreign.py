@@ -65,6 +65,20 @@ async def test_a_loss_ends_who_prefers_that_behind_what_had_come() -> None:
     assert listener.dropped == 3
 
 
+async def test_one_that_was_too_slow_already_is_not_closed_for_a_loss() -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    listener = Listener("close", 300, ends_on_gap=True)
+    for message in (Publication("a", TEXT, b"x"), Publication("a", TEXT, b"x")):
+        listener.take(message, message.plain())
+    listener.miss(1)
+    await asyncio.wait_for(pump(listener, "a", send, False), 5)
+    assert [event.get("code") for event in sent] == [None, 1013]
+
+
 async def test_a_socket_that_cannot_be_written_to_ends_quietly() -> None:
     async def send(event: Any) -> None:
         raise RuntimeError("it is closed")

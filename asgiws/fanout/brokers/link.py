@@ -129,6 +129,9 @@ class Link:
         for task in self._tasks:
             if task is not current:
                 task.cancel()
+        if self._connection._writer is not None:
+            # What the other end does not take would keep a closed one for minutes.
+            self._connection._writer.transport.abort()
         self._connection._close()
         written, self._expected = self._expected, deque()
         unwritten, self._unwritten = self._unwritten, []

@@ -449,6 +449,10 @@ class Nats(Client):
         with suppress(Exception):
             async with asyncio.timeout(1):
                 await link.connection.close()
+        transport: Any = link.connection._transport
+        if transport is not None and transport._io_writer is not None:
+            # What the server does not take would keep a closed one for minutes.
+            transport._io_writer.transport.abort()
         reading = link.connection._reading_task
         if reading is not None and reading.done() and not reading.cancelled():
             reading.exception()  # nats-py writes once more to a connection that is lost

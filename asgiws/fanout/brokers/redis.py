@@ -307,7 +307,7 @@ class Redis(Client):
             raise self._unavailable()
 
     def _unavailable(self) -> BusUnavailable:
-        return BusUnavailable(f"{self.name} is not available: {self._reason}")
+        return BusUnavailable(f"{self.name} is not available: {self._reason or 'no answer'}")
 
     async def _until_routed(self) -> None:
         if self._routed is None:
@@ -457,6 +457,7 @@ class Redis(Client):
                 self._dirty.set()
                 await asyncio.sleep(backoff.next())
             else:
+                self._reason = ""
                 self._owner.health(None)
                 backoff.reset()
 

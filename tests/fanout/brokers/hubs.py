@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from asgiws.fanout.history import Wanted
@@ -32,6 +33,13 @@ async def hubs(url: str, number: int = 2) -> AsyncIterator[list[Hub]]:
 async def until(condition: Callable[[], Any]) -> None:
     while not condition():  # noqa: ASYNC110
         await asyncio.sleep(0.01)
+
+
+def connections(port: int) -> int:
+    """How many connections this machine has to a port of its own."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    words = [line.split() for line in lines]
+    return sum(each[2].endswith(f":{port:04X}") and each[3] == "01" for each in words)
 
 
 async def listen(here: Hub, topic: str, **wishes: Any) -> Messages:

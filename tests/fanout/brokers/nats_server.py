@@ -6,6 +6,7 @@ import shutil
 import socket
 from pathlib import Path
 
+from .elsewhere import Elsewhere
 from .server import Server
 
 
@@ -15,24 +16,29 @@ class NatsServer(Server):
     program = "nats-server"
 
     def __init__(
-        self, folder: Path, *options: str, config: str = "", jetstream: bool = True
+        self,
+        folder: Path,
+        *options: str,
+        config: str = "",
+        jetstream: bool = True,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         store = f'jetstream: {{store_dir: "{folder}/store"}}\n' if jetstream else ""
         self._config = f"{store}max_payload: 2MB\n{config}\n"
-        super().__init__(folder, *options)
+        super().__init__(folder, *options, elsewhere=elsewhere)
 
     @property
     def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
+        return f"nats://{self.host}:{self.port}"
 
     def arguments(self) -> list[str]:
         config = self.folder / "config"
         config.write_text(self._config)
-        return ["-a", "127.0.0.1", "-p", str(self.port), "-c", str(config)]
+        return ["-a", self.host, "-p", str(self.port), "-c", str(config)]
 
     def answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), 1) as sock:
+            with socket.create_connection((self.host, self.port), 1) as sock:
                 return sock.recv(4) == b"INFO"
         except OSError:
             return False

@@ -14,11 +14,11 @@ class RedisServer(Server):
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
+        return f"redis://{self.host}:{self.port}"
 
     def arguments(self) -> list[str]:
         self.socket = self.folder / "s"
-        arguments = ["--dir", str(self.folder), "--bind", "127.0.0.1"]
+        arguments = ["--dir", str(self.folder), "--bind", self.host]
         arguments += ["--save", "", "--unixsocket", str(self.socket)]
         if "--tls-cert-file" in self.options:
             return [*arguments, "--port", "0", "--tls-port", str(self.port)]

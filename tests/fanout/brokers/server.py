@@ -14,6 +14,8 @@ from typing import Self
 
 import pytest
 
+from .elsewhere import Elsewhere
+
 DEADLINE = 10.0
 
 
@@ -34,12 +36,21 @@ class Server(ABC):
 
     program: str
 
-    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        port: int | None = None,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
+        """It runs ``elsewhere``, or here."""
         needs(self.program)
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port() if port is None else port
         self.options = options
+        self.host = "127.0.0.1" if elsewhere is None else elsewhere.address
+        self._inside = [] if elsewhere is None else elsewhere.inside
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -53,7 +64,7 @@ class Server(ABC):
 
     def start(self, *options: str) -> None:
         """Start it, and wait until it answers."""
-        command = [self.program, *self.arguments(), *self.options, *options]
+        command = [*self._inside, self.program, *self.arguments(), *self.options, *options]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log

@@ -15,12 +15,13 @@ import pytest
 
 from asgiws.errors import BusUnavailable, ConfigError, TopicError
 from asgiws.fanout import hub as module
-from asgiws.fanout.brokers import client
+from asgiws.fanout.brokers import client, nats
 from asgiws.fanout.history import Retention, Wanted
 from asgiws.fanout.hub import Hub
 
 from ...toolkit.certificates import Certificates
-from .hubs import hubs, listen, publish, take, texts, until
+from ...toolkit.running import NewLoop
+from .hubs import connections, hubs, listen, publish, take, texts, until
 from .nats_server import NatsServer
 from .test_programs import Machines
 
@@ -278,6 +279,24 @@ async def test_a_frozen_server_is_given_up_and_taken_again(victim: NatsServer) -
         while found[-1].text != "after":
             found.append(await anext(messages))
         assert sum(message.gap for message in found) == 1
+
+
+async def test_what_a_frozen_server_does_not_take_is_not_kept(
+    victim: NatsServer, monkeypatch: pytest.MonkeyPatch, new_loop: NewLoop
+) -> None:
+    monkeypatch.setattr(nats, "PING_SECONDS", 0.1)
+    monkeypatch.setattr(nats, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(nats, "WAIT_SECONDS", 1.0)
+    async with hubs(victim.url, 1) as (here,):
+        victim.send(signal.SIGSTOP)
+        large = "x" * 1_900_000
+        tasks = [asyncio.ensure_future(publish(here, "a", large)) for _ in range(10)]
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            assert isinstance(result, BusUnavailable)
+        await until(lambda: not here.bus.healthy())
+        await until(lambda: not connections(victim.port))
+        victim.send(signal.SIGCONT)
+        await until(here.bus.healthy)
 
 
 async def test_a_subscriber_that_the_server_cuts_off_comes_back_and_is_told(

@@ -19,7 +19,8 @@ from asgiws.fanout.history import Retention, Wanted
 from asgiws.fanout.hub import Hub
 
 from ...toolkit.certificates import Certificates
-from .hubs import hubs, listen, publish, take, texts, until
+from ...toolkit.running import NewLoop
+from .hubs import connections, hubs, listen, publish, take, texts, until
 from .redis_server import RedisServer
 
 
@@ -272,6 +273,23 @@ async def test_a_frozen_redis_is_given_up_and_nothing_is_lost_from_the_history(
         told = [record.getMessage() for record in log]
         assert sum("is away" in line for line in told) == 2
         assert sum("connected" in line for line in told) == 4
+
+
+async def test_what_a_frozen_redis_does_not_take_is_not_kept(
+    victim: RedisServer, monkeypatch: pytest.MonkeyPatch, new_loop: NewLoop
+) -> None:
+    monkeypatch.setattr(link, "PING_SECONDS", 0.1)
+    monkeypatch.setattr(link, "WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(redis, "CONNECT_SECONDS", 0.3)
+    async with hubs(victim.url, 1) as (here,):
+        victim.send(signal.SIGSTOP)
+        large = "x" * 16_000_000
+        with pytest.raises(BusUnavailable, match=r"has not answered for 0\.3 s"):
+            await publish(here, "a", large)
+        await lost([here])
+        await until(lambda: not connections(victim.port))
+        victim.send(signal.SIGCONT)
+        await found([here])
 
 
 @pytest.mark.parametrize("durable", [False, True])
