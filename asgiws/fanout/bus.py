@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import sys
 from typing import NamedTuple, Protocol
 
 from ..errors import BusUnavailable, TopicError
-from .history import History, Record, Retention
+from .history import History, Lost, Record, Retention
 from .mesh import Mesh
 from .message import Publication
 
 APPEND_SECONDS = 2.0  # how long a publication waits for another process that appends
 RETRY_SECONDS = 0.001
+ALL = Retention(sys.maxsize, math.inf)
 MOST_WORDS = 512  # bytes of a topic's name and a key
 LOOK_SECONDS = 0.25  # between looks into a log of which nobody told us anything
 LOOK_RECORDS = 500  # that are looked at without a pause
@@ -69,7 +72,6 @@ class Bus:
         self._loop = loop
         self._mesh = mesh
         self._history: History | None = None
-        self._excluded: dict[int, object] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._following: dict[str, asyncio.Task[None]] = {}
 
@@ -90,13 +92,17 @@ class Bus:
             await self._look_at_all()  # what comes from now on is delivered
         if self._mesh is None:
             return
+        if first:  # also where others are heard of who have left meanwhile
+            self._following[topic] = asyncio.ensure_future(self._heard_by_all(topic))
         following = self._following.get(topic)
-        if first and following is None:
-            following = asyncio.ensure_future(self._mesh.heard_by_all())
-            self._following[topic] = following
-            following.add_done_callback(lambda _: self._following.pop(topic))
         if following is not None:
             await asyncio.shield(following)
+
+    async def _heard_by_all(self, topic: str) -> None:
+        assert self._mesh is not None
+        await self._mesh.heard_by_all(topic)
+        if self._following.get(topic) is asyncio.current_task():
+            del self._following[topic]
 
     def changed(self, topic: str, members: int) -> None:
         """The topic has that number of members here; with 0 it need not come any more."""
@@ -122,9 +128,7 @@ class Bus:
         number = self._append(publication)
         if number is None:
             number = await self._append_later(publication)
-        if publication.exclude is not None:
-            self._excluded[number] = publication.exclude
-        reached = self.catch_up(number)
+        reached = self.catch_up(number, publication.exclude)
         return reached if mesh is None else reached + mesh.news(publication.topic, number)
 
     async def recover(
@@ -191,29 +195,44 @@ class Bus:
             self.log().begin_at(number)
         self.catch_up()
 
-    def catch_up(self, own: int = 0) -> int:
-        """Deliver the new records of the log; return how many members will get number ``own``."""
+    def catch_up(self, own: int = 0, exclude: object = None) -> int:
+        """Deliver the new records of the log; return how many members will get number ``own``.
+
+        ``exclude`` does not get that one.
+        """
         history = self.log()
         history.advance()
-        records, lost = history.new()
         reached = 0
-        if lost is not None:
-            self._tell_lost(lost)
-        for record in records:
+        found = history.new()
+        coming = {record.number for record in found if isinstance(record, Record)}
+        for record in found:
+            if isinstance(record, Lost):
+                self._tell_lost(record.number, coming)
+                continue
             publication = self._publication(record)
-            publication.exclude = self._excluded.pop(record.number, None)
-            taken = self._hub.deliver(publication)
             if record.number == own:
-                reached = taken
+                publication.exclude = exclude
+                reached = self._hub.deliver(publication)
+            else:
+                self._hub.deliver(publication)
         return reached
 
-    def _tell_lost(self, before: int) -> None:
-        """Records behind number ``before`` were lost: find out which topics they had."""
-        self._excluded.clear()
+    def _tell_lost(self, before: int, coming: set[int]) -> None:
+        """Records behind number ``before`` were lost: find out which topics they had.
+
+        ``coming`` are the numbers of the new records. The latest message of a topic may have been
+        written again behind others that came later. Then it is in the log, but not among these.
+        """
         for topic in self._hub.numbers():
-            retention = self._hub.retention(topic)
-            if retention.messages and not self.log().recover(topic, before, retention)[1]:
+            if not self._hub.retention(topic).messages:
+                continue
+            records, complete = self.log().recover(topic, before, ALL)
+            if not complete:
                 self._hub.miss(topic, 1)  # at least
+            for record in records:
+                if record.number not in coming:
+                    coming.add(record.number)
+                    self._hub.deliver(self._publication(record))
 
     async def _look_at_all(self) -> None:
         """Look at what others have appended, and let others run meanwhile."""

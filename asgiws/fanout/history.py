@@ -68,6 +68,12 @@ class Record(NamedTuple):
     place_before: int  # where that one is; 0 if that is not known
 
 
+class Lost(NamedTuple):
+    """Here are records missing, behind that number."""
+
+    number: int
+
+
 class Retention(NamedTuple):
     """The part of a topic that is kept: the last ``messages`` not older than ``seconds``."""
 
@@ -127,8 +133,7 @@ class History:
         self._place = self._numbers[_TAIL]  # up to where we have looked
         self._swept = self._place
         self._old = self._numbers[_HEAD]  # what is before that is not new
-        self._new: list[Record] = []
-        self._lost: int | None = None  # the last number before some that we never saw
+        self._new: list[Record | Lost] = []
         #: the last ``append`` gave None because there was still something to be moved
         self.is_moving = False
 
@@ -327,8 +332,8 @@ class History:
                 length, record = self._read(self._place)
             if self._place < numbers[_TAIL]:
                 # It had to make room before or while we looked at it.
-                if self._lost is None and self._place >= self._old:
-                    self._lost = self.seen
+                if self._place >= self._old:
+                    self._new.append(Lost(self.seen))
                 self._last.clear()
                 self._place = int(numbers[_TAIL])
                 continue
@@ -349,20 +354,19 @@ class History:
             self._last = {name: at for name, at in self._last.items() if at[1] >= tail}
         return False
 
-    def new(self) -> tuple[list[Record], int | None]:
-        """Return the records since the last call, and the number behind which some were lost."""
-        records, self._new = self._new, []
-        lost, self._lost = self._lost, None
-        return records, lost
+    def new(self) -> list[Record | Lost]:
+        """Return the records since the last call, and where some were lost."""
+        found, self._new = self._new, []
+        return found
 
     def recover(
         self, topic: str, since: int | None, retention: Retention
     ) -> tuple[list[Record], bool]:
         """Return the messages behind number ``since``, and whether they are complete.
 
-        If it is not, nothing is given. With ``since`` None it is what is kept.
+        If it is not, nothing is given. With ``since`` None it is what is kept. What has come
+        since the last ``advance`` is not looked at: it will be new.
         """
-        self.advance()
         found: list[Record] = []
         oldest = time.monotonic() - retention.seconds
         known = self._last.get(topic)

@@ -291,11 +291,13 @@ class Hub:
         if found is not None:
             found.miss(messages)
 
-    def miss_all(self) -> None:
-        """Publications of any topic without history may have been lost on their way."""
-        for name, topic in tuple(self._topics.items()):
+    def miss_live(self, topic: str | None = None) -> None:
+        """Publications of a topic, or of any, may have been lost on their way, if it has no
+        history.
+        """
+        for name in tuple(self._topics) if topic is None else (topic,):
             if not self.retention(name).messages:
-                topic.miss(1)  # at least
+                self.miss(name, 1)  # at least
 
     def news(self, number: int) -> None:
         """Another worker has appended to the log, from that number on."""

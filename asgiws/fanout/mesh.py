@@ -7,6 +7,10 @@ nothing that another worker says is ever executed.
 A worker that does not read costs the others about MAX_WAITING bytes. Messages that do not fit
 are counted by topic, and the worker is told when it reads again. Of all other facts only the
 latest is kept for it.
+
+Every loss is told. The last record of a worker that ends is BYE; if it is missing, messages before
+it may be missing, too. A worker that has not heard of a subscription within HEARD_SECONDS may have
+published without it; this is told when its answer comes.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import socket
 import struct
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from ..errors import BusUnavailable
 from ..log import error_log
@@ -35,9 +39,10 @@ HELLO: Final = 0  # version, number of the worker
 INTEREST: Final = 1  # members, topic
 MESSAGE: Final = 2  # a publication
 NEWS: Final = 3  # the number of the first record of the log that is new
-GAP: Final = 4  # messages that were dropped, topic
+GAP: Final = 4  # messages that were dropped, topic; without a topic any of them may be missing
 ASK: Final = 5  # a number: answer it, once all before it is heard
 ANSWER: Final = 6  # that number
+BYE: Final = 7  # this was all
 
 _LENGTH: Final = struct.Struct("<IB")
 _TWO: Final = struct.Struct("<HI")
@@ -56,8 +61,8 @@ class Hub(Protocol):
     def miss(self, topic: str, messages: int) -> None:
         """Publications of a topic were lost."""
 
-    def miss_all(self) -> None:
-        """Publications of any topic without history may have been lost."""
+    def miss_live(self, topic: str | None = None) -> None:
+        """Publications of a topic, or of any, may have been lost, if it has no history."""
 
     def news(self, number: int) -> None:
         """The log has new records, from that number on."""
@@ -66,12 +71,21 @@ class Hub(Protocol):
         """Return how many members each topic has."""
 
 
+class Question(NamedTuple):
+    """Whether a worker has heard of a topic; ``answer`` is cancelled once nobody waits for it."""
+
+    topic: str
+    answer: asyncio.Future[None]
+
+
 class Peer(asyncio.Protocol):
     """One other worker: what it has subscribed to, and what goes to it."""
 
-    def __init__(self, mesh: Mesh, number: int) -> None:
+    def __init__(self, mesh: Mesh, number: int, again: bool = False) -> None:
+        """``again``: the two may have published since without reaching each other."""
         self._mesh = mesh
         self.number = number
+        self.again = again
         self._transport: Any = None
         self._buffer = bytearray()
         self._records: list[bytes] = []  # those of this iteration of the loop
@@ -80,9 +94,13 @@ class Peer(asyncio.Protocol):
         self._gaps: dict[str, int] = {}
         self._interest: dict[str, int] = {}
         self._news: int | None = None
+        self._unasked: set[str] = set()  # topics of which it is asked then
         self._paused = False
+        self._finishes = False
+        #: whether all that it had to say was heard
+        self.is_through = False
         #: by the numbers that it is to answer
-        self.answered: dict[int, asyncio.Future[None]] = {}
+        self.questions: dict[int, Question] = {}
         #: how many members its topics have
         self.members: dict[str, int] = {}
         #: done when it has said what it has subscribed to
@@ -97,9 +115,14 @@ class Peer(asyncio.Protocol):
         for topic, members in self._mesh.numbers().items():
             self.write(INTEREST, _NUMBER.pack(members) + topic.encode())
         self.write(INTEREST, _NUMBER.pack(0))
+        if self.again:
+            self.write(GAP, _NUMBER.pack(1))
+        self._ask_late()
 
     def write(self, kind: int, body: bytes) -> None:
         """Write a record with all others of this iteration of the loop."""
+        if self._finishes:
+            return
         if not self._records:
             self._mesh.loop.call_soon(self._flush)
         self._records.append(_LENGTH.pack(len(body), kind) + body)
@@ -130,20 +153,46 @@ class Peer(asyncio.Protocol):
             if not self._paused:
                 self.write(NEWS, _RECORD.pack(number))
 
-    def ask(self) -> asyncio.Future[None] | None:
-        """Return a future, done when the peer has read all that was written; None if it hangs."""
+    def ask(self, topic: str) -> asyncio.Future[None] | None:
+        """Return a future, done when the peer has read what was told of a topic.
+
+        None if it hangs; then it is asked when it reads again.
+        """
         if self._paused or self._transport is None:
+            self._unasked.add(topic)
             return None
         number = self._mesh.next_number()
-        self.answered[number] = future = self._mesh.loop.create_future()
+        answer = self._mesh.loop.create_future()
+        self.questions[number] = Question(topic, answer)
         self.write(ASK, _NUMBER.pack(number))
-        return future
+        return answer
+
+    def hear_answer(self, number: int) -> None:
+        """It has heard of a topic; what it has published before did not come."""
+        question = self.questions.pop(number, None)
+        if question is None:
+            return
+        if question.answer.cancelled():
+            self._mesh.miss(question.topic)
+        elif not question.answer.done():
+            question.answer.set_result(None)
+
+    def _ask_late(self) -> None:
+        unasked, self._unasked = self._unasked, set()
+        for topic in unasked:
+            answer = self.ask(topic)
+            if answer is not None:
+                answer.cancel()
 
     def pause_writing(self) -> None:
         self._paused = True
 
     def resume_writing(self) -> None:
         self._paused = False
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Tell what was not told while it did not read."""
         gaps, self._gaps = self._gaps, {}
         for topic, number in gaps.items():
             self.write(GAP, _NUMBER.pack(number) + topic.encode())
@@ -152,13 +201,14 @@ class Peer(asyncio.Protocol):
             self.tell(topic, members)
         if self._news is not None:
             self.write(NEWS, _RECORD.pack(self._news))
+        self._ask_late()
 
     def _flush(self) -> None:
         records, self._records = self._records, []
         self._size = 0
         if not self._paused:
             self._news = None
-        if self._transport is not None:
+        if records and self._transport is not None:
             self._transport.write(b"".join(records))
 
     def data_received(self, data: bytes) -> None:
@@ -186,12 +236,16 @@ class Peer(asyncio.Protocol):
         self.close()
 
     def finish(self) -> None:
-        """Write what still waits, and then nothing more."""
+        """Write what still waits, and then nothing more; it ends when the peer has read that."""
+        self._paused = False
+        self._catch_up()
+        self.write(BYE, b"")
+        self._finishes = True
         self._flush()
         if self._transport is None:
             self._leave()
-        else:
-            self._transport.close()
+        elif not self._transport.is_closing():
+            self._transport.write_eof()
 
     def close(self) -> None:
         """Write nothing more."""
@@ -205,9 +259,14 @@ class Peer(asyncio.Protocol):
 
     def _leave(self) -> None:
         """Let no task wait for it any more."""
-        for future in (*self.answered.values(), self.greeted, self.gone):
+        questions, self.questions = self.questions, {}
+        for future in (*(each.answer for each in questions.values()), self.greeted, self.gone):
             if not future.done():
                 future.set_result(None)
+        if self.is_through:
+            late = {each.topic for each in questions.values() if each.answer.cancelled()}
+            for topic in late | self._unasked:
+                self._mesh.miss(topic)
 
 
 class Mesh:
@@ -230,6 +289,7 @@ class Mesh:
         self._hub = hub
         self._peers: dict[int, Peer] = {}
         self._parted: set[int] = set()  # the numbers of those that were lost
+        self._lacks = False  # the supervisor could not introduce all
         self._joined: asyncio.Future[None] | None = None
         self._again: asyncio.TimerHandle | None = None
         self._closes = False
@@ -239,6 +299,10 @@ class Mesh:
     def numbers(self) -> dict[str, int]:
         """The topics of this worker, and how many members each has."""
         return self._hub.numbers()
+
+    def miss(self, topic: str) -> None:
+        """Publications of a topic without history may not have come."""
+        self._hub.miss_live(topic)
 
     def next_number(self) -> int:
         """A number that was not used lately."""
@@ -268,12 +332,11 @@ class Mesh:
 
     def meet(self, number: int, sock: socket.socket) -> None:
         """Another worker is at the other end."""
-        if number in self._peers:
-            self._peers[number].close()
-        elif number in self._parted:
-            self._hub.miss_all()
-        peer = Peer(self, number)
-        self._peers[number] = peer
+        known = self._peers.get(number)
+        again = known is not None or number in self._parted or self._lacks
+        peer = self._peers[number] = Peer(self, number, again)
+        if known is not None:
+            known.close()
         task = self.loop.create_task(_connect(self.loop, peer, sock))
         self._tasks.add(task)
         task.add_done_callback(partial(self._connected, peer, sock))
@@ -286,7 +349,8 @@ class Mesh:
 
     def joined(self, complete: bool) -> None:
         """We have met all workers or, if not ``complete``, all that could be introduced."""
-        if not complete:
+        self._lacks = not complete
+        if self._lacks:
             self._ask_later()
         if self._joined is not None and not self._joined.done():
             self._joined.set_result(None)
@@ -298,19 +362,23 @@ class Mesh:
         for peer in self._peers.values():
             peer.tell(topic, members)
 
-    async def heard_by_all(self) -> None:
-        """Wait until all workers that run have heard what was told."""
-        asked = [future for peer in self._peers.values() if (future := peer.ask()) is not None]
+    async def heard_by_all(self, topic: str) -> None:
+        """Wait until all workers that run have heard what was told of a topic."""
+        answers = [peer.ask(topic) for peer in self._peers.values()]
+        asked = [answer for answer in answers if answer is not None]
         if asked:
-            await asyncio.wait(asked, timeout=HEARD_SECONDS)
+            _, late = await asyncio.wait(asked, timeout=HEARD_SECONDS)
+            for answer in late:
+                answer.cancel()
 
     def send(self, publication: Publication) -> int:
         """Send a message to the workers that have members; return how many members these have."""
         reached = 0
         body = b""
         for peer in self._peers.values():
-            members = peer.members.get(publication.topic)
-            if members:
+            members = peer.members.get(publication.topic, 0)
+            # One that has not said yet what it has subscribed to gets all.
+            if members or not peer.greeted.done():
                 body = body or _encode(publication)
                 if peer.offer(publication.topic, body):
                     reached += members
@@ -368,23 +436,30 @@ class Mesh:
                 peer.greeted.set_result(None)
         elif kind == GAP:
             (number,) = _NUMBER.unpack_from(body)
-            self._hub.miss(body[_NUMBER.size :].decode(), number)
+            topic = body[_NUMBER.size :].decode()
+            if topic:
+                self._hub.miss(topic, number)
+            elif not peer.again:
+                self._hub.miss_live()
         elif kind == ASK:
             peer.write(ANSWER, body)
         elif kind == ANSWER:
-            (number,) = _NUMBER.unpack(body)
-            future = peer.answered.pop(number, None)
-            if future is not None and not future.done():
-                future.set_result(None)
+            peer.hear_answer(*_NUMBER.unpack(body))
         elif kind == HELLO:
             version, _ = _TWO.unpack(body)
             if version != VERSION:
                 raise ValueError(f"version {version}, and not {VERSION}")
+            if peer.again:
+                self._hub.miss_live()
+        elif kind == BYE:
+            peer.is_through = True
         else:
             raise ValueError(f"a record of kind {kind}")
 
     def lost(self, peer: Peer) -> None:
         """Another worker has ended, or its descriptor did not arrive: ask for those there are."""
+        if not peer.is_through and not self._closes:
+            self._hub.miss_live()
         if self._peers.get(peer.number) is peer:
             del self._peers[peer.number]
             self._parted.add(peer.number)

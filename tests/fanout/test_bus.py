@@ -116,6 +116,48 @@ async def test_only_topics_that_have_lost_something_are_told_so(shared: int) -> 
     assert hub.missed == []
 
 
+async def test_the_latest_message_of_a_topic_comes_also_if_it_was_written_again(
+    shared: int,
+) -> None:
+    other = History(SMALLEST, shared)
+    bus, hub = local(History(SMALLEST, shared))
+    await bus.follow("a", True)
+    append(other, "a", b"seen")
+    bus.catch_up()
+
+    def retention(topic: str) -> Retention:
+        return Retention(1, 60.0) if topic == "a" else KEPT
+
+    other.append("a", TEXT, None, b"latest", retention)
+    for _ in range(700):
+        other.append("noise", TEXT, None, b"x" * 200, retention)
+    bus.catch_up()
+    bus.catch_up()
+    got = [publication.payload for publication in hub.got if publication.topic == "a"]
+    assert got == [b"seen", b"latest"]
+    assert "a" not in hub.missed
+    other.append("a", TEXT, None, b"next", retention)
+    bus.catch_up()
+    assert hub.got[-1].payload == b"next"
+
+
+async def test_a_gap_is_told_where_it_is(shared: int) -> None:
+    other = History(SMALLEST, shared)
+    history = History(SMALLEST, shared)
+    bus, hub = local(history)
+    told: list[object] = []
+    hub.deliver = lambda publication: told.append(publication.payload) or 1  # type: ignore
+    hub.miss = lambda topic, messages: told.append(topic)  # type: ignore[assignment]
+    await bus.follow("a", True)
+    append(other, "a", b"before")
+    history.advance()
+    append(other, "a", b"lost")
+    for number in range(1_000):
+        append(other, "noise" if number < 999 else "a", b"x" if number == 999 else b"x" * 200)
+    bus.catch_up()
+    assert [each for each in told if each in (b"before", "a", b"x")] == [b"before", "a", b"x"]
+
+
 async def test_news_of_a_log_that_was_not_looked_into_yet_loses_nothing(shared: int) -> None:
     other = History(SMALLEST, shared)
     append(other, "a", b"old")

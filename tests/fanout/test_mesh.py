@@ -139,6 +139,21 @@ def test_a_killed_worker_is_not_missed_and_its_successor_is_known(victims: Fleet
     assert victims.count("kept:a")["everywhere"] == WORKERS
 
 
+def test_a_gap_is_told_when_a_worker_is_killed_and_not_when_one_ends(victims: Fleet) -> None:
+    clients = one_for_each_worker(victims, "a?envelope=true")
+    ended, killed, *others = clients
+    os.kill(ended.pid, signal.SIGTERM)
+    victims.wait_for_count("is ready", WORKERS + 1)
+    victims.wait_until(lambda: not os.path.exists(f"/proc/{ended.pid}"), "its end")
+    assert victims.publish("a", "one has ended") == WORKERS - 1
+    assert [client.next()["data"] for client in others] == ["one has ended"] * (WORKERS - 2)
+    os.kill(killed.pid, signal.SIGKILL)
+    assert [client.next().get("gap") for client in others] == [1] * (WORKERS - 2)
+    victims.wait_for_line("died")
+    assert victims.publish("a", "one was killed") == WORKERS - 2
+    assert [client.next()["data"] for client in others] == ["one was killed"] * (WORKERS - 2)
+
+
 def test_a_stopped_worker_does_not_hold_up_the_others(victims: Fleet) -> None:
     clients = one_for_each_worker(victims, "a")
     victim, *others = clients
@@ -197,8 +212,8 @@ class Hub:
     def miss(self, topic: str, messages: int) -> None:
         self.missed[topic] = self.missed.get(topic, 0) + messages
 
-    def miss_all(self) -> None:
-        self.miss("all", 1)
+    def miss_live(self, topic: str | None = None) -> None:
+        self.miss(topic or "all", 1)
 
     def news(self, number: int) -> None:
         self.numbers_of_news.append(number)
@@ -236,9 +251,11 @@ class Transport:
         if self.peer._transport is not None:
             self.peer.connection_lost(None)
 
-    def close(self) -> None:
+    def is_closing(self) -> bool:
+        return self.peer._transport is None
+
+    def write_eof(self) -> None:
         """What waits is still to be read."""
-        self.closes = True
 
 
 async def meeting(here: Hub, there: Hub) -> tuple[Mesh, Transport, Transport]:
@@ -284,18 +301,115 @@ async def test_what_waits_for_a_worker_that_does_not_read_is_bounded_and_told() 
     assert mesh.send(message) == 1
 
 
-async def test_a_worker_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_that_hangs_is_not_waited_for_and_what_it_published_is_told_as_a_gap(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("asgiws.fanout.mesh.HEARD_SECONDS", 0.01)
-    mesh, way, back = await meeting(Hub(), Hub())
-    await asyncio.wait_for(mesh.heard_by_all(), 5)
-    waiting = asyncio.ensure_future(mesh.heard_by_all())
+    hub = Hub()
+    mesh, way, back = await meeting(hub, Hub())
+    await asyncio.wait_for(mesh.heard_by_all("late"), 5)
+    waiting = asyncio.ensure_future(mesh.heard_by_all("in time"))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     way.read()
     await asyncio.sleep(0)
+    assert hub.missed == {}
     back.read()
     await asyncio.wait_for(waiting, 5)
-    assert not way.peer.answered or len(way.peer.answered) == 1
+    assert hub.missed == {"late": 1}
+    assert way.peer.questions == {}
+
+
+async def test_a_worker_that_does_not_read_is_asked_when_it_does() -> None:
+    hub = Hub(a=1)
+    there = Hub(a=1)
+    mesh, way, back = await meeting(hub, there)
+    while not way.peer._paused:
+        mesh.send(Publication("a", TEXT, b"x" * 1_000_000))
+        await asyncio.sleep(0)
+    mesh.tell("b", 1)
+    await asyncio.wait_for(mesh.heard_by_all("b"), 5)
+    for step in (way, way, back):
+        assert hub.missed == {}
+        step.read()
+        await asyncio.sleep(0)
+    assert way.other.members == {"a": 1, "b": 1}
+    assert hub.missed == {"b": 1}
+
+
+async def test_what_a_worker_heard_before_it_answers_comes_before_the_gap() -> None:
+    hub = Hub(a=1)
+    told: list[object] = []
+    mesh, way, back = await meeting(hub, Hub())
+    hub.got, hub.miss = told, lambda *missed: told.append(missed)  # type: ignore[assignment]
+    asking = asyncio.ensure_future(mesh.heard_by_all("a"))
+    await asyncio.sleep(0)
+    asking.cancel()
+    for question in way.peer.questions.values():
+        question.answer.cancel()
+    mesh_there = way.other._mesh
+    mesh_there.send(Publication("a", TEXT, b"before"))
+    await asyncio.sleep(0)
+    way.read()
+    mesh_there.send(Publication("a", TEXT, b"after"))
+    await asyncio.sleep(0)
+    back.read()
+    assert told == [b"before", ("a", 1), b"after"]
+
+
+async def test_a_worker_that_has_not_said_what_it_wants_gets_all() -> None:
+    """It had subscribed before, and hangs."""
+    loop = asyncio.get_running_loop()
+    there = Hub(a=1)
+    meshes = [
+        Mesh(loop, number, lambda known: None, hub) for number, hub in ((0, Hub()), (1, there))
+    ]
+    here = Peer(meshes[0], 1)
+    other = Peer(meshes[1], 0)
+    way, back = Transport(here, other), Transport(other, here)
+    meshes[0]._peers[1] = here
+    here.connection_made(way)
+    assert meshes[0].send(Publication("a", TEXT, b"early")) == 0
+    await asyncio.sleep(0)
+    other.connection_made(back)
+    way.read()
+    await asyncio.sleep(0)
+    back.read()
+    assert there.got == [b"early"]
+    assert meshes[0].send(Publication("b", TEXT, b"nobody's")) == 0
+    await asyncio.sleep(0)
+    assert not way.waiting
+
+
+async def test_a_worker_that_is_gone_without_a_word_may_have_said_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub = Hub(a=1)
+    _, way, back = await meeting(hub, Hub(a=1))
+    way.peer.connection_lost(None)
+    assert hub.missed == {"all": 1}
+    # One that has ended has said all, and tells what did not fit.
+    hub, there = Hub(a=1), Hub(a=1)
+    mesh, way, back = await meeting(hub, there)
+    message = Publication("a", TEXT, b"x" * 1_000_000)
+    assert [mesh.send(message) for _ in range(10)] == [1] * 9 + [0]
+    await asyncio.sleep(0)
+    monkeypatch.setattr("asgiws.fanout.mesh.CLOSE_SECONDS", 0.01)
+    closing = asyncio.ensure_future(mesh.close())
+    await asyncio.sleep(0)
+    way.read()
+    way.other.connection_lost(None)
+    await asyncio.wait_for(closing, 5)
+    assert there.missed == {"a": 1}
+    # One that has ended before it has heard of a topic may have published there.
+    hub = Hub(a=1)
+    mesh, way, back = await meeting(hub, Hub())
+    asking = asyncio.ensure_future(mesh.heard_by_all("a"))
+    await asyncio.wait_for(asking, 5)
+    await asyncio.wait_for(way.other._mesh.close(), 5)
+    back.read()
+    way.peer.connection_lost(None)
+    assert hub.missed == {"a": 1}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ and after each publication. So the checker knows of it, also if the process is k
     GET  /ws/TOPIC       a WebSocket that is subscribed; what it says is published
     GET  /events/TOPIC   server-sent events
     POST /publish/TOPIC  a message
+    POST /flood/TOPIC    as many large messages as the body says, in the background
     GET  /count/TOPIC    how many have subscribed
 """
 
@@ -31,6 +32,7 @@ for prefix, (messages, seconds) in RETENTION.items():
 
 FOLDER = Path(os.environ["SOAK_FOLDER"])
 RATE = float(os.environ["SOAK_RATE"])  # publications of this worker, per second
+FLOOD_BYTES = 50_000
 STOP = FOLDER / "stop"  # while it exists nothing is published from here
 
 
@@ -47,6 +49,7 @@ class Journal:
 
 
 journal = Journal()
+floods: list[asyncio.Task[None]] = []
 
 
 class Own:
@@ -63,13 +66,14 @@ class Own:
         self._name = f"{self._kind}-{os.getpid()}-{self._lives}"
         self._numbers: dict[str, int] = {}
 
-    def next(self) -> tuple[str, int, dict[str, Any]]:
-        """What is to be published, as arguments, and the pause before it."""
-        topic = self._random.choice(OF_TASKS)
+    def next(self, topic: str = "", pad: int = 0) -> tuple[str, int, dict[str, Any]]:
+        """What is to be published, as arguments; of any topic, or of that with so many bytes."""
+        if not topic:
+            topic = self._random.choice(OF_TASKS)
+            pad = padding(topic, self._random)
         number = self._numbers[topic] = self._numbers.get(topic, -1) + 1
         now = time.monotonic()
         journal.write("begin", topic, self._name, number, now)
-        pad = padding(topic, self._random)
         return topic, number, said(self._name, number, now, pad)
 
     def done(self, topic: str, number: int) -> None:
@@ -92,6 +96,17 @@ async def publish_by_task(rate: float) -> None:
             await asyncio.sleep(0.2)
             continue
         topic, number, arguments = own.next()
+        try:
+            await topics.publish(topic, **arguments)
+        except topics.BusUnavailable:
+            own.failed(topic, number)
+        else:
+            own.done(topic, number)
+
+
+async def flood(own: Own, topic: str, messages: int) -> None:
+    for _ in range(messages):
+        _, number, arguments = own.next(topic, FLOOD_BYTES)
         try:
             await topics.publish(topic, **arguments)
         except topics.BusUnavailable:
@@ -125,6 +140,10 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         await websocket(scope, receive, send, topic, query)
     elif what == "publish":
         await publish(receive, send, topic)
+    elif what == "flood":
+        messages = int((await receive())["body"])
+        floods.append(asyncio.create_task(flood(Own(f"flood{len(floods)}"), topic, messages)))
+        await answer(send, 200, {"pid": os.getpid()})
     elif what == "events":
         await events(scope, receive, send, topic)
     else:

@@ -260,7 +260,7 @@ class Stream:
 
     def _said(self, publisher: str, number: int) -> None:
         """Its own message was published, and not excluded: it came before it was told so."""
-        if self._checker.own_first and self._ever.get(publisher, -1) < number and not self.told:
+        if self._checker.is_local and self._ever.get(publisher, -1) < number and not self.told:
             self.violate(f"its own {publisher} {number} came later than what was sent then")
 
     def _end(self, now: float, how: str) -> None:
@@ -308,7 +308,7 @@ class Stream:
             missing = self._between(publisher, known, top + 1)
             if not missing:
                 continue
-            killed = ledger.killed.get(known.pid, NEVER)
+            killed = NEVER if self._checker.is_local else ledger.killed.get(known.pid, NEVER)
             if not is_kept(self.rules.topic) and known.ended[missing[0]] > killed - KILLED_SECONDS:
                 self._checker.counts["lost with a killed worker"] += len(missing)
                 self.last[publisher] = top, self._index
@@ -316,7 +316,8 @@ class Stream:
                 if seconds:
                     self.missing += len(missing)
                     self._checker.counts["missing"] += len(missing)
-                    self.last[publisher] = top, self._index
+                    # That gap may be about those that are due a moment later, too.
+                    self.last[publisher] = top, -1 if last is None else last[1]
             elif seconds:
                 self.violate(
                     f"{publisher} {missing[:20]} have not come for {seconds:g} s "
@@ -334,12 +335,13 @@ class Stream:
 class Checker:
     """All subscribers, and the verdict."""
 
-    def __init__(self, patience: float, own_first: bool = True) -> None:
+    def __init__(self, patience: float, is_local: bool = True) -> None:
         """``patience``: seconds after which what was published has come to whoever reads.
-        ``own_first``: who publishes gets its own message before anything it sends afterwards.
+        ``is_local``: there is no broker. So who publishes gets its own message before anything
+        it sends afterwards, and what is lost with a killed worker is told.
         """
         self.patience = patience
-        self.own_first = own_first
+        self.is_local = is_local
         self.ledger = Ledger()
         self.streams: dict[str, Stream] = {}
         self.counts: Counter[str] = Counter()

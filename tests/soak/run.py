@@ -34,6 +34,7 @@ SUSPICIOUS: Final = ("Traceback (most", "Exception", "speaks another language")
 
 
 FAULTS: Final = ("kill", "stop", "hang", "roll", "upgrade")
+LOCAL_FAULTS: Final = ("flood", "stop_kill", "stop_roll")
 BROKER_FAULTS: Final = ("broker_kill", "broker_freeze", "broker_hang")
 BROKER_PATIENCE: Final = 40.0  # a broker is looked for every ten seconds
 
@@ -46,8 +47,10 @@ class Plan(NamedTuple):
     workers: int = 4
     rate: float = 40.0  # publications a second, in all
     pause: float = 15.0  # seconds between two faults
-    faults: tuple[str, ...] = FAULTS  # each once, in any order, and then again
+    # Each once, in any order, and then again; () for all that may happen.
+    faults: tuple[str, ...] = ()
     url: str | None = None  # of a broker: its scheme and its options
+    history: int = 1 << 26  # bytes of all that is kept
 
 
 class Broker(Protocol):
@@ -112,7 +115,7 @@ class Soak:
         self.folder = folder
         self.broker = broker
         # What goes through a broker comes back when it comes.
-        self.checker = Checker(BROKER_PATIENCE if broker else PATIENCE, own_first=not broker)
+        self.checker = Checker(BROKER_PATIENCE if broker else PATIENCE, is_local=not broker)
         self.journals = Journals(folder, self.checker)
         self.life = plan.pause * 1.5
         self.quiet = False
@@ -158,9 +161,8 @@ class Soak:
             if left <= self.plan.pause:
                 continue
             if not faults:
-                faults = list(self.plan.faults)
-                if self.broker is not None:
-                    faults += BROKER_FAULTS
+                others = LOCAL_FAULTS if self.broker is None else BROKER_FAULTS
+                faults = list(self.plan.faults or FAULTS + others)
                 self._random.shuffle(faults)
             name = faults.pop()
             self.checker.counts[f"fault: {name}"] += 1
@@ -200,6 +202,50 @@ class Soak:
         await asyncio.to_thread(
             self.served.wait_until, lambda: not os.path.exists(f"/proc/{pid}"), "its end"
         )
+
+    async def _flood(self) -> None:
+        """The others publish more to a worker that stands still than they keep for it."""
+        pid = self._random.choice(self._workers())
+        topic = self._random.choice(("heavy:0", "heavy-kept:0"))
+        self._tell(f"worker {pid} stands still, and {topic} is flooded")
+        os.kill(pid, signal.SIGSTOP)
+        messages = self._random.choice((20, 100, 300))
+        asking = [asyncio.create_task(self._ask_for_flood(topic, messages)) for _ in range(4)]
+        await asyncio.sleep(self._random.uniform(0.5, 4.0))
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+        await self._ask_for_flood(topic, 10)
+        await asyncio.gather(*asking)
+
+    async def _ask_for_flood(self, topic: str, messages: int) -> None:
+        with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+            async with asyncio.timeout(10.0):
+                http = await Http.open(self.port)
+                try:
+                    await http.request("POST", f"/flood/{topic}", str(messages).encode())
+                finally:
+                    http.close()
+
+    async def _stop_kill(self) -> None:
+        """A worker stands still, and is killed then."""
+        pid = self._random.choice(self._workers())
+        self._tell(f"worker {pid} stands still for a while, and is killed")
+        self.checker.ledger.killed[pid] = time.monotonic()
+        os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(self._random.uniform(0.0, 3.0))
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    async def _stop_roll(self) -> None:
+        """A worker stands still while others are replaced."""
+        pid = self._random.choice(self._workers())
+        self._tell(f"worker {pid} stands still for a while")
+        os.kill(pid, signal.SIGSTOP)
+        rolling = asyncio.create_task(self._replaced(signal.SIGHUP))
+        await asyncio.sleep(self._random.uniform(1.0, 4.0))
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+        await rolling
 
     async def _roll(self) -> None:
         await self._replaced(signal.SIGHUP)
@@ -340,7 +386,7 @@ def soak(plan: Plan) -> Verdict:
             Served(
                 *("asgiws", "tests.soak.app:app", "--port", "0", "--workers", str(plan.workers)),
                 *("--no-access-log", "--ws-close-timeout", "10", "--drain-window", "1"),
-                *("--topics-history-memory", str(1 << 26)),
+                *("--topics-history-memory", str(plan.history)),
                 *("--timeout-graceful-shutdown", "3", *options),
                 deadline=ROLL_SECONDS,
                 **environment,

@@ -114,6 +114,15 @@ def test_a_gap_must_be_told_where_it_is_and_how_large_it_is() -> None:
     assert "4 were told as missing, and only 3" in with_gap(4, 2, 0, 1, 5, 6, 7, 8, 9)
 
 
+def test_one_gap_is_about_all_that_does_not_come_also_if_it_is_due_later() -> None:
+    told = Told(Rules("plain:0", "drop_oldest"))
+    told.get(0)
+    told.stream.add("gap", 20.0, 9)
+    assert not told.violations(now=30.0)
+    assert not told.violations(now=33.0)
+    assert told.stream.missing == 7
+
+
 def test_who_is_told_of_no_gaps_is_told_a_sum() -> None:
     for dropped, violates in ((2, False), (1, True)):
         told = Told(Rules("plain:0", "drop_newest", told=False, slow=True))
@@ -200,13 +209,15 @@ def test_a_socket_is_excluded_from_its_own_and_otherwise_gets_it_first() -> None
     assert "came later" in own(False, "said", "message")
 
 
-def test_what_is_lost_with_a_killed_worker_is_only_the_end_of_what_it_published() -> None:
-    for kept, killed, violates in (
-        (False, 19.0, False),
-        (False, 40.0, True),
-        (True, 19.0, True),
+def test_what_is_lost_with_a_killed_worker_is_told_or_only_the_end_of_what_it_published() -> None:
+    for kept, killed, is_local, violates in (
+        (False, 19.0, False, False),
+        (False, 40.0, False, True),
+        (True, 19.0, False, True),
+        (False, 19.0, True, True),
     ):
         told = Told(KEPT if kept else PLAIN)
+        told.checker.is_local = is_local
         told.checker.ledger.killed[77] = killed
         told.get(*range(8))
         assert bool(told.violations(now=60.0)) is violates

@@ -8,7 +8,7 @@ from .run import Plan, soak
 
 pytestmark = pytest.mark.slow
 
-FAULTS = ("kill", "stop", "roll", "kill")
+FAULTS = ("kill", "flood", "roll", "stop_kill")
 
 
 def test_none_is_lost_or_comes_twice_or_out_of_order() -> None:
@@ -17,4 +17,5 @@ def test_none_is_lost_or_comes_twice_or_out_of_order() -> None:
     counts = verdict.counts
     for what in ("delivered", "recovered", "told as missing", "ended: 1012", "ended: 1013"):
         assert counts[what], what
-    assert counts["fault: kill"]
+    for fault in FAULTS:
+        assert counts[f"fault: {fault}"], fault
