@@ -37,6 +37,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from nats.aio.client import Client as Connection
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError, SlowConsumerError
+from nats.errors import TimeoutError as NatsTimeoutError
 
 from ...errors import BusUnavailable, TopicError
 from ...log import error_log
@@ -46,6 +47,7 @@ from .client import WAIT_SECONDS, Appended, Backoff, Client, Entry, Owner, Page
 CONNECT_SECONDS: Final = 5
 PING_SECONDS: Final = 3.0  # between questions whether the server still answers
 NO_PING: Final = 86_400  # seconds: nats-py does not ask, because it might wait without end
+LOOK_SECONDS: Final = 1.0  # for JetStream to tell of the stream to who has just connected
 PROOF_SECONDS: Final = 86_400.0
 REPLICAS: Final = 3  # in a cluster
 AT_ONCE: Final = 512  # names that are subscribed to before others run
@@ -150,10 +152,10 @@ class Link:
         finally:
             task.cancel()
 
-    async def api(self, what: str, **values: Any) -> dict[str, Any]:
+    async def api(self, what: str, seconds: float = WAIT_SECONDS, **values: Any) -> dict[str, Any]:
         """Ask JetStream. Raises _Refused, _Lost, and what nats-py raises."""
         body = json.dumps(values).encode() if values else b""
-        call = self.connection.request(f"{_API}.{what}", body, timeout=WAIT_SECONDS)
+        call = self.connection.request(f"{_API}.{what}", body, timeout=seconds)
         answer: dict[str, Any] = json.loads((await self.ask(call)).data)
         _check(answer)
         return answer
@@ -173,6 +175,7 @@ class Nats(Client):
         """Raises ValueError for an impossible URL."""
         self.name, self._arguments, options = taken_apart(url)
         self._servers = [self.name]  # and the others of its cluster, once they are known
+        self._untried: list[str] = []  # those of them that are still to be tried
         self._prefix = options["prefix"]
         self._is_durable = options["durable"] == "true"
         self._max_bytes = int(options["max_bytes"])
@@ -362,10 +365,7 @@ class Nats(Client):
             except _Refused as exc:
                 if exc.code != _NO_STREAM:
                     raise
-                config = self._config(link, wanted.messages + 1, wanted.seconds)
-                with suppress(_Refused):  # another worker may be faster, and want more or less
-                    await link.api(f"CREATE.{self._prefix}", **config)
-                found = await link.api(f"INFO.{self._prefix}")
+                found = await self._made(link, wanted)
             link.stream = known = self._understood(link, found)
             if known.messages <= wanted.messages or known.seconds < wanted.seconds:
                 config = self._config(
@@ -374,6 +374,19 @@ class Nats(Client):
                     max(known.seconds, wanted.seconds),
                 )
                 await link.api(f"UPDATE.{self._prefix}", **(found["config"] | config))
+
+    async def _made(self, link: Link, wanted: Retention) -> dict[str, Any]:
+        """Make the stream; what is said of it then. Raises why it cannot be made."""
+        config = self._config(link, wanted.messages + 1, wanted.seconds)
+        refusal: _Refused | None = None
+        try:
+            await link.api(f"CREATE.{self._prefix}", **config)
+        except _Refused as exc:
+            refusal = exc  # another worker may have been faster, and want more or less
+        try:
+            return await link.api(f"INFO.{self._prefix}")
+        except _Refused as exc:
+            raise (refusal or exc) from None
 
     def _config(self, link: Link, messages: int, seconds: float) -> dict[str, Any]:
         return {
@@ -428,7 +441,8 @@ class Nats(Client):
                 link.lose(self._reason or "closed")
                 await self._end(link)
             self._owner.health(self._reason)
-            await asyncio.sleep(backoff.next())
+            if not self._untried:
+                await asyncio.sleep(backoff.next())
 
     async def _until_lost(self, link: Link) -> str:
         """Return the reason of its loss; a server that does not answer any more is given up."""
@@ -466,9 +480,11 @@ class Nats(Client):
         async def on_end() -> None:
             link.lose(self._reason or "the connection was lost")
 
+        if not self._untried:
+            self._untried = random.sample(self._servers, len(self._servers))
         async with asyncio.timeout(CONNECT_SECONDS + 1):
             await link.connection.connect(
-                servers=[random.choice(self._servers)],
+                servers=[self._untried.pop()],
                 allow_reconnect=False,
                 connect_timeout=CONNECT_SECONDS,
                 ping_interval=NO_PING,
@@ -481,8 +497,11 @@ class Nats(Client):
         others = [f"{scheme}://{each.netloc}" for each in link.connection.discovered_servers]
         self._servers = [self.name, *others]
         await link.begin()
-        with suppress(_Refused, NoRespondersError):  # there is none yet, or no JetStream
-            link.stream = self._understood(link, await link.api(f"INFO.{self._prefix}"))
+        # There is none yet, or no JetStream, or its servers are electing: others need not wait.
+        with suppress(_Refused, NoRespondersError, NatsTimeoutError):
+            found = await link.api(f"INFO.{self._prefix}", LOOK_SECONDS)
+            link.stream = self._understood(link, found)
+        self._untried = []
         self._link = link
         await self._subscribe(link, list(self._names))
         self._linked.set()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.errors import TimeoutError as NatsTimeoutError
 
 from asgiws.errors import BusUnavailable, ConfigError, TopicError
 from asgiws.fanout import hub as module
@@ -329,6 +330,23 @@ async def test_without_jetstream_topics_work_and_history_says_why_not(tmp_path: 
             assert await take(messages, 1) == ["x"]
             with pytest.raises(BusUnavailable, match="JetStream is not enabled"):
                 await publish(there, "kept:a", "x")
+
+
+async def test_a_jetstream_that_does_not_answer_does_not_hold_up_what_is_not_kept(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So is a cluster in which they elect."""
+
+    async def api(*_: Any, **__: Any) -> Any:
+        raise NatsTimeoutError
+
+    monkeypatch.setattr(nats.Link, "api", api)
+    async with hubs(url) as (here, there):
+        messages = await listen(here, "a")
+        await publish(there, "a", "x")
+        assert await take(messages, 1) == ["x"]
+        with pytest.raises(BusUnavailable, match="timeout"):
+            await publish(there, "kept:a", "x")
 
 
 async def test_tls_and_a_password_that_is_told_to_nobody(tmp_path: Path, log: Any) -> None:
