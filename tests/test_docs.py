@@ -101,6 +101,7 @@ class TestSnippets:
             "slow-clients",
             "slow-clients-client",
             "starlette-readiness",
+            "testing-playwright",
             "testing-pytest",
             "testing-serve",
             "topics",
@@ -239,8 +240,11 @@ class TestSnippets:
         assert (result.returncode, result.stderr) == (0, "")
         assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d*\n", result.stdout)
 
-    def test_the_tests_of_an_application_pass(self, tmp_path: Path) -> None:
-        (tmp_path / "test_app.py").write_text(snippets()["testing-pytest"], "utf-8")
+    @pytest.mark.parametrize(
+        "name", ["testing-pytest", pytest.param("testing-playwright", marks=pytest.mark.slow)]
+    )
+    def test_the_tests_of_an_application_pass(self, name: str, tmp_path: Path) -> None:
+        (tmp_path / "test_app.py").write_text(snippets()[name], "utf-8")
         words = ["-m", "pytest", "-p", "asgiws.pytest_plugin", "-p", "no:cacheprovider"]
         result = subprocess.run(
             [sys.executable, *words, f"--rootdir={tmp_path}", str(tmp_path)],
