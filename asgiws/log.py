@@ -228,9 +228,10 @@ def _forgets_ours(names: Iterable[str]) -> str:
     named = sorted({name for name in names if name.split(".")[0] == "uvicorn"})
     if not named or any(name.split(".")[0] == "asgiws" for name in names):
         return ""
+    verb = "is" if len(named) == 1 else "are"
     return (
-        f"{', '.join(named)} {'is' if len(named) == 1 else 'are'} not in use here: the loggers of "
-        "asgiws are asgiws.error and asgiws.access, under asgiws"
+        f"{', '.join(named)} {verb} not used by asgiws: its loggers are asgiws.error and "
+        "asgiws.access, under asgiws"
     )
 
 

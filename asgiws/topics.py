@@ -108,7 +108,7 @@ class Subscription:
 
     async def __aenter__(self) -> Self:
         if not isinstance(self._about, tuple):
-            raise RuntimeError("a subscription begins once")
+            raise RuntimeError("a subscription can begin only once")
         socket, wishes, send = self._about
         self._about = None
         entered = await hub().enter_socket(socket, self.topic, wishes, send)
@@ -193,7 +193,7 @@ class _Listening:
 
     async def __aenter__(self) -> Messages:
         if self._wishes is None:
-            raise RuntimeError("a subscription begins once")
+            raise RuntimeError("a subscription can begin only once")
         wishes, self._wishes = self._wishes, None
         entered, messages = await hub().enter_listener(self._topic, wishes)
         self._member = entered.member

@@ -269,7 +269,7 @@ class TestSettingsForUvicorn:
         err = capsys.readouterr().err
         assert err.count("\n") == 1
         assert ", ".join(names) in err
-        assert "the loggers of asgiws are asgiws.error and asgiws.access" in err
+        assert "its loggers are asgiws.error and asgiws.access" in err
 
     def ini(self, names: list[str]) -> str:
         parser = configparser.RawConfigParser()

@@ -70,7 +70,7 @@ class Backlog:
         self._gap = 0  # what is missing behind the last of the entries
         #: how many messages were dropped
         self.dropped = 0
-        #: for its owner: the policy is to close, and nothing is to be put here any more
+        #: for its owner: the policy is to close, and no message may be put here any more
         self.is_over = False
 
     def __len__(self) -> int:

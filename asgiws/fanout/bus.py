@@ -16,7 +16,7 @@ APPEND_SECONDS = 2.0  # how long a publication waits for another process that ap
 RETRY_SECONDS = 0.001
 ALL = Retention(sys.maxsize, math.inf)
 MOST_WORDS = 512  # bytes of a topic's name and a key
-LOOK_SECONDS = 0.25  # between looks into a log of which nobody told us anything
+LOOK_SECONDS = 0.25  # between looks into a log without any news
 LOOK_RECORDS = 500  # that are looked at without a pause
 
 

@@ -67,7 +67,7 @@ def warn_of_workers() -> None:
     server = _server_with_workers(sys._current_frames().get(threading.main_thread().ident or 0))
     if server is not None:
         error_log.warning(
-            "asgiws.topics: %s runs several workers, and under it topics reach only their own; "
+            "asgiws.topics: %s runs several workers, and a topic reaches only one of them; "
             "`asgiws --workers` connects them",
             server,
         )

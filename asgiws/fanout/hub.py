@@ -165,7 +165,9 @@ class Hub:
         running = asyncio._get_running_loop()
         if running is not None and running is (self.loop or running):
             call.close()
-            raise RuntimeError("publish_from_thread: in this thread `await topics.publish(...)`")
+            raise RuntimeError(
+                "publish_from_thread: this thread runs the event loop: `await topics.publish(...)`"
+            )
         if self.loop is not None:
             future = asyncio.run_coroutine_threadsafe(call, self.loop)
             try:

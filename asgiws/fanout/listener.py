@@ -112,7 +112,9 @@ class Listener(Member):
         Raises RuntimeError if another task waits already.
         """
         if self._waiter is not None:
-            raise RuntimeError("somebody else waits for the next message: listen for each of you")
+            raise RuntimeError(
+                "another task waits for the next message: call listen() in each task"
+            )
         while not self._backlog:
             if self._over:
                 return None

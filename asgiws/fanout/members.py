@@ -50,7 +50,7 @@ class Member:
         self.topic: Topic | None = None
         self._index = -1  # where it stands in the topic's list
         self._dropped = 0
-        #: what has been found when it joined, if anything; for who asks the member
+        #: the history that was found when it joined, if any
         self.found: object = None
 
     @property
@@ -195,7 +195,7 @@ class Socket(Member):
             self._end_for(messages)
             return
         if self._backlog is None:
-            # Without an envelope there is nothing to tell it with.
+            # Without an envelope the client cannot be told.
             if not self._terms.envelope or self._tell(messages):
                 self._dropped += messages
                 return
@@ -275,7 +275,7 @@ class Socket(Member):
                 return
             backlog.take()
         if backlog.is_over:
-            return  # nothing may come behind what is missing
+            return  # no message may come behind those that are missing
         gap = backlog.gap()
         if gap and self._terms.envelope and not self._tell(gap):
             backlog.miss(gap)

@@ -232,7 +232,7 @@ class Peer(asyncio.Protocol):
         del buffer[:at]
 
     def _break(self, why: str) -> None:
-        error_log.error("Worker %d speaks another language (%s)", self.number, why)
+        error_log.error("A record of worker %d cannot be read (%s)", self.number, why)
         self.close()
 
     def finish(self) -> None:
@@ -320,7 +320,7 @@ class Mesh:
         try:
             await asyncio.wait_for(asyncio.shield(self._joined), READY_SECONDS)
         except TimeoutError:
-            self._joined = None  # whoever comes next asks again
+            self._joined = None  # the next call asks again
             raise BusUnavailable(
                 f"the supervisor has not answered for {READY_SECONDS:g} s"
             ) from None
@@ -448,7 +448,7 @@ class Mesh:
         elif kind == HELLO:
             version, _ = _TWO.unpack(body)
             if version != VERSION:
-                raise ValueError(f"version {version}, and not {VERSION}")
+                raise ValueError(f"version {version} instead of {VERSION}")
             if peer.again:
                 self._hub.miss_live()
         elif kind == BYE:

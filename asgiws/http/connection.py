@@ -61,7 +61,7 @@ NOTHING: Final = 0
 HEAD_DUE: Final = 1  # the head of a request: 408
 REQUEST_DUE: Final = 2  # the first byte of one: close
 BODY_DUE: Final = 3  # more of a body: 408, or a cut
-REST_DUE: Final = 4  # what is left of a body that nobody wants: close
+REST_DUE: Final = 4  # the rest of a body that is not wanted: close
 DEPARTURE: Final = 5  # something that is written, or the client that sent FIN has left
 STREAM_DUE: Final = 6  # the server stops: something that is written, or the stream ends
 TOLD_DUE: Final = 7  # the end of a stream whose application has been told: a cut
@@ -69,7 +69,7 @@ READING_DUE: Final = 8  # the client's taking of what waits for it: a cut
 END_DUE: Final = 9  # a look at the ending
 
 BACKLOG: Final = 65_536  # bytes that may wait before reading is paused
-DRAIN: Final = 65_536  # bytes of a body nobody wants that are read for the connection's sake
+DRAIN: Final = 65_536  # bytes of an unwanted body that are read to keep the connection
 LINGER_SECONDS: Final = 2.0
 EOF_GRACE: Final = 0.5
 NEVER: Final = float("inf")

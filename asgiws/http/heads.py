@@ -60,7 +60,7 @@ def head_size(
             raise RequestRefused(414, "the request's target is too long")
         raise RequestRefused(431, "the request's head is too long")
     if buffer and buffer[0] < 33 and buffer != b"\r":
-        raise RequestRefused(400, "this is not a request")
+        raise RequestRefused(400, "this is not an HTTP request")
     if _BARE_LF.search(buffer, searched):
         raise RequestRefused(400, "lines must end with CRLF")
     return 0
@@ -195,7 +195,9 @@ def read_head(head: bytes, first: Llhttp | None = None) -> RawHead:
     if count(head, CONTROLS) != 2 * lines:
         if head.count(b"\n") != lines or head.count(b"\r") != lines:  # section 2.2
             raise RequestRefused(400, "lines must end with CRLF")
-        raise RequestRefused(400, "there is a control character in it")  # RFC 9110 section 5.5
+        raise RequestRefused(
+            400, "the request's head contains a control character"
+        )  # RFC 9110 section 5.5
     if lines - 2 > MAX_HEADERS:
         raise RequestRefused(431, f"there are more than {MAX_HEADERS} headers")
     if first is not None:

@@ -75,7 +75,7 @@ class Opening:
         given = {name for name, _ in pairs}
         if not handshake.OWN_HEADERS.isdisjoint(given):
             raise ASGIError(
-                f"websocket.accept: expected no header that is the server's to write, "
+                f"websocket.accept: expected no header that the server sets itself, "
                 f"got {sorted(handshake.OWN_HEADERS & given)!r}"
             )
         head = handshake.response(request, subprotocol, self._extensions, pairs)

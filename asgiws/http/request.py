@@ -86,9 +86,9 @@ def parse(head: bytes, first: Llhttp | None = None) -> Request:
 
 def _check(method: bytes, target: bytes, version: bytes, headers: Headers) -> Request:
     if version[:2] != b"1.":
-        raise RequestRefused(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+        raise RequestRefused(505, "only HTTP/1.0 and HTTP/1.1 are supported")
     if method == b"CONNECT":
-        raise RequestRefused(501, "this is not a proxy")
+        raise RequestRefused(501, "this server is not a proxy")
     modern = version != b"1.0"
     host = length = None
     chunked = continues = upgrade = False

@@ -147,7 +147,7 @@ class Serving:
         self.admission = admission
         self.heads = heads
         self.connections: set[Any] = set()
-        #: called when a connection has ended, if there is somebody who counts them
+        #: called when a connection has ended, if they are counted
         self.ended: Callable[[], object] | None = None
         self.tasks: set[asyncio.Task[None]] = set()
         self.phase = SERVING

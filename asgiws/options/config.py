@@ -531,7 +531,7 @@ class Config:
             if name in BY_NAME:
                 given[name] = value
             elif find(name, value, f"Config({name}=...)", lambda declared: declared.name):
-                raise ConfigError(f"Config({name}=...): in Python it is {_BY_KEY[name].name}")
+                raise ConfigError(f"Config({name}=...): in Python its name is {_BY_KEY[name].name}")
         for declared in OPTIONS:
             raw = given.get(declared.name, declared.default)
             where = f"Config({declared.name}={'...' if declared.secret else repr(raw)})"

@@ -394,7 +394,7 @@ def header_lines() -> Kind:
             raise Unfit(f"the value of {name.decode()} holds a control character")
         # The server sets these for each message (RFC 9112, 6 and 9) or handshake (RFC 6455, 4.2.2).
         if name in OWN_HEADERS or name.startswith(b"sec-websocket-"):
-            raise Unfit(f"{name.decode()} is the server's to write")
+            raise Unfit(f"{name.decode()} is set by the server")
         return name, value
 
     def check(value: object) -> tuple[tuple[bytes, bytes], ...]:

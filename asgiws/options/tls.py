@@ -21,7 +21,7 @@ def ssl_context(config: Config) -> ssl.SSLContext | None:
         key = f", --ssl-keyfile {config.ssl_keyfile}" if config.ssl_keyfile else ""
         raise ConfigError(
             f"--ssl-certfile {config.ssl_certfile}{key}: no certificate with its key in PEM, "
-            f"or not the right --ssl-keyfile-password ({error})"
+            f"or a wrong --ssl-keyfile-password ({error})"
         ) from error
     context.verify_mode = ssl.VerifyMode(config.ssl_cert_reqs)
     if config.ssl_ca_certs is not None:

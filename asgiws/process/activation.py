@@ -39,7 +39,7 @@ def take_passed(environ: MutableMapping[str, str]) -> Passed:
         return Passed((), {})
     if int(pid) != os.getpid():
         error_log.info(
-            "LISTEN_FDS names sockets of process %s, and this is %d: they are not listened on",
+            "LISTEN_FDS names sockets of process %s, but this is process %d: they are not used",
             pid,
             os.getpid(),
         )
@@ -61,7 +61,7 @@ def where_to_listen(
         return passed.addresses
     if left := [address for address in passed.addresses if address not in asked]:
         error_log.info(
-            "systemd passed sockets that are not listened on (%s): the options ask for %s",
+            "systemd passed sockets that are not used (%s): the options ask for %s",
             ", ".join(map(str, left)),
             ", ".join(map(str, asked)),
         )

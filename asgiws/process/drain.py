@@ -24,7 +24,7 @@ from ..wire.errors import SERVICE_RESTART
 from .arrivals import Arrivals
 
 STEP_SECONDS = 0.1  # between two steps of a window, half as much more or less
-LEAST = 20  # so many a step closes of a window that nobody asked for
+LEAST = 20  # connections that a step of a default window closes at least
 CANCEL_SECONDS = 1.0  # for what was cancelled when the patience had ended
 POLL_SECONDS = 0.02
 

@@ -21,7 +21,7 @@ from .drain import REPLACED, Terms, terms
 
 EARLY_SECONDS = 10.0  # a worker that dies sooner has died early
 LONGEST_BACKOFF = 30.0
-LONGEST_ALONE = 5.0  # the same while nobody serves: whoever comes waits for it
+LONGEST_ALONE = 5.0  # the same while no worker serves, so that clients wait for it
 
 
 class Fleet:
@@ -282,7 +282,7 @@ class Fleet:
             return
         self._early += 1
         delay = self._backoff(now)
-        error_log.error("%s: tried again%s", message, f" in {delay:g} s" if delay else "")
+        error_log.error("%s: trying again%s", message, f" in {delay:g} s" if delay else "")
 
     def _is_settled(self, now: float) -> bool:
         """True if there was no failure, and no start after a failure, for a long time."""

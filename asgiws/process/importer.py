@@ -45,7 +45,7 @@ def load_app(
     if factory:
         app = _call_factory(app, name)
     elif _is_factory(app):
-        error_log.warning("%s is a factory: calling it (say so with --factory)", name)
+        error_log.warning("%s is taken for a factory and called: add --factory", name)
         app = _call_factory(app, name)
     _check_application(app, name)
     if not _is_async(app):

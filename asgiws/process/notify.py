@@ -99,5 +99,5 @@ class Notifier:
         except OSError as exc:
             if not self._complained:
                 self._complained = True
-                error_log.warning("NOTIFY_SOCKET cannot be told anything: %s", exc.strerror)
+                error_log.warning("NOTIFY_SOCKET cannot be written to: %s", exc.strerror)
         return True

@@ -86,7 +86,7 @@ class Watcher:
         try:
             return os.waitpid(self.pid, 0)[1]
         except ChildProcessError:
-            return 0  # somebody else of this program was faster
+            return 0  # other code of this program was faster
 
 
 class OneWorker(Fleet):
@@ -276,7 +276,7 @@ class Reloader(Supervisor):
         if watcher.over and watcher is self._watcher:
             self._watch_later(time.monotonic() - watcher.started)
             ended = told(self._unwatch())
-            error_log.error("What watches the files has ended: %s; starting it again", ended)
+            error_log.error("The watcher of files has ended: %s; starting it again", ended)
 
     def _forget(self, child: Child) -> None:
         """A worker has ended, perhaps in a debugger that had changed the terminal."""
@@ -290,7 +290,7 @@ class Reloader(Supervisor):
 
     def _restart_for(self, paths: list[str], count: int) -> None:
         """That number of files have changed, ``paths`` among them."""
-        # What changes in the file of the options may be somebody else's.
+        # The change in the file of the options may concern other programs.
         self._restart_anew(f"{_named(paths, count)} changed", paths == [self._options_file])
 
     def _restart(self) -> None:
@@ -323,7 +323,7 @@ class Reloader(Supervisor):
             self._unwatch()
 
     def _check_upgrade(self) -> None:
-        error_log.warning("With --reload the program is not executed anew by SIGUSR2")
+        error_log.warning("SIGUSR2 does nothing with --reload")
 
     def _end(self, ends: Terms) -> None:
         """End the worker at once, with the program."""
@@ -360,7 +360,9 @@ def what_to_watch(config: Config, options_file: str) -> Watched:
     """The directories and files that the options name."""
     directories = config.reload_dirs or (os.getcwd(), config.app_dir or ".")
     if not config.reload_dirs and os.sep in map(os.path.abspath, directories):
-        raise ConfigError("--reload: not all of / can be watched; say with --reload-dir what")
+        raise ConfigError(
+            "--reload: / cannot be watched as a whole; name directories with --reload-dir"
+        )
     files = (options_file, config.env_file, config.log_config)
     return Watched.of(
         dict.fromkeys(map(os.path.abspath, directories)),

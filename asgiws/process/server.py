@@ -76,7 +76,7 @@ class Server:
         if config.workers > 1:
             raise ConfigError("workers: a Server is one process; asgiws.run starts several")
         if config.reload:
-            raise ConfigError("reload: a Server serves what it has; asgiws.run starts it anew")
+            raise ConfigError("reload: a Server cannot load the application anew; asgiws.run can")
         self.config = config
         self._wanted: tuple[Address, ...] = config.addresses
         self._addresses: list[Any] = []
@@ -474,7 +474,7 @@ def run_in(
             if task.done():
                 raise
             error_log.error(
-                "%s in a task of the application's own", type(exc).__name__, exc_info=exc
+                "%s in a task that the application started", type(exc).__name__, exc_info=exc
             )
 
 

@@ -230,7 +230,7 @@ def aside(call: Callable[[], object], seconds: float = ASIDE_SECONDS) -> bool:
         try:
             call()
         except Exception:
-            pass  # a stream that is closed, or that nobody reads
+            pass  # a stream that is closed, or not read
         finally:
             done.release()
 

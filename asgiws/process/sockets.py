@@ -318,7 +318,7 @@ def _lock(path: str) -> int:
             raise
         if _identity(f"{path}.lock") == _identity(fd):
             return fd
-        os.close(fd)  # removed by who held it before
+        os.close(fd)  # removed by its former holder
 
 
 def _unlock(path: str, fd: int) -> None:

@@ -64,8 +64,8 @@ def to_json(spec: Spec) -> bytes:
         return json.dumps(spec._replace(options=options)).encode()
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            "--workers: log_config must be plain text, numbers, lists and tables; what else it "
-            f"needs it can name by its import path ({error})"
+            "--workers: log_config may have only text, numbers, lists and tables; name other "
+            f"objects by their import paths ({error})"
         ) from None
 
 

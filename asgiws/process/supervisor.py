@@ -307,7 +307,7 @@ class Supervisor:
             try:
                 found = os.waitpid(pid, os.WNOHANG)
             except ChildProcessError:
-                found = pid, 0  # somebody else of this program was faster
+                found = pid, 0  # other code of this program was faster
             if found[0]:
                 self._ended(*found)
 
@@ -472,7 +472,7 @@ class Supervisor:
         os.set_inheritable(state["log"], False)
         self._is_restarting = True
         self._open()
-        self._reap()  # who ended meanwhile
+        self._reap()  # those that ended meanwhile
 
 
 def _ignored(_number: int, _frame: FrameType | None) -> None:

@@ -27,7 +27,7 @@ from .importer import load_app
 # with another format cannot take over, and says so when it is checked.
 FORMAT: Final = 2
 
-CHECK: Final = "_ASGIWS_CHECK"  # in the environment of the child: the format of who asks
+CHECK: Final = "_ASGIWS_CHECK"  # in the environment of the child: its parent's format
 HANDED_OVER: Final = "_ASGIWS_HANDED_OVER"  # in that of the next program: a descriptor
 
 

@@ -118,7 +118,7 @@ class Worker(Server):
 
     def _place(self, loop: asyncio.AbstractEventLoop) -> Place:
         def mesh(hub: Any) -> Any:
-            from ..fanout.mesh import Mesh  # loaded by who uses it
+            from ..fanout.mesh import Mesh  # loaded only if topics are used
 
             def join(known: list[int]) -> None:
                 self._channel.send("topics", known=known)
@@ -180,7 +180,9 @@ class Worker(Server):
             self._mesh.meet(order["number"], socket.socket(fileno=order["fd"]))
         else:
             # The other one sees that, and asks again.
-            error_log.error("Cannot meet a worker for now: no file descriptors are left")
+            error_log.error(
+                "Cannot connect to another worker for now: no file descriptors are left"
+            )
 
 
 class _Orders:

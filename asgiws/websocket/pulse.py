@@ -68,7 +68,7 @@ class Pulse:
         self.step = 0.0  # by how much ``fair`` moved on at the last look
         self._timer: Any = None  # of the next look, or of the next slice of one
         self._due = 0.0
-        self._rest: list[Ticking] = []  # who has not been looked at yet
+        self._rest: list[Ticking] = []  # the members that have not been looked at yet
 
     def add(self, member: Ticking) -> None:
         """Add a member, which the timer serves until it leaves ``members``."""

@@ -20,7 +20,7 @@ from .limits import NEVER, Limits
 NOTHING: Final = 0
 PING: Final = 1  # it is time for one
 SILENT: Final = 2  # no answer to a ping (``--ws-ping-timeout``)
-STUCK: Final = 3  # it takes nothing of what waits for it (``--timeout-write``)
+STUCK: Final = 3  # it reads nothing of the bytes that wait for it (``--timeout-write``)
 IDLE: Final = 4  # no message has passed (``--ws-idle-timeout``)
 
 EPSILON: Final = 1e-6  # sums of floats are compared

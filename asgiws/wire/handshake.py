@@ -13,7 +13,7 @@ from .grammar import count, elements, is_token, lists, table
 Headers = Sequence[tuple[bytes, bytes]]  # lower-cased names, in order
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
-#: The header names of a 101 that are written here, and by nobody else.
+#: The header names of a 101 that are written only here.
 OWN_HEADERS: Final = frozenset(
     (
         b"connection",

@@ -76,7 +76,7 @@ class Origins:
             )
         origin = parse(f"{scheme}://{host}" if below else entry)
         if origin.scheme in ("ws", "wss"):
-            raise ValueError(f"{entry}: an origin is that of a page: http:// or https://")
+            raise ValueError(f"{entry}: an origin begins with http:// or https://")
         if below:
             self._below.append(origin._replace(host="." + origin.host))
         else:

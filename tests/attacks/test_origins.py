@@ -178,7 +178,7 @@ def test_same_host_compares_scheme_host_and_port(
         ("https://a\uff0fb", "is not an origin"),  # which is a slash, once normalised
         ("http://[fe80::1%25eth0]", "is not an origin"),
         ("http://[v1.a]", "is not an origin"),
-        ("wss://example.com", "that of a page: http:// or https://"),
+        ("wss://example.com", "an origin begins with http:// or https://"),
         ("https://*", "a * may only stand for subdomains"),
         ("https://*.*.example.com", "a * may only stand for subdomains"),
         ("https://a*.example.com", "a * may only stand for subdomains"),

@@ -156,7 +156,7 @@ def a_wrapper(machine: Machine) -> str:
         (wrong_option, "status=2"),
         (no_reload, "Job type reload is not applicable"),
         (one_process, "`systemctl reload` ends the service"),
-        (another_address, "systemd passed sockets that are not listened on"),
+        (another_address, "systemd passed sockets that are not used"),
         (a_wrapper, "LISTEN_FDS names sockets of process"),
     ],
 )

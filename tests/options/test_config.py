@@ -64,7 +64,7 @@ class TestMistakes:
             ("headers", "no colon", "'no colon' must have the form 'Name: value'"),
             ("headers", "a b: c", "'a b' is not a header name (RFC 9110, 5.1)"),
             ("headers", "a: \x07", "the value of a holds a control character"),
-            ("headers", "Content-Length: 3", "content-length is the server's to write"),
+            ("headers", "Content-Length: 3", "content-length is set by the server"),
             ("headers", "a: \u20ac", "must consist of latin-1 characters (RFC 9110, 5.5)"),
         ],
     )
@@ -133,7 +133,7 @@ class TestMistakes:
         )
         with pytest.raises(ConfigError, match="did you mean access_log"):
             Config("main:app", acces_log=False)  # type: ignore[call-arg]
-        with pytest.raises(ConfigError, match="in Python it is headers"):
+        with pytest.raises(ConfigError, match="in Python its name is headers"):
             Config("main:app", header=["a: b"])  # type: ignore[call-arg]
 
     def test_a_key_like_no_other_gets_no_hint(self) -> None:

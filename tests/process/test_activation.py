@@ -69,7 +69,7 @@ def test_sockets_of_systemd_are_found_by_themselves_and_kept_from_children(
 
 def test_what_was_asked_for_wins_over_the_sockets_of_systemd_and_is_told() -> None:
     with activated("tcp", options=("--bind", "127.0.0.1:0")) as served:
-        said = "systemd passed sockets that are not listened on (fd://3): the options ask for 127"
+        said = "systemd passed sockets that are not used (fd://3): the options ask for 127"
         assert said in "".join(served.output)
         with Client(served) as client:
             assert json.loads(client.get().body) == [[], []]
@@ -115,7 +115,7 @@ def test_what_is_not_for_this_process_is_left_out_and_removed(variables: dict[st
 def test_sockets_of_another_process_are_told(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "asgiws.error")
     take_passed({"LISTEN_FDS": "1", "LISTEN_PID": "1"})
-    assert "LISTEN_FDS names sockets of process 1, and this is" in caplog.text
+    assert "LISTEN_FDS names sockets of process 1, but this is process" in caplog.text
 
 
 def test_the_variables_are_kept_for_the_next_program_of_the_process(

@@ -292,7 +292,7 @@ def test_a_replacement_of_a_dead_worker_that_cannot_start_is_tried_again_while_o
         scene.end(new, exited(5))
         assert scene.fleet.failed is None
         scene.after(LONGEST_BACKOFF)
-    assert "no database: tried again in 1 s" in log.messages
+    assert "no database: trying again in 1 s" in log.messages
     scene.ready()
     assert scene.states() == ["serving"] * 3
 

@@ -126,7 +126,7 @@ def test_nobody_who_listens_is_nothing_to_raise(
         told.stopping()
         assert told.beat() is None
     # Told once, where there is an address.
-    assert caplog.text.count("NOTIFY_SOCKET cannot be told anything: ") == (address[:1] in "/@")
+    assert caplog.text.count("NOTIFY_SOCKET cannot be written to: ") == (address[:1] in "/@")
     with notifier() as told:
         told.ready("")
         assert told.beat() is None

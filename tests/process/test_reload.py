@@ -405,7 +405,7 @@ class TestOptions:
     def test_sigusr2_does_nothing_and_says_so(self) -> None:
         with serving() as program:
             program.send(signal.SIGUSR2)
-            program.wait_for_line("With --reload the program is not executed anew by SIGUSR2")
+            program.wait_for_line("SIGUSR2 does nothing with --reload")
             assert get(program) == "1"
 
     def test_a_program_that_is_executed_anew_may_reload_from_then_on(self) -> None:
@@ -525,7 +525,7 @@ class TestHelpers:
         with serving() as program:
             (watcher,) = program.children("process.watcher")
             os.kill(watcher, signal.SIGKILL)
-            program.wait_for_line("What watches the files has ended: killed by SIGKILL")
+            program.wait_for_line("The watcher of files has ended: killed by SIGKILL")
             save(2)
             wait_for_version(program, "2")
 

@@ -217,11 +217,11 @@ def test_an_exit_in_a_task_of_the_applications_own_is_logged_and_the_others_go_o
         ):
             for _ in range(2):
                 assert get(served, path) == b"done"
-                served.wait_for_line(f"ERROR:    {kind} in a task of the application's own")
+                served.wait_for_line(f"ERROR:    {kind} in a task that the application started")
             assert get(served, "/") == b"done"
         assert served.stop() == 0
     output = "".join(served.output)
-    assert output.count("in a task of the application's own") == 6, output
+    assert output.count("in a task that the application started") == 6, output
     assert said(served) == ["lifespan.shutdown"]
 
 

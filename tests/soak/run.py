@@ -30,7 +30,7 @@ PATIENCE: Final = 15.0  # a stopped worker is killed after five seconds
 LOOK_SECONDS: Final = 0.5
 ROLL_SECONDS: Final = 60.0
 SETTLE_SECONDS: Final = 30.0
-SUSPICIOUS: Final = ("Traceback (most", "Exception", "speaks another language")
+SUSPICIOUS: Final = ("Traceback (most", "Exception", "cannot be read (")
 
 
 FAULTS: Final = ("kill", "stop", "hang", "roll", "upgrade")

@@ -491,7 +491,7 @@ WRONG_ACCEPTS: list[Any] = [
     ({**ACCEPT, "subprotocol": 1}, "subprotocol to be a str"),
     ({**ACCEPT, "headers": [(b"x", b"a\r\nb: c")]}, ""),
     ({**ACCEPT, "headers": [("x", "y")]}, ""),
-    ({**ACCEPT, "headers": [(b"sec-websocket-accept", b"x")]}, "the server's to write"),
+    ({**ACCEPT, "headers": [(b"sec-websocket-accept", b"x")]}, "the server sets itself"),
     (text("early"), "expected websocket.accept or websocket.close"),
 ]
 

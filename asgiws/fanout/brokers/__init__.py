@@ -23,7 +23,7 @@ def client(url: str) -> Client:
 
     The scheme is one that ``--topics-url`` takes.
     """
-    # Each is loaded by who uses it.
+    # Each is loaded only if it is used.
     try:
         if url.partition(":")[0] in ("nats", "tls"):
             from .nats import Nats

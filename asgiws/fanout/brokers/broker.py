@@ -34,7 +34,7 @@ LATE_SECONDS: Final = 1.0  # that a publication may be on its way behind such a 
 CHECK_AT_ONCE: Final = 100
 MAX_TOLD: Final = 20  # different faults of records that are logged
 COUNT_SECONDS: Final = 1.0  # for the other workers to tell how many members they have
-UNTOLD_SECONDS: Final = 0.25  # the same where nobody knows how many workers there are
+UNTOLD_SECONDS: Final = 0.25  # the same if the number of workers is not known
 MAX_HELD: Final = 1_000  # publications that wait while others are read,
 MAX_HELD_BYTES: Final = 8_388_608  # and how many bytes they have
 MAX_EXCLUDED: Final = 1_000  # publications of a topic on their way that someone is not to get
@@ -77,18 +77,18 @@ class Followed:
         self.name = name
         #: the position of the last publication; None without history, or before it is known
         self.last: str | None = None
-        #: what comes while something before it is being read; None if nothing is
+        #: publications that come while earlier ones are being read; None if none are
         self.held: list[Held] | None = None
         self.held_bytes = 0
         #: fills the gap
         self.task: asyncio.Task[None] | None = None
         #: it has to be looked at once more
         self.again = False
-        #: done when nothing is being read; None if nothing is
+        #: done when no history is being read; None if none is
         self.steady: asyncio.Future[None] | None = None
         #: done when the broker has confirmed that we subscribe
         self.begun: asyncio.Task[None] | None = None
-        #: who is not to get publications of this worker's, by their numbers
+        #: the members that must not get publications of this worker, by their numbers
         self.excluded: dict[int, object] = {}
         self._epochs: list[str] = []
 
@@ -131,7 +131,7 @@ class Broker:
         self._followed: dict[str, Followed] = {}
         self._asked: dict[int, tuple[list[int], asyncio.Event]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._is_healthy: bool | None = None  # None: nobody has told us
+        self._is_healthy: bool | None = None  # None: not known yet
         self._is_closed = False
         self._told: set[str] = set()  # what was wrong with records, each once
         client.start(self)
@@ -466,9 +466,7 @@ class Broker:
             reason = str(error)
         if reason not in self._told and len(self._told) < MAX_TOLD:
             self._told.add(reason)
-            error_log.error(
-                "Topics: something at %s speaks another language (%s)", self._client.name, reason
-            )
+            error_log.error("Topics: a record at %s cannot be read (%s)", self._client.name, reason)
         return None
 
     def _answer(self, topic: str, said: Record) -> None:

@@ -66,7 +66,7 @@ class _Expected:
             return
         if failed:
             self.future.set_exception(answer)
-            self.future.exception()  # nobody may be waiting any more
+            self.future.exception()  # perhaps no task waits for it any more
         else:
             self.future.set_result(answer)
 
@@ -90,7 +90,7 @@ class Link:
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._heard = 0.0  # when something came
-        #: why nothing more can be asked; None as long as it can
+        #: the reason why no command can be sent any more; None as long as it can
         self.lost: str | None = "not connected"
 
     async def open(self) -> None:

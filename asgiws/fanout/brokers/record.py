@@ -45,7 +45,7 @@ def encode(record: Record) -> bytes:
 def decode(body: bytes) -> Record:
     """Return the record of these bytes. Raises ValueError if they are not one."""
     if not body or body[0] != VERSION:
-        raise ValueError(f"version {body[0] if body else 'missing'}, and not {VERSION}")
+        raise ValueError(f"version {body[0] if body else 'missing'} instead of {VERSION}")
     if len(body) < _HEAD.size:
         raise ValueError(f"a record of {len(body)} bytes")
     _, kind, message, worker, number, size = _HEAD.unpack_from(body)

@@ -417,7 +417,7 @@ class Redis(Client):
                 position, _, before = head.decode().partition(" ")
                 self._owner.take(name, body, position, before)
         elif kind == b"sunsubscribe":
-            # The slot has another node now; or we have asked for it, and want nothing more of it.
+            # The slot has another node now; or we have unsubscribed ourselves.
             name = self._by_channel.get(values[1])
             known = None if name is None else self._names.get(name)
             if name is not None and known is not None and known.link is link:
