@@ -117,7 +117,7 @@ def tells_of_disconnect(exc: BaseException | None) -> bool:
 
 
 def _raised_in(exc: BaseException) -> str | None:
-    """The name of the module that raised ``exc``; None if nobody did."""
+    """The name of the module that raised ``exc``; None if it was not raised."""
     module = None
     step = exc.__traceback__
     while step is not None:

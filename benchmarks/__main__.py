@@ -127,7 +127,7 @@ def run(
 
 
 def description(server: Server, pairs: list[tuple[Scenario, str]]) -> dict[str, str]:
-    """What the report says of a server: how it was started, and its note."""
+    """A server in the report: how it was started, and its note."""
     env = [f"{name}={value}" for name, value in server.env.items()]
     found = {"note": server.note}
     for name, address, uds in (("command", "PORT", False), ("command_uds", "PATH", True)):

@@ -118,7 +118,7 @@ members: dict[Send, None] = {}
 
 
 async def broadcast(receive: Receive, send: Send) -> None:
-    """What any member says goes to all members, the speaker included."""
+    """A message of any member goes to all members, the sender included."""
     await receive()
     await send({"type": "websocket.accept"})
     members[send] = None

@@ -163,7 +163,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, str]:
-    """What the figures depend on besides the software."""
+    """The facts about the machine on which the figures depend."""
     facts = {"cores": str(os.cpu_count()), "python": platform.python_version()}
     facts["kernel"] = f"{platform.system()} {platform.release().split('-')[0]}"
     for line in Path("/proc/cpuinfo").read_text().splitlines():

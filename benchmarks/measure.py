@@ -39,7 +39,7 @@ KERNEL_TOLD = 0.5  # seconds of CPU time that are enough to tell the kernel's sh
 
 @dataclass
 class Sample:
-    """What one server did under one load, with the cores either near each other or far.
+    """The figures of one server under one load, with the cores either near each other or far.
 
     ``cpu_us``, ``wire_in`` and ``wire_out`` (bytes to and from the server) are per
     unit, the latencies in µs; ``memory_kib`` is the growth per idle connection.
@@ -68,7 +68,7 @@ class Sample:
 
     @property
     def user_us(self) -> float:
-        """What of ``cpu_us`` was not the kernel's; 0 if that is not known."""
+        """The part of ``cpu_us`` outside the kernel; 0 if that is not known."""
         return 0.0 if self.kernel is None else self.cpu_us * (1 - self.kernel)
 
     def to_json(self) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def memory(pids: list[int]) -> float:
 def command_line(
     server: Server, app: str, address: int | str, uds: bool = False, mode: str = "echo"
 ) -> str:
-    """What is typed to start the server at this port or, with ``uds``, this path.
+    """The command that starts the server at this port or, with ``uds``, this path.
 
     ``mode`` is the scenario's, for the servers that cannot tell it by a path in the request.
     """
@@ -230,7 +230,7 @@ def running(
 
 
 def _settled(root: int) -> bool:
-    """Whether the process tree has used next to no CPU time for a moment."""
+    """Return whether the process tree has used next to no CPU time for a moment."""
 
     def used() -> float:
         return sum(

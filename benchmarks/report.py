@@ -289,7 +289,7 @@ def _detail_row(name: str, cell: Cell, scenario: Scenario, width: int) -> list[s
 
 
 def losses(table: dict[Key, dict[str, Cell]]) -> str:
-    """Where another server needs less than asgiws (2 % are not told apart from noise)."""
+    """The scenarios in which another server needs less than asgiws (2 % count as noise)."""
     groups: dict[str, list[str]] = {}
     for key, cells in table.items():
         ours = cells.get(OURS)
@@ -455,7 +455,7 @@ def page(data: dict[str, Any], charts: list[tuple[str, str]]) -> str:
 
 
 def _place(data: dict[str, Any]) -> str:
-    """Where and with what it was measured, in a few words."""
+    """The machine and the versions of the measurement, in a few words."""
     names = (name for name in data["versions"] if name in README_SERVERS and name != OURS)
     versions = [f"{name} {data['versions'][name]}" for name in names]
     machine = data["machine"]
@@ -512,7 +512,7 @@ def insert(path: Path, text: str) -> bool:
 
 
 def terminal(table: dict[Key, dict[str, Cell]]) -> str:
-    """What is shown at the end of a run."""
+    """The text that is shown at the end of a run."""
     lines = []
     for key, cells in table.items():
         unit = "KiB" if SCENARIOS[key[0]].mode == "idle" else "µs"

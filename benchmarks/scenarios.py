@@ -45,7 +45,7 @@ class Scenario:
         return "--deflate" in self.load
 
     def fits(self, server: Server) -> bool:
-        """Whether this server can do it at all; the floors only what they are for."""
+        """Return whether this server can run it; each floor runs only its own scenarios."""
         if (self.http and not server.http) or (self.deflate and not server.deflate):
             return False
         if self.uds and not server.uds:

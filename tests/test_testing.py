@@ -179,7 +179,7 @@ def test_a_task_that_wants_to_exit_ends_neither_the_server_nor_the_tests(
         for _ in range(2):
             assert httpx.get(f"{served.url}/{how}").text == "hello"
     name = {"exit": "SystemExit", "interrupt": "KeyboardInterrupt"}[how]
-    assert served.logged[:2] == [f"ERROR: {name} in a task of the application's own"] * 2
+    assert served.logged[:2] == [f"ERROR: {name} in a task that the application started"] * 2
 
 
 def test_what_an_application_leaves_behind_does_not_hold_up_the_end(

@@ -50,7 +50,7 @@ class Hub(Protocol):
         """Publications of a topic were lost on their way."""
 
     def retention(self, topic: str) -> Retention:
-        """How much of a topic is kept."""
+        """The part of a topic that is kept."""
 
     def numbers(self) -> dict[str, int]:
         """Return how many members each topic has here."""

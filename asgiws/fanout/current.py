@@ -1,7 +1,7 @@
 """The hub that belongs to the running code: that of its server, or the one of this process.
 
 A server says in its context how its hub is made; the tasks of the application inherit that.
-Nothing else is loaded before somebody uses a topic.
+Nothing else is loaded before a topic is used.
 """
 
 from __future__ import annotations

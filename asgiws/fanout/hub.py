@@ -111,7 +111,7 @@ class Hub:
         loop: asyncio.AbstractEventLoop | None,
         mesh: Callable[[Hub], Mesh] | None = None,
     ) -> None:
-        """``loop`` is None where another server runs, be it in several threads."""
+        """``loop`` is None if another server runs, which may use several threads."""
         self.loop = loop
         self._wanted = wanted
         self._guard: Any = threading.RLock() if loop is None else nullcontext()
@@ -265,7 +265,7 @@ class Hub:
             self._recorded = [each for each in self._recorded if each is not messages]
 
     def retention(self, topic: str) -> Retention:
-        """How much of a topic is kept."""
+        """The part of a topic that is kept."""
         if _rules:
             for prefix, retention in _rules.items():
                 if topic.startswith(prefix):

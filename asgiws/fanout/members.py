@@ -1,4 +1,4 @@
-"""A topic and its members: the loop over all who get a message, and the sockets among them.
+"""A topic and its members: the loop over all that get a message, and the sockets among them.
 
 A socket of asgiws gets the frame from here, beside what its application sends. A socket that
 does not read has a backlog; it costs the others nothing.
@@ -238,7 +238,7 @@ class Socket(Member):
         return publication.enveloped() if self._terms.envelope else publication.plain()
 
     def _keep(self, publication: Publication) -> bool:
-        """It has to wait."""
+        """Keep a message that has to wait."""
         backlog = self._backlog
         assert backlog is not None
         if not backlog.is_over:

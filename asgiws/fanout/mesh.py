@@ -310,7 +310,7 @@ class Mesh:
         return self._numbers
 
     async def ready(self) -> None:
-        """Wait until all who have joined before know us, and we know them.
+        """Wait until all workers that have joined before know us, and we know them.
 
         Raises BusUnavailable.
         """

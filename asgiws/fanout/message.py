@@ -27,7 +27,7 @@ def to_json(value: Any) -> bytes:
 
 
 class Publication:
-    """A message of one topic, the same for all who get it.
+    """A message of one topic, the same for all that get it.
 
     ``payload`` are the bytes on the wire: UTF-8 for TEXT and JSON. ``position`` is
     ``epoch:offset``, or None in a topic without history. Of messages with the same ``key`` a

@@ -1,1 +1,1 @@
-"""Every option: declared once, checked where it is read, whatever source it comes from."""
+"""All options. Each is declared once, and checked where it is read, whatever its source."""

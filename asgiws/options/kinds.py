@@ -473,7 +473,7 @@ class Option:
 
     @property
     def default_text(self) -> str:
-        """The default as a reader of the help sees it; empty where there is none."""
+        """The default as the help shows it; empty if there is none."""
         if self.shown:
             return self.shown
         if self.default is None and self.kind.none:
@@ -514,7 +514,7 @@ def asks_for_nothing(value: object, nothing: Collection[object]) -> bool:
 def convert(
     conversion: Callable[[Any], Any], raw: object, declared: Option, where: str, name: str
 ) -> Any:
-    """``conversion(raw)``, or the ``ConfigError`` that says where it stood and what it must be.
+    """Return ``conversion(raw)``; a ``ConfigError`` says where it stood and what it must be.
 
     ``where`` shows the source and the value, ``name`` is what the option is called there.
     """

@@ -165,7 +165,7 @@ class Child:
         return f"Worker {self.number} (pid {self.pid})"
 
     def enter(self, state: str, now: float) -> None:
-        """It is in another state now."""
+        """Enter another state."""
         self.state = state
         self.since = now
         self.receiver.open = state == SERVING

@@ -79,7 +79,7 @@ class Notifier:
         return self._due - now
 
     def close(self) -> None:
-        """Nothing more is said."""
+        """Close the socket; nothing more is reported."""
         if self._sock is not None:
             self._sock.close()
             self._sock = None

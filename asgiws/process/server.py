@@ -430,7 +430,7 @@ def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """
     exc = context.get("exception")
     if tells_of_disconnect(exc):
-        error_log.info("%s in a task of the application's own", type(exc).__name__)
+        error_log.info("%s in a task that the application started", type(exc).__name__)
     else:
         loop.default_exception_handler(context)
 

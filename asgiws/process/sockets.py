@@ -301,9 +301,9 @@ def _bind_unix(path: str) -> tuple[list[StreamSocket], int, _Identity | None]:
 def _lock(path: str) -> int:
     """Lock the file beside the socket ``path`` and return its descriptor; raises OSError.
 
-    A socket that is bound and does not listen yet refuses connections as a stale one
-    does. So a server that starts is known by this lock. It lasts until ``_unlock`` or
-    the end of the last process that has the descriptor, be it another program by then.
+    A socket that is bound and does not listen yet refuses connections as a stale one does. So a
+    server that starts is known by this lock. It lasts until ``_unlock`` or the end of the last
+    process that has the descriptor, even if that runs another program by then.
     """
     import fcntl
 

@@ -92,7 +92,7 @@ class Watched:
 
 
 class Chosen:
-    """Whether a file is one whose changes count.
+    """The rule that decides whether changes of a file count.
 
     A pattern without a slash is the name of a file, or (to exclude) of a directory too;
     one with slashes matches the end of a path, and ``**`` any number of its parts. As in

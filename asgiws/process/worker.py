@@ -186,7 +186,7 @@ class Worker(Server):
 
 
 class _Orders:
-    """In place of Signals: SIGTERM asks the supervisor for a replacement, the second ends us."""
+    """In Signals' place: SIGTERM asks the supervisor for a replacement, a second one ends us."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel

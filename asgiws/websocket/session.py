@@ -1,9 +1,9 @@
 """One WebSocket as the application sees it: events, flow control, closing, keepalive.
 
-In: the event loop -> ``data_received`` -> messages (``wire.protocol``) -> a queue
--> ``receive``. Out: ``send`` -> a frame -> ``transport.write``. While the opening
-handshake is undecided the connection belongs to HTTP, and what the application
-answers is handed to an ``Opening``; ``opened`` is called once the 101 is written.
+Input goes from the event loop to ``data_received``, becomes messages (``wire.protocol``), and waits
+in a queue for ``receive``. Output goes from ``send`` as a frame to ``transport.write``. While the
+opening handshake is undecided the connection belongs to HTTP, and the answer of the application is
+handed to an ``Opening``; ``opened`` is called once the 101 is written.
 
 Reading: messages are parsed ahead of the application, so that pings are answered
 and departures seen even if nobody receives, until the queue reaches its mark
@@ -458,7 +458,7 @@ class Session:
     def get_buffer(self, _sizehint: int) -> memoryview:
         """The memory that the event loop reads into: a large message, or the shared buffer.
 
-        uvloop asks whoever has this method; asyncio, which asks by class, calls
+        uvloop calls this if the method exists; asyncio, which looks at the class, calls
         ``data_received``.
         """
         if self._reading == PARSED:

@@ -158,7 +158,7 @@ def certificate() -> Iterator[tuple[str, str]]:
 
 
 def spread_of(sockets: list[WebSocket], workers: int) -> list[int]:
-    """How many each worker has, the busiest first."""
+    """The number of connections of each worker, the busiest first."""
     counts = sorted(Counter(one.pid for one in sockets).values(), reverse=True)
     return counts + [0] * (workers - len(counts))
 

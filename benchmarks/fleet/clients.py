@@ -108,7 +108,7 @@ async def join(port: int, count: int, at_once: int) -> list[WebSocket]:
 
 @dataclass
 class Tally:
-    """What one kind of client has seen."""
+    """The counts of one kind of client."""
 
     done: int = 0
     lost: Counter[str] = field(default_factory=Counter)
@@ -150,7 +150,7 @@ class Load:
             self._tasks.append(asyncio.ensure_future(client(pause)))
 
     async def stay(self, count: int) -> set[int]:
-        """Open WebSockets that come back whenever they are closed; in which processes they are."""
+        """Open WebSockets that come back when they are closed; return the processes they are in."""
         sockets = await join(self.port, count, 64)
         for websocket in sockets:
             self._tasks.append(asyncio.create_task(self._stay(websocket)))

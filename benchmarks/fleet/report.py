@@ -29,40 +29,41 @@ def page(found: dict[str, Any]) -> str:
     if "speed" in found:
         parts += [
             "## Speed\n",
-            "The server's CPU time per unit, in all its processes, and units per second. A"
-            " handshake is an upgrade, one echo and the close; an echo is one message of 125 B on"
-            " one of 64 connections. The ratio is uvicorn's time divided by the server's: higher"
-            " is better. An uneven [spread](#spread) saves time here: few workers do much at"
-            " once.\n",
+            "The table has the server's CPU time per unit, in all its processes, and the units"
+            " per second. A handshake is an upgrade, one echo and the close; an echo is one"
+            " message of 125 B on one of 64 connections. The ratio is uvicorn's time divided by"
+            " the server's: higher is better. An uneven [spread](#spread) saves time here,"
+            " because a few workers then do much at once.\n",
             _speed(found["speed"], "uvicorn"),
         ]
     if "spread" in found:
         parts += [
             "## Spread\n",
-            "1,000 WebSockets over 4 workers: how many each worker has. In the last column they"
-            " were opened one by one, the busiest worker was killed, and when another answered in"
-            " its place as many were opened as had been lost.\n",
+            "The table shows how many of 1,000 WebSockets each of 4 workers has. In the last"
+            " column they were opened one by one, the busiest worker was killed, and when another"
+            " answered in its place as many were opened as had been lost.\n",
             _spread(found["spread"]),
         ]
     if "restart" in found:
         parts += [
             "## A rolling restart\n",
-            "4 workers, 2,000 WebSockets that come back whenever they are closed, and all the time"
-            " two clients that send requests on one connection, two that open one for each"
-            " request, and two that open WebSockets. Then comes the server's signal for a restart"
-            " (SIGHUP). Lost is whatever was refused, reset, cut or not answered as it should be; a"
-            " request on a connection that the server closed at that moment counts, too. asgiws has"
-            " `--drain-window 10`.\n",
+            "There are 4 workers, and 2,000 WebSockets that come back when they are closed. All"
+            " the time two clients send requests on one connection, two open a connection for"
+            " each request, and two open WebSockets. Then the server gets its signal for a"
+            " restart (SIGHUP). A request or a handshake is lost if it was refused, reset, cut or"
+            " not answered as it should be. A request on a connection that the server closed at"
+            " that moment counts, too. asgiws has `--drain-window 10`.\n",
             _restart(found["restart"]),
         ]
     if "ways" in found:
         parts += [
             "## The supervisor accepts\n",
-            "What it costs that the supervisor accepts connections and hands them over: the same"
-            " workers, once behind the supervisor, and without one, with a socket shared by all or"
-            " one for each (SO_REUSEPORT). The ratio is their CPU time divided by that behind the"
-            " supervisor: 0.90 means that handing over costs a tenth. Why, and what is in it, says"
-            " [performance.md](performance.md#several-workers).\n",
+            "The table shows the cost of a supervisor that accepts connections and hands them"
+            " over. The same workers run behind the supervisor, and without one, with a socket"
+            " shared by all or one for each (SO_REUSEPORT). The ratio is their CPU time divided"
+            " by that behind the supervisor: 0.90 means that handing over costs a tenth."
+            " [performance.md](performance.md#several-workers) explains the reasons and the parts"
+            " of this cost.\n",
             _speed(found["ways"], ASGIWS.name),
         ]
     return "\n".join(parts)

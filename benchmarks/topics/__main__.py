@@ -61,7 +61,7 @@ def redis_server() -> Iterator[tuple[int, int]]:
 def sample(
     kind: str, way: Way, load: str, *, options: str = "", slices: int = 6, slice_ms: int = 250
 ) -> Row:
-    """What a way costs under a load, by the placement of the cores; or why that is not known.
+    """The cost of a way under a load, by the placement of the cores; or why it is not known.
 
     Unless there are several workers, server and load generator have a core each.
     """

@@ -174,36 +174,39 @@ def _memory(rows: list[Row]) -> str:
 _PARTS = {
     "worker": (
         "One worker",
-        "One of the clients says 125 B, and all of them hear it. `write alone` is a program in C"
-        " that does nothing but `epoll`, `read` and `write`: what the kernel takes from everybody.",
+        "One of the clients sends 125 B, and all of them get it. `write alone` is a program in C"
+        " that only does `epoll`, `read` and `write`: it shows what the kernel costs every"
+        " server.",
         _costs,
     ),
     "deflate": (
         "With permessage-deflate",
-        "1 KiB of JSON, and an offer without context takeover (`server_no_context_takeover`):"
-        " topics compress a message once for all who have agreed on the same window.",
+        "The message is 1 KiB of JSON, and clients offer compression without context takeover"
+        " (`server_no_context_takeover`). Topics compress a message once for all clients with the"
+        " same window.",
         _deflate,
     ),
     "burst": (
         "64 messages in one iteration of the event loop",
-        "A client says 64 messages at once; the next 64 come when all have heard these.",
+        "A client sends 64 messages at once, and the next 64 when all clients have got these.",
         _burst,
     ),
     "redis": (
         "Beside what is used today",
-        "500 subscribers in one worker of asgiws, and between them nothing for `asgiws.topics`, and"
-        " a Redis on the same machine for the others. Its CPU time counts, too. The applications"
-        " are those of the libraries' own documentation; that of broadcaster subscribes to two"
-        " channels before the first client comes: without the first its listener ends at once"
-        " (redis-py 8), and without the second clients that come first together lose messages.",
+        "There are 500 subscribers in one worker of asgiws. `asgiws.topics` needs no other"
+        " service; the others use a Redis on the same machine, whose CPU time counts, too. The"
+        " applications are those of the libraries' own documentation. That of broadcaster"
+        " subscribes to two channels before the first client comes: without the first its"
+        " listener ends at once (redis-py 8), and without the second clients that come first"
+        " together lose messages.",
         _costs,
     ),
     "workers": (
         "Several workers",
-        "2,000 subscribers: all of one topic, or ten of each of 200 topics, as fast as it goes; and"
-        " ten of each of 200 topics at 1,000 messages/s. Workers and load generator share all cores"
-        " of the machine. The time to the last delivery counts from the moment when the message was"
-        " due to be sent.",
+        "There are 2,000 subscribers: all of one topic, or ten of each of 200 topics, with"
+        " messages as fast as possible; and ten of each of 200 topics with 1,000 messages/s."
+        " Workers and load generator share all cores of the machine. The time to the last"
+        " delivery counts from the moment when the message was due to be sent.",
         _workers,
     ),
     "slow": (
@@ -214,8 +217,8 @@ _PARTS = {
     ),
     "memory": (
         "Memory",
-        "1,000 WebSockets with 100 topics each, and without any: by how much the process grows for"
-        " each subscription (its proportional set size).",
+        "1,000 WebSockets have 100 topics each, or none. The table shows by how much the process"
+        " (its proportional set size) grows for each subscription.",
         _memory,
     ),
 }

@@ -72,7 +72,7 @@ class Room:
         return f"room:{self.id}"
 
     async def taken(self) -> int:
-        """How many have a seat, in all workers."""
+        """Return how many people have a seat, in all workers."""
         return (await topics.count(self.topic)).everywhere
 
     async def say(self, id: str, name: str, text: str, via: str) -> int:
@@ -135,7 +135,7 @@ def good_text(text: object) -> bool:
 
 
 async def enter(connection: HTTPConnection) -> tuple[Room, str]:
-    """Who comes into which room, if there is a seat."""
+    """Return the room and the name of the visitor, if there is a seat."""
     room = find_room(connection)
     name = check_name(connection.query_params.get("name"))
     if await room.taken() >= room.seats:

@@ -53,7 +53,7 @@ class Hub(Protocol):
         """Publications of a topic were lost on their way."""
 
     def retention(self, topic: str) -> Retention:
-        """How much of a topic is kept."""
+        """The part of a topic that is kept."""
 
     def members(self, topic: str, exclude: object = None) -> int:
         """Return how many members a topic has here, without the excluded ones."""

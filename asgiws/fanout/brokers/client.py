@@ -150,5 +150,5 @@ class Backoff:
         return delay * random.uniform(0.5, 1.0)
 
     def reset(self) -> None:
-        """It went well."""
+        """The attempt has succeeded: begin anew with the shortest wait."""
         self._next = self.FIRST

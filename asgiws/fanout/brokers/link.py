@@ -58,7 +58,7 @@ class _Expected:
         self.since = 0.0  # when it was written
 
     def settle(self, answer: Any) -> None:
-        """That is the answer, or the exception."""
+        """Give the answer, or the exception, to the caller that waits."""
         failed = isinstance(answer, Exception)
         if self.done is not None:
             self.done(not failed)

@@ -590,7 +590,7 @@ class Nats(Client):
                 self._give(link, name, message)
 
     def _forget(self) -> None:
-        """Nothing is subscribed to any more."""
+        """Forget all subscriptions, because the connection is lost."""
         for known in self._names.values():
             known.subscription = None
             known.early = []

@@ -354,7 +354,7 @@ class Redis(Client):
                 yield group[first : first + BATCH]
 
     def _subscribe(self, names: Iterable[str]) -> list[asyncio.Future[Any]]:
-        """Subscribe to these where they are now, if we do not."""
+        """Subscribe to these at their present nodes, unless we do already."""
         wanted: dict[Link, list[bytes]] = {}
         for name in names:
             known = self._names[name]
@@ -554,7 +554,7 @@ class Redis(Client):
 
 @asynccontextmanager
 async def _patience() -> AsyncIterator[None]:
-    """For what belongs to connecting. Raises OSError."""
+    """Limit the time for a step of connecting. Raises OSError."""
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             yield
