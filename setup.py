@@ -46,6 +46,9 @@ OPTIMIZATION = {
 # The functions of all others do without what inspect would see of them, a sixth of the size; of
 # these modules an application gets coroutine functions.
 LOOKED_AT = ("asgiws.http.exchange", "asgiws.http.opening", "asgiws.websocket.session")
+# What Cython would put into each of the others, a seventh of their size, is in this module. Some of
+# it runs for every message, so it is compiled as they are.
+SHARED = "asgiws._cython"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
@@ -87,6 +90,8 @@ class Compile(build_ext):
             force=self.force,
             # Nothing of these is pickled, and each class would carry the code for it.
             compiler_directives={"auto_pickle": False},
+            shared_utility_qualified_name=SHARED,
+            shared_utility_features_disabled=["AutoPickle", "MemoryView"],
             quiet=not self.verbose,
         )
         for extension, new in zip(self.extensions, translated, strict=True):
@@ -121,7 +126,7 @@ def flags(compiler: str, name: str, *, debug: bool = False) -> tuple[list[str], 
     ``CFLAGS`` goes first. For most modules -O3 saves nothing beside -O2, and -Os for all of HTTP
     would take 3 % more instructions for a request, with code that is a quarter smaller. Debug
     information and symbols would be most of a wheel, and tables that only native debuggers read
-    a fifteenth.
+    a fifteenth. Padding for alignment would be a fiftieth.
     """
     if compiler != "unix":
         return [], []  # MSVC: /O2 and no debug information are its defaults here
@@ -133,6 +138,10 @@ def flags(compiler: str, name: str, *, debug: bool = False) -> tuple[list[str], 
     if not debug and not any(re.match(r"-g(?!0)", flag) for flag in given):
         compile_args += ["-g0", "-fno-asynchronous-unwind-tables"]
         if sys.platform.startswith("linux"):
+            # A call into CPython without a detour by way of the linker's table.
+            compile_args.append("-fno-plt")
+            if OPTIMIZATION.get(name) != "-O3":
+                compile_args += ["-falign-functions=1", "-falign-jumps=1", "-falign-loops=1"]
             link_args += ["-s", "-Wl,-z,noseparate-code"]
     return compile_args, link_args
 
@@ -176,8 +185,13 @@ if __name__ == "__main__":
             long_description=page(),
             long_description_content_type="text/markdown",
             ext_modules=[
-                Extension(f"asgiws.{name}", [f"asgiws/{name.replace('.', '/')}.py"], optional=True)
-                for name in MODULES
+                *(
+                    Extension(
+                        f"asgiws.{name}", [f"asgiws/{name.replace('.', '/')}.py"], optional=True
+                    )
+                    for name in MODULES
+                ),
+                Extension(SHARED, []),  # Cython writes its source
             ],
             cmdclass={"build_ext": Compile},
             options=places(scratch),

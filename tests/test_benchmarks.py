@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import environment, measure, plots, report
+from benchmarks import environment, measure, modules, plots, report
 from benchmarks.__main__ import description
 from benchmarks.environment import build_floor, build_load
 from benchmarks.fleet import report as fleet_report
@@ -476,3 +476,25 @@ def test_a_chart_has_few_bars_with_their_figures_beside_them(tmp_path: Path) -> 
     assert texts == wanted
     widths = [float(bar.attrib["width"]) for bar in svg.iter("{http://www.w3.org/2000/svg}rect")]
     assert widths[0] / widths[1] == pytest.approx(2.1, abs=0.01)
+
+
+def test_what_a_function_calls_counts_where_it_stands() -> None:
+    profile = """events: Ir
+
+ob=(1) /lib/one.so
+fl=(1)
+fn=(1) outer
+3 10
+cob=(2) /lib/two.so
+cfn=(2) inner
+calls=4 9
++2 400
+* 5
+ob=(2)
+fn=(2)
+9 400
+ob=(1)
+fn=(3) another
+-4 7
+"""
+    assert modules.totals(profile) == {"/lib/one.so": 22, "/lib/two.so": 400}
