@@ -12,5 +12,5 @@ Send = Callable[[Event], Awaitable[None]]
 # An application. Some are written with the types of Starlette, some with those of asgiref or
 # with dict, and all are served.
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
-# What a server is given: the application, what makes it (``factory``), or its import string.
+# The argument ``app`` of a server: an application, a factory, or an import string.
 Application = ASGIApp | Callable[[], ASGIApp] | str

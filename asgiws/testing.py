@@ -134,7 +134,7 @@ class Background(Served):
             pass  # the loop is closed: it is over
 
     def _where(self) -> str:
-        """Where its thread is: the application may hold up the event loop."""
+        """The stack of its thread, because the application may block the event loop."""
         frame = sys._current_frames().get(self._thread.ident or 0)
         lines = traceback.format_stack(frame)[-5:] if frame is not None else []
         return "".join(["; its event loop is at\n", *lines]).rstrip() if lines else ""

@@ -48,7 +48,7 @@ def pytest_collection() -> Iterator[None]:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """How many processes share the tests: several for all of them, none for those that are named.
+    """The number of processes that share the tests: several for all, none for tests that are named.
 
     Two for a core: many tests wait for a process or a deadline. What measures has the
     machine to itself (``-m slow``).

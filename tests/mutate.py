@@ -236,7 +236,7 @@ def build(tree: Path) -> bool:
 
 
 def survives(tree: Path, module: str) -> bool:
-    """Whether the module's tests pass in ``tree``.
+    """Return whether the module's tests pass in ``tree``.
 
     They run in a fork of this process, which has imported already what takes long.
     """

@@ -67,8 +67,8 @@ class Backlog:
         self._entries: OrderedDict[object, Entry] = OrderedDict()
         self._number = 0
         self._size = 0
-        self._gap = 0  # what is missing behind the last of the entries
-        #: how many messages were dropped
+        self._gap = 0  # messages that are missing behind the last entry
+        #: the number of messages that were dropped
         self.dropped = 0
         #: for its owner: the policy is to close, and no message may be put here any more
         self.is_over = False

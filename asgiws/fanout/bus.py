@@ -89,7 +89,7 @@ class Bus:
         ``first``: the topic had no member here before.
         """
         if self._hub.retention(topic).messages:
-            await self._look_at_all()  # what comes from now on is delivered
+            await self._look_at_all()  # all that comes from now on is delivered
         if self._mesh is None:
             return
         if first:  # also where others are heard of who have left meanwhile

@@ -34,7 +34,7 @@ _LAST: Final = 2  # the number of the last record
 _HEAD: Final = 3  # where the next record comes
 _TAIL: Final = 4  # where the oldest record is
 _EVICTED: Final = 5  # the highest number of those that had to make room
-_LAP: Final = 6  # where the head was when it last set out to go once round
+_LAP: Final = 6  # the head at the begin of its present round
 _SPARED: Final = 7  # bytes that were written again since
 _NUMBERS: Final = 16
 
@@ -69,7 +69,7 @@ class Record(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """Here are records missing, behind that number."""
+    """Marks the place where records are missing, behind that number."""
 
     number: int
 
@@ -132,7 +132,7 @@ class History:
         self._last: dict[str, tuple[int, int]] = {}  # topic -> number, place of its last record
         self._place = self._numbers[_TAIL]  # up to where we have looked
         self._swept = self._place
-        self._old = self._numbers[_HEAD]  # what is before that is not new
+        self._old = self._numbers[_HEAD]  # records before that are not new
         self._new: list[Record | Lost] = []
         #: the last ``append`` gave None because there was still something to be moved
         self.is_moving = False
@@ -331,7 +331,7 @@ class History:
             if self._place >= numbers[_TAIL]:
                 length, record = self._read(self._place)
             if self._place < numbers[_TAIL]:
-                # It had to make room before or while we looked at it.
+                # The record had to make room before or while we looked at it.
                 if self._place >= self._old:
                     self._new.append(Lost(self.seen))
                 self._last.clear()

@@ -130,7 +130,7 @@ class Hub:
         else:
             self.bus = connected(self, wanted.url)
 
-    # What the facade calls.
+    # Called by asgiws.topics.
 
     async def publish(
         self,
@@ -276,7 +276,7 @@ class Hub:
         """The server has ended."""
         await self.bus.close()
 
-    # What the bus calls.
+    # Called by the bus.
 
     def deliver(self, publication: Publication) -> int:
         """Give a publication to all members; return how many will get it."""

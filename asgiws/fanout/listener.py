@@ -49,7 +49,7 @@ class Listener(Member):
         self._ends_on_gap = ends_on_gap
         #: whether it has ended because messages were lost
         self.has_lost = False
-        #: what takes its messages, if that is to end when it leaves
+        #: the task that takes its messages, if it must end when the member leaves
         self.pump: asyncio.Task[None] | None = None
 
     @property

@@ -252,7 +252,7 @@ class Socket(Member):
         return False
 
     def _end_for(self, messages: int) -> None:
-        """Be closed because so many were lost; until then nothing comes behind them."""
+        """Close it because that number were lost; until then no message comes behind them."""
         if self._backlog is None:
             self._wait()
         backlog = self._backlog

@@ -42,7 +42,7 @@ NEWS: Final = 3  # the number of the first record of the log that is new
 GAP: Final = 4  # messages that were dropped, topic; without a topic any of them may be missing
 ASK: Final = 5  # a number: answer it, once all before it is heard
 ANSWER: Final = 6  # that number
-BYE: Final = 7  # this was all
+BYE: Final = 7  # the last record of a worker that ends
 
 _LENGTH: Final = struct.Struct("<IB")
 _TWO: Final = struct.Struct("<HI")
@@ -72,7 +72,7 @@ class Hub(Protocol):
 
 
 class Question(NamedTuple):
-    """Whether a worker has heard of a topic; ``answer`` is cancelled once nobody waits for it."""
+    """Asks whether a worker knows of a topic; ``answer`` is cancelled once none waits for it."""
 
     topic: str
     answer: asyncio.Future[None]
@@ -90,14 +90,14 @@ class Peer(asyncio.Protocol):
         self._buffer = bytearray()
         self._records: list[bytes] = []  # those of this iteration of the loop
         self._size = 0  # of these
-        # What is told when it reads again: messages that were dropped, members, news of the log.
+        # To be told when it reads again: messages that were dropped, members, news of the log.
         self._gaps: dict[str, int] = {}
         self._interest: dict[str, int] = {}
         self._news: int | None = None
-        self._unasked: set[str] = set()  # topics of which it is asked then
+        self._unasked: set[str] = set()  # topics to ask it about then
         self._paused = False
         self._finishes = False
-        #: whether all that it had to say was heard
+        #: whether all its records were read
         self.is_through = False
         #: by the numbers that it is to answer
         self.questions: dict[int, Question] = {}
@@ -168,7 +168,7 @@ class Peer(asyncio.Protocol):
         return answer
 
     def hear_answer(self, number: int) -> None:
-        """It has heard of a topic; what it has published before did not come."""
+        """It knows of a topic now; its earlier publications did not come."""
         question = self.questions.pop(number, None)
         if question is None:
             return
@@ -192,7 +192,7 @@ class Peer(asyncio.Protocol):
         self._catch_up()
 
     def _catch_up(self) -> None:
-        """Tell what was not told while it did not read."""
+        """Tell it all that was kept back while it did not read."""
         gaps, self._gaps = self._gaps, {}
         for topic, number in gaps.items():
             self.write(GAP, _NUMBER.pack(number) + topic.encode())
@@ -289,7 +289,7 @@ class Mesh:
         self._hub = hub
         self._peers: dict[int, Peer] = {}
         self._parted: set[int] = set()  # the numbers of those that were lost
-        self._lacks = False  # the supervisor could not introduce all
+        self._lacks = False  # the supervisor could not introduce all workers
         self._joined: asyncio.Future[None] | None = None
         self._again: asyncio.TimerHandle | None = None
         self._closes = False
@@ -328,7 +328,7 @@ class Mesh:
         if greetings:
             await asyncio.wait(greetings, timeout=HEARD_SECONDS)
 
-    # What the supervisor tells.
+    # Called for the supervisor.
 
     def meet(self, number: int, sock: socket.socket) -> None:
         """Another worker is at the other end."""
@@ -355,7 +355,7 @@ class Mesh:
         if self._joined is not None and not self._joined.done():
             self._joined.set_result(None)
 
-    # What the hub does.
+    # Called by the hub.
 
     def tell(self, topic: str, members: int) -> None:
         """Tell all others how many members a topic has here."""
@@ -377,7 +377,7 @@ class Mesh:
         body = b""
         for peer in self._peers.values():
             members = peer.members.get(publication.topic, 0)
-            # One that has not said yet what it has subscribed to gets all.
+            # A worker that has not told its subscriptions yet gets all.
             if members or not peer.greeted.done():
                 body = body or _encode(publication)
                 if peer.offer(publication.topic, body):
@@ -417,7 +417,7 @@ class Mesh:
         for peer in peers:
             peer.close()
 
-    # What the others say.
+    # Called for records of others.
 
     def heard(self, peer: Peer, kind: int, body: bytes) -> None:
         """Another worker has sent a record."""

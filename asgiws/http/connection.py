@@ -147,7 +147,7 @@ class HTTPProtocol:
         self._deadline = NEVER
         self._due = NOTHING
 
-    # What the transport calls (asyncio.Protocol).
+    # Called by the transport (asyncio.Protocol).
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -221,7 +221,7 @@ class HTTPProtocol:
         elif self._state < CLOSING:
             self._settle()
 
-    # What the server calls.
+    # Called by the server.
 
     @property
     def standing(self) -> int:
@@ -479,7 +479,7 @@ class HTTPProtocol:
         if (self._buffer or self._eof) and not self._beginning:
             self._read_head()
 
-    # What an exchange or an opening calls (Stream).
+    # Called by an exchange or an opening (Stream).
 
     @property
     def lost(self) -> bool:
@@ -702,7 +702,7 @@ class HTTPProtocol:
         serving = self.serving
         state = self._state
         if self.write_paused or state >= CLOSING:
-            return  # whether the client reads is what matters
+            return  # it matters whether the client reads
         self._due = NOTHING
         if state == HEAD:
             if serving.phase >= DRAINING:

@@ -75,7 +75,7 @@ class Exchange:
         self._budget = BUDGET_EVENTS
         self._budget_bytes = BUDGET_BYTES
 
-    # What the application calls.
+    # Called by the application.
 
     async def receive(self) -> Event:
         """Return the next event: http.request until the body is complete, then http.disconnect."""
@@ -255,7 +255,7 @@ class Exchange:
         if not answered and not begun:
             log_request(self.client, self.request, 500)
 
-    # What the stream calls.
+    # Called by the stream.
 
     def feed(self, data: bytes) -> bool:
         """A piece of the body has come, or its end; return whether more is wanted for now."""

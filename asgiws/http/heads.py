@@ -36,7 +36,7 @@ _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _MOST_DIGITS: Final = 20
 _FRAMING_SIZES: Final = (len("content-length"), len("transfer-encoding"))
 _VERSIONS: Final = (b"1.1", b"1.0")
-_VISIBLE: Final = table(bytes(range(0x21, 0x7F)))  # what a target may hold
+_VISIBLE: Final = table(bytes(range(0x21, 0x7F)))  # the characters of a target
 _CODINGS: Final = re.compile(rb"(?im)^transfer-encoding:([^\r\n]*)")
 _LENGTHS: Final = re.compile(rb"(?im)^content-length:")
 
@@ -153,7 +153,7 @@ class Llhttp:
             return None
         return method, target, version, headers
 
-    # What httptools calls.
+    # Called by httptools.
 
     def on_url(self, url: bytes) -> None:
         """A piece of the target."""

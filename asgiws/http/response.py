@@ -27,7 +27,7 @@ _STATUS_LINES: Final = {
     if status >= 200
 }
 
-# How the body is framed (RFC 9112 section 6).
+# The framing of the body (RFC 9112 section 6).
 UNDECIDED: Final = 0
 NONE: Final = 1  # HEAD, 204, 304: there is none, whatever the application sends
 LENGTH: Final = 2

@@ -14,7 +14,7 @@ from typing import Any
 LARGEST_TEXT = 8_192  # of a text in a message, in characters
 LARGEST_BYTES = 200_000  # of a message: two such texts, twelve for a character outside of ASCII
 
-# Where a Unix socket keeps messages apart and tells of the other side's end.
+# SEQPACKET keeps messages apart and tells of the other side's end; not all systems have it.
 KIND = socket.SOCK_SEQPACKET if hasattr(socket, "SOCK_SEQPACKET") else socket.SOCK_STREAM
 
 

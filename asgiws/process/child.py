@@ -21,7 +21,7 @@ DUMP_SECONDS = 1.0  # for a worker that hangs, to write its tracebacks
 BLOCKED_SECONDS = 5.0  # for an event loop that is blocked, beyond all other deadlines
 NEVER = float("inf")
 
-# What it does.
+# The states of a worker.
 HELD = "held"  # its interpreter is there, and waits for a word before it loads the application
 STARTING = "starting"
 SERVING = "serving"

@@ -32,7 +32,7 @@ POLL_SECONDS = 0.02
 TERMINATED = "terminated"  # SIGTERM: the whole program
 INTERRUPTED = "interrupted"  # Ctrl-C: somebody waits for it
 REPLACED = "replaced"  # another worker takes its place
-RELOADED = "reloaded"  # the same, for the sake of new code
+RELOADED = "reloaded"  # the same, to load new code
 
 DEFAULT_WINDOWS = {TERMINATED: 3.0, INTERRUPTED: 0.0, REPLACED: 10.0, RELOADED: 0.0}
 
@@ -208,7 +208,7 @@ class Drain:
             for task in serving.tasks:
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is said
 
-    # What it sees.
+    # The connections that it sees.
 
     def _alive(self) -> int:
         return len(self._serving.connections) + len(self._arrivals)

@@ -49,7 +49,7 @@ class Fleet:
         self.children: list[Child] = []
         self.dispatcher = dispatcher
         self.ending = False
-        #: what the program ends with, if no worker can start
+        #: the error by which the program ends, if no worker can start
         self.failed: WorkerFailed | None = None
         #: called with a worker that has been started, and with one that has ended
         self.on_start: Callable[[Child], object] = lambda child: None
@@ -137,7 +137,7 @@ class Fleet:
         for child in self.children:
             child.kill(0.0)
 
-    # What happens.
+    # Events.
 
     def hear(self, child: Child, now: float) -> bool:
         """Read what a worker says; return whether it said something."""
@@ -302,7 +302,7 @@ class Fleet:
         self._next_start = now + delay
         return delay
 
-    # What is due.
+    # Decisions that are due.
 
     def _replace(self, now: float) -> None:
         """Start the successor of the next worker that is old, or asked for one."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 KEPT_BYTES = 16 * 1_048_576  # at the top of the heap; more than that goes back
-LARGEST_BLOCK = 4 * 1_048_576  # what is larger is the system's at once, as before
+LARGEST_BLOCK = 4 * 1_048_576  # larger blocks go back to the system at once, as before
 
 _M_TRIM_THRESHOLD = -1  # malloc.h
 _M_MMAP_THRESHOLD = -3

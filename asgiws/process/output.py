@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-_PIECE = select.PIPE_BUF if hasattr(select, "PIPE_BUF") else 512  # what a pipe takes whole
+_PIECE = select.PIPE_BUF if hasattr(select, "PIPE_BUF") else 512  # bytes that a pipe takes whole
 
 
 class Impatient(io.RawIOBase):

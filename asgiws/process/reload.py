@@ -128,7 +128,7 @@ class OneWorker(Fleet):
             next_start = self._next_start
             self._start(now, held=True)
             if not self.count(HELD):
-                # It could not be started: that changes nothing for the worker.
+                # The next interpreter could not be started, which changes nothing for the worker.
                 self._next_start = next_start
                 self._hold_at = now + HOLD_AGAIN_SECONDS
 

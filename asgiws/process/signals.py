@@ -290,6 +290,6 @@ def let_threads_go(before: set[threading.Thread], status: int) -> None:
             raise ThreadsLeft
 
     earlier = tuple(threading._threading_atexits)  # type: ignore[attr-defined]
-    # What is registered here runs before the interpreter waits for threads, and,
+    # Functions registered here run before the interpreter waits for threads, and,
     # as the last, before concurrent.futures waits for its own. atexit runs after.
     threading._register_atexit(last_call)  # type: ignore[attr-defined]

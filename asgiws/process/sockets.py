@@ -20,7 +20,7 @@ from ..options.addresses import Address, Descriptor, Inet, Unix, parse_address
 
 PERMISSIONS = 0o666  # as other servers do: a proxy of another user must connect
 _Identity = tuple[int, int]  # a file, by device and number
-# What localhost is (RFC 6761, 6.3), though many hosts files know the first only.
+# The addresses of localhost (RFC 6761, 6.3), though many hosts files know the first only.
 LOCALHOST = ("127.0.0.1", "::1")
 # The system knows the family, or a name has an address in it, but no interface does.
 NOT_HERE = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}

@@ -23,12 +23,12 @@ PROBE = signal.SIGURG  # asks a worker whether it is debugged; other processes i
 class Spec(NamedTuple):
     """The instructions for a worker: descriptors, by their numbers, and plain values."""
 
-    number: int  # what it is called in the log
+    number: int  # its number in the log
     seat: int
     board: int
     channel: int
     inbox: int
-    log: int  # what is kept of topics
+    log: int  # the history of topics
     options: dict[str, Any]  # the fields of its Config
     addresses: list[Any]
     path: list[str]

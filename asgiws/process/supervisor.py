@@ -85,14 +85,14 @@ class Supervisor:
         self._paused_until = 0.0
         self._is_listening = False
         self._is_restarting = False
-        self._accepts: list[Callable[[], None]] = []  # what the selector calls, while we accept
+        self._accepts: list[Callable[[], None]] = []  # callbacks of the selector, while we accept
         self._exhausted = False
         self._leave_at = 0.0
         self._terms: Terms
         self._check: int | None = None  # the process that looks whether we can be upgraded
         self._check_until = 0.0
         self._reap_at = 0.0
-        self._stops = 0  # how often we were told to end
+        self._stops = 0  # the number of times that we were told to end
         self._interrupted = False  # by SIGINT, before anything was served
 
     def run(self) -> None:
@@ -143,7 +143,7 @@ class Supervisor:
 
     def _meet(self, key: selectors.SelectorKey) -> None:
         """Read what has come."""
-        # What came before may have closed it, and its number may be another's by now.
+        # An earlier event may have closed it, and its number may belong to another file by now.
         if self._selector.get_map().get(key.fd) is key:
             key.data()
 

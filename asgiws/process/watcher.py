@@ -30,7 +30,7 @@ ALWAYS = "*.py"  # is watched unless it is excluded
 ADDED = 1  # watchfiles.Change.added
 POLLING = "WATCHFILES_FORCE_POLLING"
 
-# What is never watched, unless it is asked for by name. Directories, with all below them;
+# Names that are never watched, unless they are asked for. Directories, with all below them;
 NOT_INSIDE = (".*", "__pycache__", "node_modules", "site-packages")
 # and what editors write beside a file, and interpreters.
 NOT_NAMED = ("*~", "#*#", "*___jb_???___", "*.sw?", "4913", "*.py[cod]")
@@ -277,7 +277,7 @@ class Eyes:
             if self._chosen(path):
                 found.add(path)
             elif change == ADDED and os.path.isdir(path):
-                # It is watched from now on; what is in it already would go unseen.
+                # It is watched from now on; files that are in it already would go unseen.
                 found.update(file for file in _files_in(path) if self._chosen(file))
         for path, before in self._stamps.items():
             if (stamp := _stamp(path)) != before:
@@ -348,7 +348,7 @@ class Reader:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._poll = select.poll()
-        self._poll.register(descriptor, 0)  # what is always told: that the other end is closed
+        self._poll.register(descriptor, 0)  # poll always tells that the other end is closed
 
     def is_gone(self) -> bool:
         return bool(self._poll.poll(0))

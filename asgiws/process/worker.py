@@ -87,7 +87,7 @@ class Worker(Server):
         super().__init__(Config(**spec.options))
         self._addresses = spec.addresses
         self._channel = channel
-        self._hears = False  # whether the event loop hears what the channel tells
+        self._hears = False  # whether the event loop reads the channel
         self._box = inbox.adopt(spec.inbox)
         self._number = spec.number
         self._log = spec.log

@@ -25,7 +25,7 @@ SPEAKING_SECONDS: Final = 30.0
 # Most connections are over by then, and the kernel need not be asked what they hold.
 FIRST_LOOK_SECONDS: Final = 0.1
 
-# What has been done to the transport.
+# The steps that were taken with the transport.
 HELD: Final = 0  # nothing yet: TLS, and the peer speaks
 CLOSING: Final = 1  # it will send a FIN, or a close_notify, behind what waits
 CUT: Final = 2
@@ -93,7 +93,7 @@ class Ending:
                 self._state = HELD
             else:
                 self._close()
-        # What the peer has not taken, in the transport and in the kernel.
+        # Bytes that the peer has not taken, in the transport and in the kernel.
         self._unwritten = transport.get_write_buffer_size()
         self._unacknowledged = UNKNOWN
         #: the seconds after which to look for the first time

@@ -17,10 +17,10 @@ from ..log import error_log
 from ..transport.outbox import Flush
 from .limits import Limits
 
-PAUSE_SECONDS: Final = 1.0  # what a pause of the loop counts at most, however long it was
+PAUSE_SECONDS: Final = 1.0  # the most that a pause of the loop counts, however long it was
 LATE_SECONDS: Final = 0.05  # a look that is later than that is put off ...
 POLL_SECONDS: Final = 0.01  # ... for so long: a timer never comes round without a poll
-SLICE: Final = 128  # so many members are looked at before the loop comes round
+SLICE: Final = 128  # members that are looked at before the loop comes round
 BUFFER_BYTES: Final = 262_144
 
 
@@ -59,7 +59,7 @@ class Pulse:
         self.limits = limits
         self.flush = Flush(loop)
         self.members: set[Ticking] = set()
-        #: what every member reads into, and has parsed or copied before the next one reads
+        #: the shared memory for reading: a member parses or copies it before the next one reads
         self.buffer = bytearray(BUFFER_BYTES)
         self.buffer_view = memoryview(self.buffer)
         self.look = limits.look_seconds()

@@ -91,9 +91,9 @@ from .watch import PING as TIME_TO_PING
 BACKLOG_BYTES: Final = 65_536
 DEFLATOR_SECONDS: Final = 30.0  # a deflator (32 or 160 KiB) that was idle for so long is freed
 
-# How long the answers to what came before a protocol error may keep the failure waiting.
+# The longest time for which answers to earlier messages delay the failure of the connection.
 FAILING_SECONDS: Final = 2.0
-# How long a peer that answers no ping may take to answer a close frame.
+# The time to answer a close frame for a peer that answers no ping.
 SILENT_SECONDS: Final = 1.0
 
 # After so much without a wait, receive and send let the event loop come round.
@@ -174,15 +174,15 @@ class Session:
         self._connect_due = True  # websocket.connect has not been received
         self._inbox = Inbox(limits.max_queue)
         self._reading = PARSED
-        self._filling = False  # what the loop reads next goes straight into a message
+        self._filling = False  # the next bytes that the loop reads go straight into a message
         # Out.
         self._out = Outbox(pulse.flush)
         self._deflator: deflate.Deflator | None = None
         self._deflator_used = 0.0  # when it was last seen to have been used
         self._sent = 0  # messages out at that time
-        #: what is told when more can be written (``writable``) and when no more will be (``ended``)
+        #: called when more can be written (``writable``) and when no more will be (``ended``)
         self.subscribed: Any = None
-        # What lets others run.
+        # The budget after which others run.
         self._budget = BUDGET_MESSAGES
         self._budget_bytes = BUDGET_BYTES
         # Deadlines.
@@ -192,7 +192,7 @@ class Session:
             self._watch.due = pulse.time() + limits.accept_timeout
             pulse.add(self)
 
-    # What the application calls.
+    # Called by the application.
 
     async def receive(self) -> Event:
         """Return the next event: connect, receive, ..., disconnect; the last one again and again.
@@ -367,7 +367,7 @@ class Session:
             raise
         self.subprotocol = subprotocol
 
-    # What HTTP calls.
+    # Called by HTTP.
 
     def opened(self, transport: Any, write_paused: bool, trailing: bytes) -> None:
         """The 101 is written and the transport is ours; ``trailing`` came behind the request."""
@@ -444,7 +444,7 @@ class Session:
                 else "the end of its denial response",
             )
 
-    # What the transport calls (asyncio.Protocol).
+    # Called by the transport (asyncio.Protocol).
 
     def connection_made(self, transport: Any) -> None:
         """Never called: the transport comes by ``opened``."""
@@ -653,7 +653,7 @@ class Session:
         self._end(CLOSE, code, reason, by)
         self._write_replies()
         self._end_within(self._pulse.limits.close_timeout)
-        self._parse()  # what waited behind a full queue may be the peer's close frame
+        self._parse()  # the bytes behind a full queue may be the peer's close frame
         if self._transport is None:
             self._end(LOST, code, reason, by)
 

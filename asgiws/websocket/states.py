@@ -35,7 +35,7 @@ CLOSING: Final = 4  # our close frame is out, the peer's is awaited; data are sk
 LINGERING: Final = 5  # nothing more is read or written; the end of the connection is awaited
 OVER: Final = 6
 
-# What happens to it.
+# The events of the link.
 OPENED: Final = 0  # the 101 is written
 REFUSED: Final = 1  # the handshake ended without one
 BROKE: Final = 2  # the peer broke the protocol while the application is at work
@@ -87,12 +87,12 @@ PENDING: Final = 1  # it is good to wait for: a handshake is undecided, or a req
 BUSY: Final = 2  # it ends when it is told to; a message is on its way, or being answered
 RESTING: Final = 3  # it ends when it is told to, and is between two messages
 
-# How much is read of what the peer sends.
+# How much is read from the peer.
 PARSED: Final = 0
 KEPT: Final = 1  # the queue is at its mark: bytes are kept as they are
 NOT_READ: Final = 2  # so are as many bytes as may be
 
-# What becomes of a message that is offered to a session, beside those of its application.
+# The outcome of a message that is offered to a session, beside those of its application.
 TAKEN: Final = 0
 FULL: Final = 1  # the transport is over its mark: it would have to wait
 GONE: Final = 2  # nothing can be sent any more

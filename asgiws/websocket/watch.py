@@ -50,7 +50,7 @@ class Watch:
         self.heard = True
         self.due = NEVER
         self._unread = 0  # bytes that waited for it, when the connection began to end
-        self._left = 0  # how many of them it may take before ``due`` counts
+        self._left = 0  # the number of them that it may take before ``due`` counts
         self._taken = 0  # bytes that it had taken
         self._taken_at = 0.0  # when it was last seen to take some, or nothing waited
         self._moved = 0

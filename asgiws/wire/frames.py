@@ -34,7 +34,7 @@ PONG: Final = 0xA
 
 FIN: Final = 0x80
 
-# What ``_read_header`` has found.
+# The results of ``_read_header``.
 CUT: Final = 0  # more bytes are needed
 READ: Final = 1  # a frame, or its first piece
 PASSED: Final = 2  # one whose payload is filled in place, or skipped

@@ -146,7 +146,7 @@ class Model:
 
 
 def may_go_on(data: bytes) -> bool:
-    """Whether some UTF-8 begins with ``data``."""
+    """Return whether some UTF-8 begins with ``data``."""
     try:
         data.decode()
     except UnicodeDecodeError as exc:

@@ -58,7 +58,7 @@ class Reached:
         return sock
 
     def accepts(self) -> bool:
-        """Whether a connection can still be made."""
+        """Return whether a connection can still be made."""
         try:
             self.connect(asking=False).close()
         except (ConnectionRefusedError, ConnectionResetError):

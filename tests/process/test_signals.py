@@ -60,7 +60,7 @@ class Silent:
         os.close(output)
 
     def answers(self, path: str, seconds: float) -> bool:
-        """Whether a request is answered; with a connection of its own."""
+        """Return whether a request is answered; with a connection of its own."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=seconds) as client:
             client.sendall(b"GET %b HTTP/1.0\r\nHost: localhost\r\n\r\n" % path.encode())
             try:

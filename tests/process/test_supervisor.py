@@ -403,7 +403,7 @@ def test_a_program_that_was_stopped_and_goes_on_takes_nobody_for_hanging() -> No
 
 
 def stays(condition: Callable[[], bool]) -> Callable[[], bool]:
-    """Whether ``condition`` was true at twenty looks in a row, and not for a moment only."""
+    """Return whether ``condition`` was true at twenty looks in a row, and not for a moment only."""
     looks: deque[bool] = deque([False], 20)
 
     def look() -> bool:

@@ -72,7 +72,7 @@ class Ledger:
         self.failed[topic] += 1
 
     def since(self, topic: str, seconds: float) -> int:
-        """How many messages of a topic were published since."""
+        """Return how many messages of a topic were published since."""
         times = self.times.get(topic, [])
         return len(times) - bisect_right(times, seconds)
 
@@ -369,7 +369,7 @@ class Checker:
         self._disturbed.append(now)
 
     def was_disturbed(self, since: float) -> bool:
-        """Whether that was so since then, or shortly before."""
+        """Return whether that was so since then, or shortly before."""
         return bool(self._disturbed) and self._disturbed[-1] > since - 2 * self.patience
 
     def pending(self) -> list[tuple[Stream, list[Event]]]:
@@ -396,7 +396,7 @@ class Checker:
         self.ledger.retire(now)
 
     def late(self, now: float) -> int:
-        """How many messages are still on their way."""
+        """Return how many messages are still on their way."""
         return sum(stream.wait_for(now, 0.0) for stream in self.streams.values())
 
     def _waiting(self) -> Iterator[Stream]:

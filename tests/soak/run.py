@@ -352,7 +352,7 @@ class Soak:
         return dict(Counter(client.rules.topic for client in clients))
 
     async def _counted(self) -> dict[str, int]:
-        """How many have subscribed to each topic, as one worker says."""
+        """Return how many have subscribed to each topic, as one worker says."""
         found = {}
         http = await Http.open(self.port)
         try:

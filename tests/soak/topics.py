@@ -17,12 +17,12 @@ KEYS: Final = 3
 
 
 def is_kept(topic: str) -> bool:
-    """Whether it has a history."""
+    """Return whether it has a history."""
     return topic in KEPT
 
 
 def padding(topic: str, randomly: random.Random) -> int:
-    """How many bytes a message is to have besides."""
+    """Return how many bytes a message is to have besides."""
     if topic.startswith("heavy"):
         return randomly.randint(10_000, 60_000)
     return randomly.choice((0, 10, 200, 2_000))

@@ -52,7 +52,7 @@ class Crowd:
         self.open = [(whose, one) for whose, one in self.open if whose != pid]
 
     def counts(self) -> Counter[int]:
-        """How many each process has."""
+        """Return how many each process has."""
         return Counter(pid for pid, _ in self.open)
 
     def __enter__(self) -> Crowd:

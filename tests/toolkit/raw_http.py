@@ -131,7 +131,7 @@ class Client:
         return self.file.read()
 
     def is_silent(self, seconds: float) -> bool:
-        """Whether nothing at all comes for so long: no byte, no FIN, no RST."""
+        """Return whether nothing at all comes for so long: no byte, no FIN, no RST."""
         return not select.select([self.sock], [], [], seconds)[0]
 
     def close(self) -> None:

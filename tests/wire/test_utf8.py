@@ -36,7 +36,7 @@ def is_utf_8(data: bytes) -> bool:
 
 
 def may_go_on(data: bytes) -> bool:
-    """Whether some UTF-8 begins with ``data``."""
+    """Return whether some UTF-8 begins with ``data``."""
     tails = [b"", b"\x80", b"\x90", b"\xa0", b"\x80\x80", b"\x90\x80", b"\xa0\x80", b"\x90\x80\x80"]
     tails.append(b"\x80\x80\x80")
     return any(is_utf_8(data + tail) for tail in tails)

@@ -39,7 +39,7 @@ MAX_HELD: Final = 1_000  # publications that wait while others are read,
 MAX_HELD_BYTES: Final = 8_388_608  # and how many bytes they have
 MAX_EXCLUDED: Final = 1_000  # publications of a topic on their way that someone is not to get
 
-_TOPIC: Final = "t"  # what names of topics begin with at the broker
+_TOPIC: Final = "t"  # prefix of the names of topics at the broker
 _WORKER: Final = "w"
 
 
@@ -133,11 +133,11 @@ class Broker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_healthy: bool | None = None  # None: not known yet
         self._is_closed = False
-        self._told: set[str] = set()  # what was wrong with records, each once
+        self._told: set[str] = set()  # the faults of records, each once
         client.start(self)
         self._spawn(self._check_now_and_then())
 
-    # What the hub calls.
+    # Called by the hub.
 
     async def ready(self) -> None:
         """Do nothing, because each call that needs the broker waits for it."""
@@ -291,7 +291,7 @@ class Broker:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    # What the client tells.
+    # Called by the client.
 
     def take(self, name: str, body: bytes, position: str | None, before: str | None) -> None:
         """A message has come from the broker."""

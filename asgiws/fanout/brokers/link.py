@@ -130,7 +130,7 @@ class Link:
             if task is not current:
                 task.cancel()
         if self._connection._writer is not None:
-            # What the other end does not take would keep a closed one for minutes.
+            # Bytes that the other end does not take would keep a closed connection for minutes.
             self._connection._writer.transport.abort()
         self._connection._close()
         written, self._expected = self._expected, deque()

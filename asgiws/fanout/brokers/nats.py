@@ -91,7 +91,7 @@ class _Name:
         self.confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         #: whether it was lost
         self.was = False
-        #: what comes before it is confirmed
+        #: messages that come before it is confirmed
         self.early: list[Any] = []
 
 
@@ -102,11 +102,11 @@ class Link:
         self.connection = Connection()
         #: done with the reason when it is lost
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        #: what is known of the stream there
+        #: the known facts about the stream there
         self.stream: _Stream | None = None
-        #: what came before the epoch was known; None if nothing waits for it
+        #: messages that came before the epoch was known; None if none wait for it
         self.held: list[tuple[str, Any]] | None = None
-        #: what the server has not permitted
+        #: the server's words about a missing permission; empty if there are none
         self.refusal = ""
         self._inbox = f"_INBOX.{os.urandom(12).hex()}"
         self._number = 0
@@ -190,7 +190,7 @@ class Nats(Client):
         self._keeper: asyncio.Task[None] | None = None
         self._is_closed = False
 
-    # What the broker calls.
+    # Called by the broker.
 
     def start(self, owner: Owner) -> None:
         self._owner = owner
@@ -465,7 +465,7 @@ class Nats(Client):
                 await link.connection.close()
         transport: Any = link.connection._transport
         if transport is not None and transport._io_writer is not None:
-            # What the server does not take would keep a closed one for minutes.
+            # Bytes that the server does not take would keep a closed connection for minutes.
             transport._io_writer.transport.abort()
         reading = link.connection._reading_task
         if reading is not None and reading.done() and not reading.cancelled():

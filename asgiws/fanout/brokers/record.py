@@ -15,8 +15,8 @@ from ..message import BYTES, JSON, TEXT
 VERSION: Final = 1
 
 MESSAGE: Final = 0
-ASK: Final = 1  # how many members has this topic at yours?
-ANSWER: Final = 2  # so many; to the worker that has asked
+ASK: Final = 1  # asks for the number of members of a topic
+ANSWER: Final = 2  # that number; to the worker that has asked
 
 _HEAD: Final = struct.Struct("<BBB8sQH")
 _MEMBERS: Final = struct.Struct("<I")

@@ -52,11 +52,11 @@ PAGE_BYTES: Final = 1_048_576
 
 _SCHEMES: Final = {"valkey": "redis", "valkeys": "rediss"}
 
-# What is published begins with one of these.
+# The body of a publication begins with one of these.
 _PLAIN: Final = b"\0"
 _NUMBERED: Final = b"\1"  # then the position, a space, the position before it, and a line feed
 
-# Where a topic stands; one that does not exist begins to, before its first message.
+# The position of a topic; a topic that does not exist is made, before its first message.
 # ARGV: the server, an epoch that is not used yet, for how long the epoch outlives the last message.
 _TOP: Final = """
 local function top(key)
@@ -134,7 +134,7 @@ class _Name:
 
     def __init__(self, channel: bytes) -> None:
         self.channel = channel
-        #: where we subscribe to it, or have asked to
+        #: the link on which we subscribe to it, or have asked to
         self.link: Link | None = None
         #: done when that is confirmed
         self.confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -166,7 +166,7 @@ class Redis(Client):
         self._keeper: asyncio.Task[None] | None = None
         self._is_closed = False
 
-    # What the broker calls.
+    # Called by the broker.
 
     def start(self, owner: Owner) -> None:
         self._owner = owner
@@ -291,7 +291,7 @@ class Redis(Client):
                     self._reason = str(exc)
                     raise self._unavailable() from None
                 except (MovedError, AskError, ClusterDownError, TryAgainError):
-                    # It was not done. The cluster is being changed.
+                    # The command was not done, because the cluster is being changed.
                     self._refresh()
                     await asyncio.sleep(AGAIN_SECONDS)
                 except ReadOnlyError as exc:
@@ -401,7 +401,7 @@ class Redis(Client):
                 known.was = True
                 known.confirmed = self._loop.create_future()
 
-    # What Redis says.
+    # Called for messages of Redis.
 
     def _on_push(self, link: Link, values: list[Any]) -> None:
         kind = values[0]

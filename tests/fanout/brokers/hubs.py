@@ -36,7 +36,7 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 def connections(port: int) -> int:
-    """How many connections this machine has to a port of its own."""
+    """Return how many connections this machine has to a port of its own."""
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     words = [line.split() for line in lines]
     return sum(each[2].endswith(f":{port:04X}") and each[3] == "01" for each in words)

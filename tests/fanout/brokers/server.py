@@ -60,7 +60,7 @@ class Server(ABC):
 
     @abstractmethod
     def answers(self) -> bool:
-        """Whether it can be used."""
+        """Return whether it can be used."""
 
     def start(self, *options: str) -> None:
         """Start it, and wait until it answers."""
