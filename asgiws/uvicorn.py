@@ -32,6 +32,7 @@ from weakref import WeakKeyDictionary
 
 import uvicorn
 import uvicorn._subprocess as subprocess
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from ._build import build, remarks
 from .asgi import ASGIApp, Receive, Scope, Send
@@ -146,7 +147,13 @@ class _Served:
         theirs = server.config
         loop = self._loop = asyncio.get_running_loop()
         _take_over_logging()
-        app = theirs.loaded_app
+        app: Any = theirs.loaded_app
+        proxies = None
+        if type(app) is ProxyHeadersMiddleware and hasattr(
+            app.trusted_hosts, "get_trusted_client_address"
+        ):
+            # The access log, too, is to tell the client, and not the proxy.
+            app, proxies = app.app, _Proxies(app.trusted_hosts)
         if theirs.ws_protocol_class is None:
             app = _without_websockets(app)
         config = self._config = translated(theirs, app)
@@ -156,6 +163,7 @@ class _Served:
             state.total_requests += 1
 
         serving = make_serving(config, app, loop, server.lifespan.state, DrainNotice(), count)
+        serving.proxies = proxies  # type: ignore[assignment]  # as far as it is asked
         state.connections = serving.connections
         state.tasks = serving.tasks
         self._arrivals = Arrivals(
@@ -321,6 +329,23 @@ def _terms(server: uvicorn.Server) -> Terms:
         window=DEFAULT_WINDOWS[TERMINATED if paced else INTERRUPTED],
         patience=math.inf if patience is None else patience,
     )
+
+
+class _Proxies:
+    """Stands in for asgiws's Proxies: uvicorn decides whom a forwarded request is from."""
+
+    def __init__(self, trusted: Any) -> None:
+        self._trusted = trusted
+
+    def trust(self, address: str | None) -> bool:
+        """Return whether the peer at ``address`` (None for a Unix socket) is believed."""
+        return address in self._trusted
+
+    def client(self, forwarded: list[bytes]) -> tuple[str, int] | None:
+        """The client according to all X-Forwarded-For values of a trusted peer's request."""
+        text = b", ".join(forwarded).decode("latin-1")
+        host, port = self._trusted.get_trusted_client_address(text)
+        return (host, port) if host else None
 
 
 def _without_websockets(app: ASGIApp) -> ASGIApp:

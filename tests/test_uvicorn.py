@@ -308,6 +308,37 @@ def test_a_unix_socket_is_open_to_all_or_as_its_file_was_and_is_removed(tmp_path
         assert path.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("trusted", ["*", "127.0.0.0/8", "192.0.2.1"])
+def test_uvicorn_decides_which_proxies_are_believed_and_the_access_log_has_the_client(
+    tmp_path: Path, trusted: str
+) -> None:
+    believed = trusted != "192.0.2.1"
+    with run(tmp_path, f"forwarded_allow_ips={trusted!r}") as server:
+        server.wait_until_serving()
+        lines = ["X-Forwarded-For: 198.51.100.7:4711", "X-Forwarded-Proto: https"]
+        scope = told(get(server, *lines))
+        headers = {"X-Forwarded-For": "198.51.100.8, 127.0.0.9"}
+        assert closed_with(server, additional_headers=headers) == 1011
+        assert server.stop(signal.SIGINT) == 0
+        assert (scope["scheme"] == "https") == believed
+        assert (scope["client"] == ["198.51.100.7", 4711]) == believed
+        assert bool(server.lines(r'198\.51\.100\.7:4711 - "GET / HTTP/1\.1" 200')) == believed
+        assert bool(server.lines(r'198\.51\.100\.8:0 - "WebSocket /raise ')) == believed
+        assert bool(server.lines(r'127\.0\.0\.1:\d+ - "GET')) != believed
+
+
+def test_the_peer_of_a_unix_socket_is_not_believed_unless_all_are(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    for trusted, client in ("127.0.0.1", None), ("*", ["198.51.100.7", 0]):
+        with run(tmp_path, f"uds={str(path)!r}, forwarded_allow_ips={trusted!r}") as server:
+            server.wait_for_line("Uvicorn running on unix socket")
+            with Client(str(path)) as peer:
+                peer.send(request("Host: localhost", "X-Forwarded-For: 198.51.100.7"))
+                assert told(peer.read())["client"] == client
+            assert server.stop(signal.SIGINT) == 0
+            assert bool(server.lines(r'198\.51\.100\.7:0 - "GET')) == (trusted == "*")
+
+
 def test_a_file_descriptor_is_listened_on_and_stays_open(tmp_path: Path) -> None:
     text = """
 import os, sys
