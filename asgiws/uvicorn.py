@@ -43,7 +43,8 @@ from .http.connection import HTTPProtocol
 from .http.notice import DrainNotice
 from .log import SILENT, access_log, error_log
 from .options.addresses import Address, Descriptor, Inet, Unix
-from .options.config import Config, find, parser
+from .options.config import COMPRESSION, HTTP, OPTIONS, TOPICS, WEBSOCKET, Config, find, parser
+from .options.sources import read_variables
 from .process.arrivals import Arrivals
 from .process.drain import DEFAULT_WINDOWS, INTERRUPTED, TERMINATED, Drain, Terms
 from .process.listener import Listeners
@@ -69,6 +70,10 @@ SAME = (
 )
 # Options that asgiws does not have, and that uvicorn's Config does not carry out either.
 FOREIGN = ("http2", "reset_contextvars", "ws")
+
+# Those that uvicorn does not have, and that the environment can set: ASGIWS_TOPICS_URL.
+OWN = {option.name for option in OPTIONS if option.group in (HTTP, WEBSOCKET, COMPRESSION, TOPICS)}
+OWN |= {"limit_handshakes", "timeout_write"}
 
 STARTUP_FAILURE = 3  # uvicorn's exit code; where it has the name depends on its version
 FORCED_SECONDS = 0.1  # between two looks at ``force_exit``
@@ -101,7 +106,11 @@ def start_process(*args: Any, **options: Any) -> None:
 
 
 async def _startup(self: uvicorn.Server, sockets: list[socket.socket] | None = None) -> None:
-    served = _Served(self)
+    try:
+        served = _Served(self)
+    except ConfigError as error:
+        logger.error("%s", error)
+        sys.exit(STARTUP_FAILURE)
     try:
         await self.lifespan.startup()
         if self.lifespan.should_exit:
@@ -175,7 +184,11 @@ class _Served:
         self.entrances: list[Entrance] = []
         self._place = Place(
             Wanted(
-                config.topics_history, config.topics_history_age, config.topics_history_memory, None
+                config.topics_history,
+                config.topics_history_age,
+                config.topics_history_memory,
+                None,
+                config.topics_url,
             )
         )
         self._place.settle(loop)
@@ -278,8 +291,12 @@ def translated(theirs: uvicorn.Config, app: ASGIApp) -> Config:
 
     ``proxy_headers``, ``interface`` and ``log_level`` trace are not among them: uvicorn has
     wrapped the application for these. Neither are ``ssl_*``, of which it has made a context.
+    Options that uvicorn does not have come from ``ASGIWS_*``; raises ConfigError for these.
     """
-    options: dict[str, Any] = {"proxy_headers": False}
+    variables: dict[str, Any] = {}
+    read_variables(os.environ, variables, {})
+    options = {n: v for n, v in variables.items() if n in OWN and not hasattr(theirs, n)}
+    options["proxy_headers"] = False
     for name in SAME:
         if not hasattr(theirs, name):  # an older uvicorn
             continue

@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from .fanout.brokers.redis_server import RedisServer
 from .toolkit.certificates import Certificates
 from .toolkit.program import ROOT, Program
 from .toolkit.raw_http import GET, Client, Reply, request
@@ -263,6 +265,68 @@ except KeyboardInterrupt:
         assert server.wait_for_end() == 0
         assert server.lines("told at the end") == ["told at the end 1\n"] * 2
         assert server.lines(r"heard \['one'")
+
+
+TOPICAL = """
+import os
+from asgiws import topics
+
+async def topical(scope, receive, send):
+    if scope["type"] == "lifespan":
+        raise LookupError
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        async with topics.listen("prices") as messages:
+            await send({"type": "websocket.send", "text": str(os.getpid())})
+            async for message in messages:
+                await send({"type": "websocket.send", "text": message.data})
+    else:
+        told = await topics.publish("prices", text="one")
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": str(told).encode()})
+
+if __name__ == "__main__":
+    uvicorn.run("script:topical", port=0, workers=2, timeout_graceful_shutdown=0)
+"""
+
+
+def test_workers_of_uvicorn_meet_at_the_broker_that_the_environment_names(tmp_path: Path) -> None:
+    with (
+        RedisServer(tmp_path / "redis") as redis,
+        program(tmp_path, TOPICAL, ASGIWS_TOPICS_URL=redis.url) as server,
+        ExitStack() as stack,
+    ):
+        server.wait_until_serving()
+        server.wait_for_count("Serving with asgiws", 2)
+        listeners: dict[str, Any] = {}
+        while len(listeners) < 2:
+            websocket = connect(server.ws_url).__enter__()
+            if listeners.setdefault(websocket.recv(10), websocket) is websocket:
+                stack.callback(websocket.close)
+            else:
+                websocket.close()
+        server.wait_until(lambda: get(server).body == b"2", "a publish to both workers")
+        for websocket in listeners.values():
+            assert websocket.recv(10) == "one"
+        server.ctrl_c()
+        assert server.wait_for_end() == 0
+
+
+def test_options_that_only_asgiws_has_come_from_the_environment_and_a_mistake_ends_the_start(
+    tmp_path: Path,
+) -> None:
+    options = {"ASGIWS_WS_ORIGINS": "https://example.org", "ASGIWS_PORT": "1"}
+    with run(tmp_path, **options) as server:
+        server.wait_until_serving()
+        with pytest.raises(InvalidStatus, match="403"):
+            connect(f"{server.ws_url}/echo", origin="https://evil.example").__enter__()
+        with connect(f"{server.ws_url}/echo", origin="https://example.org"):
+            pass
+    with run(tmp_path, ASGIWS_TOPICS_URL="http://example.org") as server:
+        assert server.wait_for_end() == 3
+        assert server.lines("ERROR.*ASGIWS_TOPICS_URL")
+        assert not server.lines("Traceback")
 
 
 def test_sockets_that_are_given_are_listened_on_and_closed(tmp_path: Path) -> None:

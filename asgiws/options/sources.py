@@ -66,18 +66,7 @@ def load(
         where = f"{key} = {_toml(declared, raw)} in {file}"
         values[declared.name] = convert(declared.check, raw, declared, where, declared.flag)
         origins[declared.name] = where
-    for variable, word in environ.items():
-        if not variable.startswith(PREFIX) or variable in OTHER_VARIABLES or not word:
-            continue
-        if _is_kubernetes(variable, word):
-            once_configured(
-                DEBUG, "%s=%s is taken for what Kubernetes says of a service", variable, word
-            )
-            continue
-        key = variable.removeprefix(PREFIX).lower()
-        declared = find(key, word, variable, lambda option: option.variable)
-        if declared is not None:
-            _read_word(declared, word, f"{variable}={_shown(declared, word)}", values, origins)
+    read_variables(environ, values, origins)
     for name, typed in command_line.items():
         declared = BY_NAME[name]
         if isinstance(typed, str):
@@ -101,6 +90,24 @@ def load(
         if BY_NAME[name].group == RELOAD and not (config.reload or name == "reload"):
             once_configured(WARNING, "%s: it does nothing without --reload", origins[name])
     return config
+
+
+def read_variables(
+    environ: Mapping[str, str], values: dict[str, Any], origins: dict[str, str]
+) -> None:
+    """Read the options of ``ASGIWS_*`` variables into ``values``; raises ConfigError."""
+    for variable, word in environ.items():
+        if not variable.startswith(PREFIX) or variable in OTHER_VARIABLES or not word:
+            continue
+        if _is_kubernetes(variable, word):
+            once_configured(
+                DEBUG, "%s=%s is taken for what Kubernetes says of a service", variable, word
+            )
+            continue
+        key = variable.removeprefix(PREFIX).lower()
+        declared = find(key, word, variable, lambda option: option.variable)
+        if declared is not None:
+            _read_word(declared, word, f"{variable}={_shown(declared, word)}", values, origins)
 
 
 def _no_application(directory: str, table: str) -> str:
