@@ -65,7 +65,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run an ``async def test_...`` in an event loop of its own, within a deadline.
 
-    The loop is asyncio's, or what the test's ``new_loop`` makes.
+    The loop is asyncio's, or what the test's ``new_loop`` makes, be it an argument or a mark
+    (``usefixtures``).
     """
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
@@ -76,7 +77,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         async with asyncio.timeout(TEST_DEADLINE):
             await pyfuncitem.obj(**arguments)
 
-    with asyncio.Runner(loop_factory=arguments.get("new_loop")) as runner:
+    with asyncio.Runner(loop_factory=pyfuncitem.funcargs.get("new_loop")) as runner:
         runner.run(bounded())
     return True
 

@@ -430,10 +430,9 @@ class Redis(Client):
         for address, each in tuple(self._links.items()):
             if each is link:
                 del self._links[address]
-                if not self._is_closed:
-                    self._reason = reason
-                    self._owner.health(reason)
-                    self._refresh()
+                self._reason = reason
+                self._owner.health(reason)
+                self._refresh()
 
     # Connections.
 

@@ -8,9 +8,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from asgiws.fanout.history import Wanted
 from asgiws.fanout.hub import Hub, Wishes
 from asgiws.fanout.listener import Messages
+
+on_both_loops = pytest.mark.usefixtures("new_loop")
 
 WISHES = Wishes("drop_oldest", 1 << 24, None, 0)
 

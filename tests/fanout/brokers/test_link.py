@@ -14,7 +14,10 @@ from redis.exceptions import ResponseError
 from asgiws.fanout.brokers import link as module
 from asgiws.fanout.brokers.link import Link, LinkLost, NotSent
 
+from .hubs import on_both_loops
 from .redis_server import RedisServer
+
+pytestmark = on_both_loops
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +158,38 @@ async def test_one_that_answers_no_more_is_given_up_and_one_that_is_silent_is_no
         waiting = one.link.call("GET", "a")
         with pytest.raises(LinkLost, match=r"has not answered for 0\.3 s"):
             await waiting
+        await ended.wait()
+
+
+async def test_one_from_which_something_comes_is_not_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As while a large answer comes, or much is published."""
+    ended = asyncio.Event()
+    monkeypatch.setattr(module, "PING_SECONDS", 0.02)
+    monkeypatch.setattr(module, "WAIT_SECONDS", 0.3)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        said = b""
+        while said.count(b"SETINFO") < 2:
+            data = await reader.read(1_000)
+            writer.write(b"%0\r\n" * data.count(b"HELLO") + b"+OK\r\n" * data.count(b"SETINFO"))
+            said += data
+        for number in range(20):
+            writer.write(b">3\r\n+message\r\n+a\r\n:%d\r\n" % number)
+            await asyncio.sleep(0.05)
+        writer.write(b"+at last\r\n")
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        ended.set()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    async with listening, opened(port) as one:
+        assert await one.link.call("GET", "a") == b"at last"
+        assert len(one.told) == 20
+        one.link.lose("enough")
         await ended.wait()
 
 

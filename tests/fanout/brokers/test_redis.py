@@ -19,8 +19,7 @@ from asgiws.fanout.history import Retention, Wanted
 from asgiws.fanout.hub import Hub
 
 from ...toolkit.certificates import Certificates
-from ...toolkit.running import NewLoop
-from .hubs import connections, hubs, listen, publish, take, texts, until
+from .hubs import connections, hubs, listen, on_both_loops, publish, take, texts, until
 from .redis_server import RedisServer
 
 
@@ -143,6 +142,7 @@ async def test_nothing_comes_any_more_once_the_last_member_has_left(server: Redi
         assert server.cli("PUBSUB", "CHANNELS") == ""
 
 
+@on_both_loops
 @pytest.mark.parametrize("scheme", ["unix", "valkey"])
 async def test_every_scheme_leads_to_it(server: RedisServer, scheme: str) -> None:
     url = f"unix://{server.socket}" if scheme == "unix" else server.url.replace("redis", scheme)
@@ -165,6 +165,7 @@ def test_a_url_that_cannot_be_is_refused_at_once(url: str, message: str) -> None
         client(url.replace("//", "//user:secret@"))
 
 
+@on_both_loops
 async def test_a_password_is_used_and_told_to_nobody(tmp_path: Path, log: Any) -> None:
     with RedisServer(tmp_path / "r") as server:
         server.cli("ACL", "SETUSER", "me", "on", ">wrong-horse", "~*", "&*", "+@all")
@@ -197,6 +198,7 @@ async def found(workers: list[Hub]) -> None:
         await until(worker.bus.healthy)
 
 
+@on_both_loops
 async def test_a_killed_redis_is_told_and_found_again(victim: RedisServer) -> None:
     async with hubs(victim.url) as workers:
         here, there = workers
@@ -246,6 +248,7 @@ async def test_a_publish_while_redis_is_away_fails_in_time_and_says_why(
         assert await publish(workers[0], "a", "x") == 0
 
 
+@on_both_loops
 async def test_a_frozen_redis_is_given_up_and_nothing_is_lost_from_the_history(
     victim: RedisServer, monkeypatch: pytest.MonkeyPatch, log: Any
 ) -> None:
@@ -275,8 +278,9 @@ async def test_a_frozen_redis_is_given_up_and_nothing_is_lost_from_the_history(
         assert sum("connected" in line for line in told) == 4
 
 
+@on_both_loops
 async def test_what_a_frozen_redis_does_not_take_is_not_kept(
-    victim: RedisServer, monkeypatch: pytest.MonkeyPatch, new_loop: NewLoop
+    victim: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(link, "PING_SECONDS", 0.1)
     monkeypatch.setattr(link, "WAIT_SECONDS", 0.3)
@@ -350,6 +354,7 @@ async def test_no_position_is_used_twice_when_redis_comes_back_with_an_old_snaps
                 assert (await listen(here, "kept:a", since=position)).recovered is False
 
 
+@on_both_loops
 async def test_a_connection_that_is_cut_loses_nothing_that_is_kept(victim: RedisServer) -> None:
     """Again and again, while others publish; each message comes once, in order."""
     async with hubs(victim.url, 3) as workers:
@@ -379,6 +384,7 @@ async def test_a_connection_that_is_cut_loses_nothing_that_is_kept(victim: Redis
         assert (await anext(plain)).gap >= 1
 
 
+@on_both_loops
 async def test_who_is_cut_off_for_not_reading_is_told(victim: RedisServer, log: Any) -> None:
     """Redis cuts off whose event loop stands still for long while much is published."""
     victim.cli("CONFIG", "SET", "client-output-buffer-limit", "pubsub 200kb 0 0")
@@ -400,6 +406,7 @@ async def test_who_is_cut_off_for_not_reading_is_told(victim: RedisServer, log: 
         assert kept.dropped == 0
 
 
+@on_both_loops
 async def test_a_flood_is_read_while_the_application_does_not_read(
     server: RedisServer, log: Any
 ) -> None:
@@ -431,6 +438,7 @@ async def test_a_calm_subscriber_is_found_to_have_lost_something(
         names[channel] = name
 
 
+@on_both_loops
 async def test_a_cancelled_publish_and_subscribe_leave_a_connection_that_works(
     server: RedisServer,
 ) -> None:
@@ -487,6 +495,104 @@ async def test_what_is_kept_is_bounded_by_number_and_age(server: RedisServer) ->
         assert (await listen(there, "kept:a", since=last)).recovered is True
 
 
+async def test_what_is_too_old_goes_while_newer_messages_stay(server: RedisServer) -> None:
+    module._rules["kept:"] = Retention(100, 0.5)
+    async with hubs(server.url) as (here, there):
+        messages = await listen(here, "kept:a")
+        for number in range(3):
+            await publish(there, "kept:a", str(number))
+            await asyncio.sleep(0.3)
+        position = (await anext(messages)).position
+        stream = redis.Redis(server.url)._keys("tkept:a")[0].decode()
+        assert int(server.cli("XLEN", stream)) < 3
+        await publish(there, "kept:a", "3")
+        again = await listen(here, "kept:a", since=position)
+        assert again.recovered is False
+
+
+async def test_a_topic_whose_end_was_evicted_begins_anew(server: RedisServer) -> None:
+    async with hubs(server.url) as (here, there):
+        await publish(here, "kept:a", "old")
+        top = redis.Redis(server.url)._keys("tkept:a")[1].decode()
+        assert server.cli("DEL", top) == "1"
+        await publish(there, "kept:a", "new")
+        assert await take(await listen(here, "kept:a", replay=9), 1) == ["new"]
+
+
+async def test_a_clock_of_redis_that_was_set_back_stops_nobody(server: RedisServer) -> None:
+    async with hubs(server.url) as (here, there):
+        await publish(here, "kept:a", "1")
+        stream, top = (key.decode() for key in redis.Redis(server.url)._keys("tkept:a"))
+        future = str(int(server.cli("TIME").split()[0]) * 1_000 + 60_000)
+        server.cli("XADD", stream, f"{future}-1", "p", "e:1", "b", "e:0", "d", "")
+        server.cli("HSET", top, "ms", future)
+        await publish(there, "kept:a", "2")
+        assert (await take(await listen(here, "kept:a", replay=1), 1)) == ["2"]
+
+
+@pytest.mark.parametrize("days", [1, 40])
+async def test_where_a_topic_stands_outlives_what_is_kept_of_it(
+    server: RedisServer, days: int
+) -> None:
+    module._rules["kept:"] = Retention(100, days * 86_400)
+    async with hubs(server.url, 1) as (here,):
+        await publish(here, "kept:a", "1")
+        top = redis.Redis(server.url)._keys("tkept:a")[1].decode()
+        assert server.cli("PEXPIRE", top, "60000") == "1"
+        await publish(here, "kept:a", "2")
+        assert int(server.cli("PTTL", top)) > max(29, 2 * days - 1) * 86_400_000
+
+
+@on_both_loops
+async def test_what_was_not_sent_before_the_connection_broke_is_sent_over_the_next(
+    server: RedisServer,
+) -> None:
+    async with hubs(server.url) as (here, there):
+        messages = await listen(there, "a")
+        publishing = asyncio.ensure_future(publish(here, "a", "x"))
+        await asyncio.sleep(0)  # it is asked for, and not written
+        broker: Any = here.bus
+        next(iter(broker._client._links.values())).lose("cut")
+        assert await publishing == 1
+        assert await take(messages, 1) == ["x"]
+
+
+async def test_after_a_success_it_is_tried_again_soon(
+    victim: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delays: list[float] = []
+
+    class Recorded(redis.Backoff):
+        def next(self) -> float:
+            delays.append(self._next)
+            return super().next() / 10
+
+    monkeypatch.setattr(redis, "Backoff", Recorded)
+    async with hubs(victim.url, 1) as (here,):
+        victim.kill()
+        await until(lambda: len(delays) > 3)
+        victim.start()
+        await found([here])
+        before = len(delays)
+        victim.kill()
+        await until(lambda: len(delays) > before)
+        assert delays[before] == delays[0] < delays[before - 1]
+
+
+async def test_what_an_earlier_connection_confirms_does_not_count(log: Any) -> None:
+    """As of a slot that has moved meanwhile."""
+    asked = redis.Redis("redis://127.0.0.1")
+    name, channel = "ta", asked._channel("ta")
+    known = asked._names[name] = redis._Name(channel)
+    asked._by_channel[channel] = name
+    earlier, now = object(), object()
+    link: Any = now
+    known.link = link
+    for is_confirmed in (True, False):
+        asked._subscribed(earlier, [channel], is_confirmed)  # type: ignore[arg-type]
+        assert (known.link, known.confirmed.done()) == (now, False)
+
+
 async def test_a_history_of_large_messages_is_read_in_pages(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -495,10 +601,15 @@ async def test_a_history_of_large_messages_is_read_in_pages(
         first = await listen(here, "kept:a", replay=0, envelope=True)
         for number in range(50):
             await publish(here, "kept:a", f"{number}:{'x' * 20_000}")
-        messages = await listen(there, "kept:a", since=first.position)
-        assert messages.recovered
-        got = await take(messages, 50)
-        assert [text.partition(":")[0] for text in got] == texts(0, 50)
+        positions = [first.position, *[(await anext(first)).position for _ in range(50)]]
+        for begin in (0, 10):
+            server.cli("CONFIG", "RESETSTAT")
+            messages = await listen(there, "kept:a", since=positions[begin])
+            assert messages.recovered
+            got = await take(messages, 50 - begin)
+            assert [text.partition(":")[0] for text in got] == texts(begin, 50)
+            calls = server.cli("INFO", "commandstats").partition("cmdstat_eval:calls=")[2]
+            assert int(calls.partition(",")[0]) > 5
         replayed = await listen(there, "kept:a", replay=20)
         got = await take(replayed, 20)
         assert [text.partition(":")[0] for text in got] == texts(30, 50)
@@ -532,6 +643,7 @@ async def test_a_replica_is_not_taken_for_a_master(
         await here.close()
 
 
+@on_both_loops
 async def test_the_server_ends_while_redis_is_away(victim: RedisServer) -> None:
     async with hubs(victim.url) as workers:
         victim.kill()
@@ -547,6 +659,7 @@ async def test_the_server_ends_while_redis_is_away(victim: RedisServer) -> None:
         assert asyncio.get_running_loop().time() - began < 1
 
 
+@on_both_loops
 async def test_many_topics_are_subscribed_to_again_in_batches(victim: RedisServer) -> None:
     async with hubs(victim.url) as workers:
         here, there = workers
@@ -561,6 +674,7 @@ async def test_many_topics_are_subscribed_to_again_in_batches(victim: RedisServe
             assert (await anext(everything[number])).gap == 1
 
 
+@on_both_loops
 async def test_tls_and_a_password_that_is_told_to_nobody(tmp_path: Path, log: Any) -> None:
     certificates = Certificates(tmp_path)
     certificates.authority_to(tmp_path / "ca")

@@ -17,7 +17,7 @@ from asgiws.fanout import hub as module
 from asgiws.fanout.brokers import redis
 from asgiws.fanout.history import Retention
 
-from .hubs import hubs, listen, publish, take, texts, until
+from .hubs import hubs, listen, on_both_loops, publish, take, texts, until
 from .redis_server import RedisServer
 from .server import DEADLINE, free_port
 
@@ -132,6 +132,7 @@ async def test_many_topics_are_subscribed_to_in_few_commands(cluster: Cluster) -
         assert calls == redis.PARTS
 
 
+@on_both_loops
 async def test_a_slot_that_moves_is_followed_and_nothing_kept_is_lost(cluster: Cluster) -> None:
     slot = slot_of(cluster.url, "kept:moving")
     plain = next(str(n) for n in range(10_000) if slot_of(cluster.url, str(n)) == slot)
