@@ -87,6 +87,7 @@ class TestSnippets:
             "fastapi-readiness",
             "large-files",
             "many-rooms",
+            "memory-measure",
             "metrics",
             # those of five-minutes.md: tests/pages
             "minutes-asgi",

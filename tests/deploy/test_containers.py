@@ -74,7 +74,7 @@ for point in /mnt /root /srv /tmp /; do
 done
 cd /srv/chat
 exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --bounding-set=-all \
-    "$@"
+    --no-new-privs "$@"
 """
 
 
@@ -105,6 +105,7 @@ def test_the_command_of_the_dockerfile_is_a_good_process_1(tmp_path: Path) -> No
             status = Path(f"/proc/{first}/status").read_text()
             assert re.search(r"^NSpid:\s+\d+\s+1$", status, re.MULTILINE)
             assert re.search(r"^Uid:\s+65534\s+65534", status, re.MULTILINE)
+            assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
             assert re.search(r"^CapEff:\s+0+$", status, re.MULTILINE)
             assert not os.access(f"/proc/{first}/root/srv/chat/main.py", os.W_OK)
             enter = ["nsenter", "--target", str(first), "--pid", "--mount"]
