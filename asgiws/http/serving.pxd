@@ -26,4 +26,3 @@ cdef class Serving:
     cpdef start(self, scope, receive, send, context, done)
     cpdef forget(self, connection)
     cpdef cancel(self, task)
-    cpdef flush_soon(self, exchange)
