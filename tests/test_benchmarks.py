@@ -141,6 +141,14 @@ def test_the_page_about_topics_tells_ratios_within_a_round_and_what_was_refused(
     assert "| asgiws.topics | 2.50 µs | 1.00 |" in page
     assert "| other | 7.00 µs | 4.00 |" in page  # the median of 2 and 6
     assert "| lossy | refused: answers lost |  |" in page
+    assert "possible" not in page
+    rows = [
+        row("500", "asgiws.topics", 0, cost=4.0),
+        row("500", topics_report.UVICORN.name, 0, cost=8.0),
+        row("500", topics_report.FLOOR.name, 0, cost=2.0),
+    ]
+    page = topics_report.page(found | {"versions": {}, "worker": rows})
+    assert "by a factor of 4.00 (500)" in page
 
 
 def test_a_request_that_waits_behind_a_slow_answer_is_late(load: Path) -> None:

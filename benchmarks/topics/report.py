@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from ..parts import commits, table, versions
-from .ways import TOPICS
+from .ways import FLOOR, TOPICS, UVICORN
 
 Row = dict[str, Any]
 PEERS = ("uvicorn", "starlette", "broadcaster", "channels", "channels_redis", "redis")
@@ -101,6 +101,24 @@ def _costs(rows: list[Row]) -> str:
     return table(["", *(word for kind in kinds for word in (kind, "ratio"))], lines)
 
 
+def _worker(rows: list[Row]) -> str:
+    """The costs, and how far any server could be ahead of uvicorn."""
+    bounds = []
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        mine = [row for row in rows if row["kind"] == kind]
+        peer, floor = _ratio(mine, UVICORN.name), _ratio(mine, FLOOR.name)
+        if peer is not None and floor is not None:
+            bounds.append(f"{peer / floor:.2f} ({kind})")
+    if not bounds:
+        return _costs(rows)
+    return _costs(rows) + (
+        "\nThe last two lines bound what is possible. A server that does nothing but these system"
+        f" calls would be cheaper than uvicorn and Starlette by a factor of {'; '.join(bounds)}."
+        " With one message at a time, each delivery is one system call, and no server can be three"
+        " times cheaper where that factor is below 3.\n"
+    )
+
+
 def _deflate(rows: list[Row]) -> str:
     lines = [
         [
@@ -177,7 +195,7 @@ _PARTS = {
         "One of the clients sends 125 B, and all of them get it. `write alone` is a program in C"
         " that only does `epoll`, `read` and `write`: it shows what the kernel costs every"
         " server.",
-        _costs,
+        _worker,
     ),
     "deflate": (
         "With permessage-deflate",
@@ -203,9 +221,10 @@ _PARTS = {
     ),
     "workers": (
         "Several workers",
-        "There are 2,000 subscribers: all of one topic, or ten of each of 200 topics, with"
-        " messages as fast as possible; and ten of each of 200 topics with 1,000 messages/s."
-        " Workers and load generator share all cores of the machine. The time to the last"
+        "There are 2,000 subscribers of one topic, or ten of each of 199 topics, with messages as"
+        " fast as possible; and ten of each of 199 topics with 1,000 messages/s. The subscribers of"
+        " a topic are in all workers. Workers and load generator share all cores of the machine."
+        " The time to the last"
         " delivery counts from the moment when the message was due to be sent.",
         _workers,
     ),

@@ -112,7 +112,9 @@ class Stream:
         self.rules = rules
         self.events: deque[Event] = deque()
         self._checker = checker
-        self._ever: dict[str, int] = {}  # the last number of each publisher, over all connections
+        # The last number of each publisher: over all connections, and over this one.
+        self._ever: dict[str, int] = {}
+        self._here: dict[str, int] = {}
         self._offset = ("", -1)
         self._recent: deque[str] = deque(maxlen=12)
         self._index = 0
@@ -167,6 +169,7 @@ class Stream:
         checker = self._checker
         self.is_open = True
         self.connection = connection
+        self._here = {}
         if since is not None and recovered is None:
             self.violate("was not told whether all was recovered")
         if recovered:
@@ -194,11 +197,15 @@ class Stream:
         if number in known.excluded and publisher == f"ws-{self.connection}":
             self.violate(f"got {publisher} {number}, from which it was excluded")
         ever = self._ever.get(publisher, -1)
+        if not is_kept(topic) and published < self.begun:
+            # A worker that was late may give it to a client that had it from another one.
+            ever = self._here.get(publisher, -1)
         if number <= ever:
             what = "twice" if number == ever else "twice or out of order"
             self.violate(f"got {publisher} {number} {what}, behind {ever}")
             return
-        self._ever[publisher] = number
+        self._here[publisher] = number
+        self._ever[publisher] = max(number, self._ever.get(publisher, -1))
         if position is not None:
             self._position(position, publisher, number)
         elif is_kept(topic) and self.rules.told:

@@ -34,7 +34,7 @@ SUSPICIOUS: Final = ("Traceback (most", "Exception", "cannot be read (")
 
 
 FAULTS: Final = ("kill", "stop", "hang", "roll", "upgrade")
-LOCAL_FAULTS: Final = ("flood", "stop_kill", "stop_roll")
+LOCAL_FAULTS: Final = ("flood", "stop_kill", "stop_roll", "resize")
 BROKER_FAULTS: Final = ("broker_kill", "broker_freeze", "broker_hang")
 BROKER_PATIENCE: Final = 40.0  # a broker is looked for every ten seconds
 
@@ -246,6 +246,18 @@ class Soak:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
         await rolling
+
+    async def _resize(self) -> None:
+        """One worker more, and one fewer."""
+        ready = len(self.served.lines("is ready")) + 1
+        self._tell("SIGTTIN, and SIGTTOU")
+        self.served.send(signal.SIGTTIN)
+        await asyncio.to_thread(self.served.wait_for_count, "is ready", ready)
+        await asyncio.sleep(self._random.uniform(0.0, 2.0))
+        self.served.send(signal.SIGTTOU)
+        await asyncio.to_thread(
+            self.served.wait_until, lambda: len(self._workers()) <= self.plan.workers, "its end"
+        )
 
     async def _roll(self) -> None:
         await self._replaced(signal.SIGHUP)

@@ -76,6 +76,23 @@ def test_what_was_published_before_the_subscription_is_not_owed() -> None:
     assert "[4] never came" in told.violations()
 
 
+def test_what_is_older_than_a_connection_may_have_come_over_another_one() -> None:
+    for rules, numbers, evidence in (
+        (PLAIN, (3, 4), ""),
+        (PLAIN, (3, 3), "p 3 twice"),
+        (PLAIN, (3, 5), "[4] never came"),
+        (KEPT, (3, 4), "p 3 twice"),
+    ):
+        told = Told(rules)
+        told.get(0, 1, 2, 3)
+        end(told)
+        told.stream.add("open", 13.5, "one.2", None, None)
+        told.stream.add("hello", 13.6, 78)
+        told.get(*numbers)
+        assert evidence in told.violations()
+        assert bool(evidence) is bool(told.checker.violations)
+
+
 def test_what_never_comes_is_missed_after_a_while() -> None:
     told = Told()
     told.get(*range(8))
