@@ -9,6 +9,7 @@ from typing import Any, Final
 from ..asgi import Event
 from ..errors import ASGIError, tells_of_disconnect
 from ..log import error_log
+from ..text import counted
 from ..wire.grammar import lists
 from .access import log_request
 from .files import PIECE, File
@@ -168,7 +169,8 @@ class Exchange:
             log_request(self.client, self.request, response.status)
         if not more:
             if left:
-                raise ASGIError(f"expected {left} more bytes of body, as content-length says")
+                missing = counted(left, "more byte")
+                raise ASGIError(f"expected {missing} of body, as content-length says")
         elif stream.write_paused:
             await stream.drained()
             self._budget = BUDGET_EVENTS

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import ASGIError
 from ..log import access_log
+from ..text import counted
 from ..websocket.session import Session
 from ..wire import handshake
 from .access import log_session
@@ -119,7 +120,8 @@ class Opening:
         if more:
             await stream.drained()
         elif response.left:
-            raise ASGIError(f"expected {response.left} more bytes of body, as content-length says")
+            missing = counted(response.left, "more byte")
+            raise ASGIError(f"expected {missing} of body, as content-length says")
 
     def ended(self, websocket: Session) -> None:
         """The session is over: the server forgets it, the access log gets its line."""

@@ -16,6 +16,7 @@ except ImportError:
     from ..wire import _nocython as cython
 
 from ..errors import ASGIError
+from ..text import counted
 from ..wire.grammar import holds_controls, is_low_token, is_token, lowered, tokens
 
 Headers = list[tuple[bytes, bytes]]
@@ -299,7 +300,7 @@ class Response:
         if self._framing == LENGTH:
             if size > self.left:
                 raise ASGIError(
-                    f"expected no more than the {self.left} bytes that content-length leaves, "
+                    f"expected no more than {counted(self.left, 'byte')}, as content-length says, "
                     f"got {size}"
                 )
             self.left -= size

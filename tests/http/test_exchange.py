@@ -692,14 +692,12 @@ def test_a_body_must_be_as_long_as_its_content_length_says(
     with running(call, loop) as server:
         with Client(server) as client:
             assert client.get("/longer").status == 500  # nothing of it was written
-            assert (
-                app.next() == "expected no more than the 4 bytes that content-length leaves, got 6"
-            )
+            assert app.next() == "expected no more than 4 bytes, as content-length says, got 6"
         with Client(server) as client:
             client.send(b"GET /cut HTTP/1.1\r\nHost: a\r\n\r\n")
             client.read_head()
             assert client.rest() == b"cut"
-            assert app.next() == "expected 1 more bytes of body, as content-length says"
+            assert app.next() == "expected 1 more byte of body, as content-length says"
 
 
 @pytest.mark.parametrize(
