@@ -28,8 +28,8 @@ import random
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -39,10 +39,11 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError, SlowConsumerError
 from nats.errors import TimeoutError as NatsTimeoutError
 
-from ...errors import BusUnavailable, TopicError
+from ...errors import TopicError
 from ...log import error_log
 from ..history import Retention
-from .client import WAIT_SECONDS, Appended, Backoff, Client, Entry, Owner, Page
+from .client import WAIT_SECONDS, Appended, Backoff, Entry, Page
+from .keeping import Keeping, Name
 
 CONNECT_SECONDS: Final = 5
 PING_SECONDS: Final = 3.0  # between questions whether the server still answers
@@ -81,16 +82,11 @@ class _Stream(NamedTuple):
     seconds: float
 
 
-class _Name:
-    """A name that is wanted."""
-
+class _Name(Name):
     def __init__(self, subject: str) -> None:
+        super().__init__()
         self.subject = subject
         self.subscription: Any = None
-        #: done when the server has confirmed it
-        self.confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        #: whether it was lost
-        self.was = False
         #: messages that come before it is confirmed
         self.early: list[Any] = []
 
@@ -168,48 +164,23 @@ def _check(answer: dict[str, Any]) -> None:
         raise _Refused(error.get("err_code", 0), error.get("description", "an error"))
 
 
-class Nats(Client):
+class Nats(Keeping[_Name]):
     """The client for NATS."""
 
     def __init__(self, url: str) -> None:
         """Raises ValueError for an impossible URL."""
-        self.name, self._arguments, options = taken_apart(url)
+        name, self._arguments, options = taken_apart(url)
+        super().__init__(name)
         self._servers = [self.name]  # and the others of its cluster, once they are known
         self._untried: list[str] = []  # those of them that are still to be tried
         self._prefix = options["prefix"]
         self._is_durable = options["durable"] == "true"
         self._max_bytes = int(options["max_bytes"])
-        self._owner: Owner
-        self._loop: asyncio.AbstractEventLoop
-        self._names: dict[str, _Name] = {}
         self._link: Link | None = None
         self._linked = asyncio.Event()
-        self._reason = "not connected"
-        self._changed: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._keeper: asyncio.Task[None] | None = None
-        self._is_closed = False
 
     # Called by the broker.
-
-    def start(self, owner: Owner) -> None:
-        self._owner = owner
-        self._loop = asyncio.get_running_loop()
-        self._keeper = self._loop.create_task(self._keep())
-
-    async def subscribe(self, name: str) -> None:
-        self._check()
-        known = self._names.get(name)
-        if known is None:
-            known = self._names[name] = _Name(self._subject("t", name))
-            if not self._changed:
-                self._loop.call_soon(self._adjust)
-            self._changed.add(name)
-        if known.confirmed.done() and not known.confirmed.cancelled():
-            return
-        async with self._bounded():
-            while not known.confirmed.done():  # it is another one after a loss
-                await asyncio.shield(known.confirmed)
 
     def unsubscribe(self, name: str) -> None:
         known = self._names.pop(name, None)
@@ -268,16 +239,7 @@ class Nats(Client):
             return found
 
     async def close(self) -> None:
-        self._is_closed = True
-        self._reason = "the server has ended"
-        if self._keeper is not None:
-            self._keeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._keeper
-        for known in self._names.values():
-            if not known.confirmed.done():
-                known.confirmed.set_exception(self._unavailable())
-                known.confirmed.exception()
+        await super().close()
         self._linked.set()
         for task in tuple(self._tasks):
             task.cancel()
@@ -594,9 +556,7 @@ class Nats(Client):
         for known in self._names.values():
             known.subscription = None
             known.early = []
-            if known.confirmed.done():
-                known.was = True
-                known.confirmed = self._loop.create_future()
+            known.forget()
 
     async def _leave(self, subscription: Any) -> None:
         with suppress(NatsError, OSError):
@@ -608,6 +568,9 @@ class Nats(Client):
         task.add_done_callback(self._tasks.discard)
 
     # Inside.
+
+    def _named(self, name: str) -> _Name:
+        return _Name(self._subject("t", name))
 
     def _subject(self, kind: str, name: str) -> str:
         word = base64.urlsafe_b64encode(name.encode()).decode().rstrip("=")
@@ -639,21 +602,6 @@ class Nats(Client):
             raise self._unavailable("JetStream is not enabled there") from None
         except (_Lost, _Refused, NatsError, OSError) as exc:
             raise self._unavailable(_words(exc)) from None
-
-    @asynccontextmanager
-    async def _bounded(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                yield
-        except TimeoutError:
-            raise self._unavailable(self._reason or "no answer") from None
-
-    def _check(self) -> None:
-        if self._is_closed:
-            raise self._unavailable()
-
-    def _unavailable(self, reason: str = "") -> BusUnavailable:
-        return BusUnavailable(f"{self.name} is not available: {reason or self._reason}")
 
 
 def _is_cluster(link: Link) -> bool:

@@ -40,7 +40,8 @@ from redis.exceptions import (
 from ...errors import BusUnavailable
 from ...log import error_log
 from ..history import Retention
-from .client import WAIT_SECONDS, Appended, Backoff, Client, Entry, Owner, Page
+from .client import Appended, Backoff, Entry, Page
+from .keeping import Keeping, Name
 from .link import Link, LinkLost, NotSent
 
 PARTS: Final = 128
@@ -127,65 +128,36 @@ return {at(epoch, last), '', found}
 )
 
 
-class _Name:
-    """A name that is wanted."""
-
-    __slots__ = ("channel", "confirmed", "link", "was")
+class _Name(Name):
+    __slots__ = ("channel", "link")
 
     def __init__(self, channel: bytes) -> None:
+        super().__init__()
         self.channel = channel
         #: the link on which we subscribe to it, or have asked to
         self.link: Link | None = None
-        #: done when that is confirmed
-        self.confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        #: whether it was lost
-        self.was = False
 
 
-class Redis(Client):
+class Redis(Keeping[_Name]):
     """The client for Redis."""
 
     def __init__(self, url: str) -> None:
         """Raises ValueError for an impossible URL."""
-        self.name, self._arguments, prefix, self._is_durable = taken_apart(url)
+        name, self._arguments, prefix, self._is_durable = taken_apart(url)
+        super().__init__(name)
         self._prefix = f"{prefix}:{self._arguments.get('db', 0)}"
         self._addresses: list[tuple[str, int]] = []  # of a cluster, as it was lately
         self._make(None)  # raises what is wrong with it
-        self._owner: Owner
-        self._loop: asyncio.AbstractEventLoop
         self._links: dict[tuple[str, int] | None, Link] = {}
         self._routes: list[Link | None] = [None] * PARTS
         self._is_cluster = False
         self._servers: dict[Link, str] = {}
-        self._names: dict[str, _Name] = {}
         self._by_channel: dict[bytes, str] = {}
-        self._changed: set[str] = set()  # names that were wanted or are not any more
         self._dirty = asyncio.Event()
+        self._dirty.set()
         self._routed: asyncio.Future[None] | None = None
-        self._reason = "not connected"
-        self._keeper: asyncio.Task[None] | None = None
-        self._is_closed = False
 
     # Called by the broker.
-
-    def start(self, owner: Owner) -> None:
-        self._owner = owner
-        self._loop = asyncio.get_running_loop()
-        self._dirty.set()
-        self._keeper = self._loop.create_task(self._keep())
-
-    async def subscribe(self, name: str) -> None:
-        self._check()
-        known = self._names.get(name)
-        if known is None:
-            known = self._names[name] = _Name(self._channel(name))
-            self._by_channel[known.channel] = name
-            self._change(name)
-        if known.confirmed.done() and not known.confirmed.cancelled():
-            return
-        async with self._bounded():
-            while not known.confirmed.done():  # it is another one after a loss
-                await asyncio.shield(known.confirmed)
 
     def unsubscribe(self, name: str) -> None:
         if self._names.pop(name, None) is not None:
@@ -235,21 +207,17 @@ class Redis(Client):
         return [answer.decode() for answer in await _all(calls)]
 
     async def close(self) -> None:
-        self._is_closed = True
-        self._reason = "the server has ended"
-        if self._keeper is not None:
-            self._keeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._keeper
+        await super().close()
         for link in tuple(self._links.values()):
             link.lose(self._reason)
         self._let_go()
-        for known in self._names.values():
-            if not known.confirmed.done():
-                known.confirmed.set_exception(self._unavailable())
-                known.confirmed.exception()
 
     # Commands.
+
+    def _named(self, name: str) -> _Name:
+        known = _Name(self._channel(name))
+        self._by_channel[known.channel] = name
+        return known
 
     def _part(self, name: str) -> int:
         return zlib.crc32(name.encode()) % PARTS
@@ -299,16 +267,6 @@ class Redis(Client):
                 except ResponseError as exc:
                     raise BusUnavailable(f"{self.name}: {exc}") from None
 
-    def _bounded(self) -> _Bounded:
-        return _Bounded(self)
-
-    def _check(self) -> None:
-        if self._is_closed:
-            raise self._unavailable()
-
-    def _unavailable(self) -> BusUnavailable:
-        return BusUnavailable(f"{self.name} is not available: {self._reason or 'no answer'}")
-
     async def _until_routed(self) -> None:
         if self._routed is None:
             self._routed = self._loop.create_future()
@@ -321,11 +279,6 @@ class Redis(Client):
             routed.set_result(None)
 
     # Subscriptions.
-
-    def _change(self, name: str) -> None:
-        if not self._changed:
-            self._loop.call_soon(self._adjust)
-        self._changed.add(name)
 
     def _adjust(self) -> None:
         """Subscribe to what is wanted now, and not to what is not wanted any more."""
@@ -397,9 +350,7 @@ class Redis(Client):
         for name in names:
             known = self._names[name]
             known.link = None
-            if known.confirmed.done():
-                known.was = True
-                known.confirmed = self._loop.create_future()
+            known.forget()
 
     # Called for messages of Redis.
 
@@ -563,23 +514,6 @@ async def _patience() -> AsyncIterator[None]:
 
 class _Server:
     """Stands in a command for the server that it is sent to."""
-
-
-class _Bounded:
-    """Wait WAIT_SECONDS at most; then BusUnavailable says why the broker does not answer."""
-
-    def __init__(self, client: Redis) -> None:
-        self._client = client
-        self._timeout = asyncio.timeout(WAIT_SECONDS)
-
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
-
-    async def __aexit__(self, *about: Any) -> None:
-        try:
-            await self._timeout.__aexit__(*about)
-        except TimeoutError:
-            raise self._client._unavailable() from None
 
 
 def taken_apart(url: str) -> tuple[str, dict[str, Any], str, bool]:

@@ -16,7 +16,7 @@ from nats.errors import TimeoutError as NatsTimeoutError
 
 from asgiws.errors import BusUnavailable, ConfigError, TopicError
 from asgiws.fanout import hub as module
-from asgiws.fanout.brokers import client, nats
+from asgiws.fanout.brokers import client, keeping, nats
 from asgiws.fanout.history import Retention, Wanted
 from asgiws.fanout.hub import Hub
 
@@ -200,7 +200,7 @@ async def test_a_socket_is_excluded_from_its_own(url: str, topic: str) -> None:
 async def test_a_server_that_is_killed_and_starts_again_is_found_and_a_loss_is_told(
     victim: NatsServer, log: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nats, "WAIT_SECONDS", 1.0)
+    monkeypatch.setattr(keeping, "WAIT_SECONDS", 1.0)
     async with hubs(victim.url) as (here, there):
         plain, kept = await listen(here, "a"), await listen(here, "kept:a")
         await publish(there, "kept:a", "before")
@@ -272,7 +272,7 @@ async def test_a_frozen_server_is_given_up_and_taken_again(
 ) -> None:
     monkeypatch.setattr(nats, "PING_SECONDS", 0.3)
     monkeypatch.setattr(nats, "CONNECT_SECONDS", 1)
-    monkeypatch.setattr(nats, "WAIT_SECONDS", 1.0)
+    monkeypatch.setattr(keeping, "WAIT_SECONDS", 1.0)
     async with hubs(f"{victim.url}?durable=true") as (here, there):
         messages = await listen(here, "a")
         victim.send(signal.SIGSTOP)
@@ -297,7 +297,7 @@ async def test_what_a_frozen_server_does_not_take_is_not_kept(
 ) -> None:
     monkeypatch.setattr(nats, "PING_SECONDS", 0.1)
     monkeypatch.setattr(nats, "CONNECT_SECONDS", 0.5)
-    monkeypatch.setattr(nats, "WAIT_SECONDS", 1.0)
+    monkeypatch.setattr(keeping, "WAIT_SECONDS", 1.0)
     async with hubs(victim.url, 1) as (here,):
         victim.send(signal.SIGSTOP)
         large = "x" * 1_900_000

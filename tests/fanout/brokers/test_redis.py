@@ -14,7 +14,7 @@ import pytest
 
 from asgiws.errors import BusUnavailable, ConfigError
 from asgiws.fanout import hub as module
-from asgiws.fanout.brokers import client, link, redis
+from asgiws.fanout.brokers import client, keeping, link, redis
 from asgiws.fanout.history import Retention, Wanted
 from asgiws.fanout.hub import Hub
 
@@ -228,7 +228,7 @@ async def test_a_killed_redis_is_told_and_found_again(victim: RedisServer) -> No
 async def test_a_publish_while_redis_is_away_fails_in_time_and_says_why(
     victim: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis, "WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(keeping, "WAIT_SECONDS", 0.3)
     async with hubs(victim.url) as workers:
         victim.kill()
         await lost(workers)
@@ -254,7 +254,7 @@ async def test_a_frozen_redis_is_given_up_and_nothing_is_lost_from_the_history(
 ) -> None:
     monkeypatch.setattr(link, "PING_SECONDS", 0.1)
     monkeypatch.setattr(link, "WAIT_SECONDS", 0.3)
-    monkeypatch.setattr(redis, "WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(keeping, "WAIT_SECONDS", 0.5)
     monkeypatch.setattr(redis, "CONNECT_SECONDS", 0.5)
     async with hubs(victim.url) as workers:
         here, there = workers
