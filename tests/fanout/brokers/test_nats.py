@@ -5,6 +5,7 @@ the server is killed, frozen, emptied, or cuts them off.
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.aio.client import Client as Connection
 from nats.errors import TimeoutError as NatsTimeoutError
 
 from asgiws.errors import BusUnavailable, ConfigError, TopicError
@@ -399,6 +401,143 @@ async def test_a_subject_that_is_not_permitted_is_an_error(tmp_path: Path) -> No
                 await publish(there, "a", "x")
             await publish(there, "kept:a", "x")
             assert messages.dropped == 0
+
+
+async def test_a_subscription_that_is_not_permitted_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "WAIT_SECONDS", 1.0)
+    config = (
+        "authorization: {users: [{user: me, password: secret, permissions: {"
+        'subscribe: {deny: "asgiws.t.>"}}}]}'
+    )
+    with NatsServer(tmp_path / "n", config=config) as server:
+        async with hubs(server.url.replace("//", "//me:secret@"), 1) as (here,):
+            with pytest.raises(BusUnavailable, match=r"(?i)permissions violation for subscription"):
+                await listen(here, "a")
+
+
+async def test_workers_that_make_the_stream_at_once_agree(lasting: NatsServer) -> None:
+    for _ in range(5):
+        async with hubs(f"{lasting.url}?prefix=test{next(prefixes)}", 3) as workers:
+            topics = ("kept:a", "short:a", "brief:a")
+            calls = [publish(worker, topic, topic) for worker in workers for topic in topics]
+            await asyncio.gather(*calls)
+            for topic in topics:
+                assert await take(await listen(workers[0], topic, replay=9), 3) == [topic] * 3
+
+
+async def test_a_topic_that_keeps_little_for_long_takes_nothing_from_others(url: str) -> None:
+    module._rules["long:"] = Retention(1, 2 * 86_400)
+    async with hubs(url) as (here, there):
+        for number in range(20):
+            await publish(here, "kept:a", str(number))
+        for number in range(3):
+            await publish(there, "long:a", str(number))
+        assert await take(await listen(here, "kept:a", replay=20), 20) == texts(0, 20)
+
+
+async def test_what_the_stream_had_no_room_for_counts_as_gone(url: str) -> None:
+    async with hubs(f"{url}&max_bytes=100000") as (here, there):
+        messages = await listen(here, "kept:a")
+        for number in range(6):
+            await publish(there, "kept:a", f"{number}{' ' * 30_000}")
+        positions = [(await anext(messages)).position for _ in range(6)]
+        recovered = [(await listen(here, "kept:a", since=each)).recovered for each in positions]
+        assert recovered == sorted(recovered)
+        assert (recovered[0], recovered[-1]) == (False, True)
+
+
+async def test_a_stream_of_somebody_else_is_left_alone(lasting: NatsServer) -> None:
+    prefix = f"test{next(prefixes)}"
+    connection = Connection()
+    await connection.connect(lasting.url)
+    body = json.dumps({"name": prefix, "subjects": [f"{prefix}.other"], "storage": "memory"})
+    await connection.request(f"$JS.API.STREAM.CREATE.{prefix}", body.encode())
+    async with hubs(f"{lasting.url}?prefix={prefix}", 1) as (here,):
+        with pytest.raises(BusUnavailable, match=f"the stream {prefix} is not one of asgiws"):
+            await publish(here, "kept:a", "x")
+    await connection.close()
+
+
+async def test_a_stream_that_was_deleted_is_made_anew(url: str) -> None:
+    async with hubs(url) as (here, there):
+        await publish(there, "kept:a", "1")
+        await _tell_jetstream(there, "DELETE")
+        await publish(there, "kept:a", "2")
+        assert await take(await listen(here, "kept:a", replay=9), 1) == ["2"]
+
+
+async def test_a_topic_of_which_nothing_is_kept_any_more_goes_on(url: str) -> None:
+    async with hubs(url) as (here, there):
+        messages = await listen(here, "kept:a")
+        await publish(there, "kept:a", "1")
+        for _ in range(3):
+            await publish(there, "kept:b", "x")
+        await _tell_jetstream(there, "PURGE")
+        await publish(there, "kept:a", "2")
+        assert await take(messages, 2) == ["1", "2"]
+        assert messages.dropped == 0
+
+
+async def _tell_jetstream(here: Hub, what: str) -> None:
+    broker: Any = here.bus
+    await broker._client._link.api(f"{what}.{broker._client._prefix}")
+
+
+async def test_what_was_lost_in_this_process_is_told(url: str) -> None:
+    """nats-py drops what waits for a subscription beyond its bound."""
+    async with hubs(url) as (here, there):
+        messages = await listen(here, "a")
+        broker: Any = here.bus
+        broker._client._names["ta"].subscription._pending_bytes_limit = 1_000
+        await asyncio.gather(*(publish(there, "a", "x" * 900) for _ in range(50)))
+        await until(lambda: messages.dropped)
+
+
+async def test_what_comes_before_a_subscription_is_confirmed_comes_behind_the_gap(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with hubs(url) as (here, there):
+        messages = await listen(here, "a")
+        client_here: Any = here.bus._client  # type: ignore[union-attr]
+        before, others = client_here._link, there.bus._client._link  # type: ignore[union-attr]
+        confirm = nats.Link.confirm
+        allowed = asyncio.Event()
+
+        async def confirm_later(link: nats.Link) -> None:
+            if link is not others:
+                await allowed.wait()
+            await confirm(link)
+
+        monkeypatch.setattr(nats.Link, "confirm", confirm_later)
+        _transport(here).abort()
+        known = client_here._names["ta"]
+        await until(lambda: client_here._link not in (None, before) and known.subscription)
+        await publish(there, "a", "early")
+        await until(lambda: known.early)
+        allowed.set()
+        message = await anext(messages)
+        assert (message.text, message.gap) == ("early", 1)
+
+
+async def test_what_comes_while_the_stream_is_asked_about_keeps_its_order(url: str) -> None:
+    async with hubs(url) as (here, there):
+        here.retention = lambda _: Retention(0, 0.0)  # type: ignore[method-assign]
+        messages = await listen(here, "kept:a")
+        await asyncio.gather(*(publish(there, "kept:a", str(n)) for n in range(50)))
+        assert sorted(map(int, await take(messages, 50))) == list(range(50))
+
+
+def test_what_an_earlier_connection_still_gives_does_not_count() -> None:
+    async def run() -> None:
+        asked = nats.Nats("nats://127.0.0.1")
+        known = asked._names["ta"] = nats._Name("asgiws.t.x")
+        asked._link = nats.Link()
+        asked._take(nats.Link(), "ta", known, object())
+        assert known.early == []
+
+    asyncio.run(run())
 
 
 def test_two_programs_with_several_workers_are_one(tmp_path: Path) -> None:
