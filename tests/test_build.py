@@ -145,7 +145,12 @@ def test_a_free_threaded_interpreter_is_refused_in_a_sentence(
 
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel and a source distribution of a clone, which is beside them."""
+    """A wheel and a source distribution of a clone, which is beside them.
+
+    ``DISTRIBUTIONS`` is a directory where all three are already.
+    """
+    if "DISTRIBUTIONS" in os.environ:
+        return Path(os.environ["DISTRIBUTIONS"])
     place = tmp_path_factory.mktemp("distributions")
     clone = place / "clone"
     subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
