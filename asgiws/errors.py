@@ -76,9 +76,11 @@ class ApplicationCancelled(RuntimeError):
     """A call of the application was cancelled, and not by the server."""
 
 
-# The names that ASGI uses: websocket.disconnect, http.disconnect. aiohttp's
-# ServerDisconnectedError is not one of them, because it is about another connection.
-_DISCONNECT = re.compile("(web_?socket|client|http|request)?_?disconnect", re.IGNORECASE)
+# The names that ASGI uses: websocket.disconnect, http.disconnect; and Django's RequestAborted.
+# aiohttp's ServerDisconnectedError is not one of them, because it is about another connection.
+_DISCONNECT = re.compile(
+    "(web_?socket|client|http|request)?_?disconnect|requestaborted", re.IGNORECASE
+)
 
 
 def tells_of_disconnect(exc: BaseException | None) -> bool:
@@ -88,7 +90,8 @@ def tells_of_disconnect(exc: BaseException | None) -> bool:
 
     - our ClientDisconnected, or ApplicationCancelled: the application has cancelled itself;
     - an exception whose class, or a base class of it, is named after ASGI's event. Frameworks
-      raise these when ``receive`` returns it: WebSocketDisconnect, ClientDisconnect;
+      raise these when ``receive`` returns it: WebSocketDisconnect, ClientDisconnect. Django's
+      RequestAborted is one of them;
     - an exception that was raised *from* one of them, or *from None* in its place;
     - a RuntimeError that was raised while one of them was handled, by the same module: a
       framework says in this way that a closed connection was used again;

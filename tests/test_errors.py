@@ -49,6 +49,10 @@ class ClientDisconnect(Exception):  # Starlette, from a request's body
     pass
 
 
+class RequestAborted(Exception):  # Django
+    pass
+
+
 class GoodBye(WebSocketDisconnect):
     pass
 
@@ -99,6 +103,7 @@ class TestTheNewsOfADisconnect:
             WebSocketDisconnect(1006),
             WebSocketDisconnected("receive"),
             ClientDisconnect(),
+            RequestAborted(),
             GoodBye(),
         ],
         ids=lambda error: type(error).__name__,
