@@ -434,10 +434,14 @@ class Nats(Keeping[_Name]):
             reading.exception()  # nats-py writes once more to a connection that is lost
 
     async def _connect(self, link: Link) -> None:
+        is_connecting = True
+
         async def on_error(exc: Exception) -> None:
             self._reason = link.refusal = _words(exc)
             if isinstance(exc, SlowConsumerError):
                 link.lose("messages were lost in this process")
+            if is_connecting:
+                raise exc  # nats-py would try the same server again, every two seconds
 
         async def on_end() -> None:
             link.lose(self._reason or "the connection was lost")
@@ -455,6 +459,7 @@ class Nats(Keeping[_Name]):
                 closed_cb=on_end,
                 **self._arguments,
             )
+        is_connecting = False
         scheme = self.name.partition(":")[0]
         others = [f"{scheme}://{each.netloc}" for each in link.connection.discovered_servers]
         self._servers = [self.name, *others]

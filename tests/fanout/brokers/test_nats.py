@@ -460,6 +460,76 @@ async def test_a_stream_of_somebody_else_is_left_alone(lasting: NatsServer) -> N
     await connection.close()
 
 
+async def test_what_is_too_old_is_kept_as_a_proof_and_not_given_out(url: str) -> None:
+    async with hubs(url, 1) as (here,):
+        await publish(here, "brief:a", "x")
+        broker: Any = here.bus
+        link: Any = broker._client._link
+        config = (await link.api(f"INFO.{broker._client._prefix}"))["config"]
+        assert config["max_age"] == 86_400 * 10**9
+
+        async def is_gone() -> bool:
+            return not (await listen(here, "brief:a", replay=9))._listener._backlog
+
+        while not await is_gone():  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+async def test_a_message_keeps_the_position_that_its_publisher_was_told(
+    victim: NatsServer,
+) -> None:
+    async with hubs(victim.url) as (here, there):
+        messages = await listen(here, "kept:a")
+        await publish(there, "kept:b", "x")
+        broker: Any = there.bus
+        stream = broker._client._link.stream
+        broker._client._link.stream = stream._replace(epoch="0bad")  # it is behind the others
+        await publish(there, "kept:a", "1")
+        first = await anext(messages)
+        assert first.position == "0bad:2"
+        victim.kill()
+        await until(lambda: not here.bus.healthy() and not there.bus.healthy())
+        victim.start()
+        await until(here.bus.healthy)
+        await publish(here, "kept:a", "2")
+        again = await listen(here, "kept:a", replay=2)
+        positions = [(await anext(again)).position for _ in range(2)]
+        assert positions[0] == first.position
+        assert not str(positions[1]).startswith("0bad")
+
+
+async def test_after_a_success_it_is_tried_again_soon(
+    victim: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delays: list[float] = []
+
+    class Recorded(nats.Backoff):
+        def next(self) -> float:
+            delays.append(self._next)
+            return super().next() / 10
+
+    monkeypatch.setattr(nats, "Backoff", Recorded)
+    async with hubs(victim.url, 1) as (here,):
+        victim.kill()
+        await until(lambda: len(delays) > 3)
+        victim.start()
+        await until(here.bus.healthy)
+        before = len(delays)
+        victim.kill()
+        await until(lambda: len(delays) > before)
+        assert delays[before] == delays[0] < delays[before - 1]
+
+
+async def test_nothing_comes_any_more_once_the_last_member_has_left(url: str) -> None:
+    async with hubs(url, 1) as (here,):
+        broker: Any = here.bus
+        connection = broker._client._link.connection
+        before = len(connection._subs)
+        for number in range(20):
+            (await listen(here, f"{number}"))._listener.leave()
+        await until(lambda: len(connection._subs) == before)
+
+
 async def test_a_stream_that_was_deleted_is_made_anew(url: str) -> None:
     async with hubs(url) as (here, there):
         await publish(there, "kept:a", "1")
