@@ -187,3 +187,37 @@ async def test_a_message_that_is_too_large_for_the_log_is_refused_and_the_larges
         assert await bus.publish(Publication("a", TEXT, b"x" * most), KEPT) == 1
     with pytest.raises(TopicError, match=f"may have {most} bytes"):
         await bus.publish(Publication("a", TEXT, b"x" * (most + 1)), KEPT)
+
+
+class Meeting:
+    """Other workers that hear of a topic when they are told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[asyncio.Future[None]] = []
+
+    async def heard_by_all(self, topic: str) -> None:
+        self.asked.append(asyncio.get_running_loop().create_future())
+        await self.asked[-1]
+
+
+async def test_a_topic_that_was_left_meanwhile_is_asked_about_again() -> None:
+    """The others may have heard that it was left, and not yet that it has a member again."""
+    meeting = Meeting()
+    hub = Hub(History(SMALLEST))
+    bus = Bus(hub, asyncio.get_running_loop(), meeting)  # type: ignore[arg-type]
+    first = asyncio.ensure_future(bus.follow("a", True))
+    await asyncio.sleep(0)
+    again = asyncio.ensure_future(bus.follow("a", True))
+    second = asyncio.ensure_future(bus.follow("a", False))
+    await asyncio.sleep(0)
+    meeting.asked[0].set_result(None)
+    await asyncio.wait_for(first, 5)
+    assert not again.done()
+    assert not second.done()
+    meeting.asked[1].set_result(None)
+    await asyncio.wait_for(asyncio.gather(again, second), 5)
+    await asyncio.wait_for(bus.follow("a", False), 5)
+    assert len(meeting.asked) == 2
+    await asyncio.sleep(0)
+    assert bus._timer is not None
+    bus._timer.cancel()
