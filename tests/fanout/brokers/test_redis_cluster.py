@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from redis.crc import key_slot
 
 from asgiws.errors import BusUnavailable
 from asgiws.fanout import hub as module
-from asgiws.fanout.brokers import redis
+from asgiws.fanout.brokers import keeping, redis
 from asgiws.fanout.history import Retention
 
 from .hubs import hubs, listen, on_both_loops, publish, take, texts, until
@@ -164,6 +165,36 @@ async def test_a_slot_that_moves_is_followed_and_nothing_kept_is_lost(cluster: C
         message = await anext(other)
         assert message.text == "x"
         assert message.gap >= 1  # one for each time that it had to be followed
+
+
+async def test_a_cluster_of_which_a_part_is_away_is_not_healthy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: list[logging.LogRecord]
+) -> None:
+    monkeypatch.setattr(keeping, "WAIT_SECONDS", 1.0)
+    with ExitStack() as stack:
+        cluster = Cluster(tmp_path, stack)
+        slot = slot_of(cluster.url, "a")
+        owner = cluster.owner(slot)
+        async with hubs(next(node for node in cluster.nodes if node is not owner).url, 1) as (
+            here,
+        ):
+            await publish(here, "a", "x")
+            owner.kill()
+            await until(lambda: not here.bus.healthy())
+            with pytest.raises(BusUnavailable):
+                await publish(here, "a", "x")
+            assert not here.bus.healthy()
+            owner.start()
+            await until(here.bus.healthy)
+            for node in cluster.nodes:
+                node.cli("CLUSTER", "DELSLOTS", str(slot))
+            with pytest.raises(BusUnavailable):
+                await publish(here, "a", "x")
+            await until(lambda: "not complete" in log[-1].getMessage())
+            assert not here.bus.healthy()
+            owner.cli("CLUSTER", "ADDSLOTS", str(slot))
+            await until(here.bus.healthy)
+            await publish(here, "a", "x")
 
 
 @pytest.fixture
