@@ -39,7 +39,7 @@ COLUMNS = [
     "downloaded, MB",
     "installed, MB",
     "packages",
-    "version, s",
+    "`--version`, s",
     "first answer, s",
 ]
 
@@ -87,7 +87,9 @@ def first_answer(command: list[str], port: int) -> float:
 
 def version(command: list[str]) -> float:
     started = time.monotonic()
-    subprocess.run([command[0], "--version"], env=clean(), check=True, capture_output=True)
+    program = Path(command[0]).name
+    asked = "--help" if program in ("hypercorn", "daphne") else "--version"  # these tell none
+    subprocess.run([command[0], asked], env=clean(), check=True, capture_output=True)
     return time.monotonic() - started
 
 
