@@ -38,6 +38,7 @@ COMPILED_MODULES = (
     "websocket.watch",
     "websocket.session",
     "fanout.members",
+    "http.stream",
     "http.serving",
     "http.scope",
     "http.forwarded",

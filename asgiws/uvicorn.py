@@ -176,7 +176,10 @@ class _Served:
         state.connections = serving.connections
         state.tasks = serving.tasks
         self._arrivals = Arrivals(
-            loop, partial(HTTPProtocol, serving), theirs.ssl, config.timeout_request_head
+            loop,
+            partial(HTTPProtocol, serving, theirs.ssl is not None),
+            theirs.ssl,
+            config.timeout_request_head,
         )
         self._drain = Drain(serving, self._arrivals)
         self._bound = Bound(())

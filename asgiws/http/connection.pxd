@@ -4,6 +4,7 @@ from asgiws.http.heads cimport head_size, whole
 from asgiws.http.request cimport Request, parse
 from asgiws.http.scope cimport Peer, http_scope
 from asgiws.http.serving cimport Serving
+from asgiws.http.stream cimport Stream
 
 # The module's constants in C: a name of Python's costs a look-up whenever it is read.
 cdef int RETIRING, DRAINING, STOPPING
@@ -14,11 +15,9 @@ cdef int READING_DUE, END_DUE
 cdef int BACKLOG, DRAIN
 cdef double NEVER
 
-cdef class HTTPProtocol:
+cdef class HTTPProtocol(Stream):
     cdef object __weakref__
-    cdef public object loop
     cdef public Serving serving
-    cdef public bint write_paused
     cdef Peer _peer
     cdef object _transport, _context, _websocket, _timer, _ending
     cdef Exchange _exchange
@@ -41,8 +40,6 @@ cdef class HTTPProtocol:
     cdef _await_response(self)
     cdef _next(self)
     cpdef pause_reading(self)
-    cpdef resume_reading(self)
-    cpdef close(self)
     cdef _leave(self)
     cdef _end(self)
     cdef _settle(self)

@@ -46,6 +46,7 @@ from .request import Request, parse
 from .response import Response, error_response
 from .scope import TOPICS, http_scope, peer_of, websocket_scope
 from .serving import DRAINING, RETIRING, STOPPING, Serving
+from .stream import Parts, Stream
 
 # The meaning of the next bytes.
 HEAD: Final = 0  # the head of a request; nothing is in progress
@@ -84,7 +85,7 @@ NOTICE_SECONDS: Final = 0.5  # for an application to ask, and be told, that its 
 _RESET: Final = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)  # SO_LINGER: close with RST
 
 
-class HTTPProtocol:
+class HTTPProtocol(Stream):
     """The asyncio protocol of one connection, and the ``Stream`` of one request at a time."""
 
     __slots__ = (
@@ -111,17 +112,15 @@ class HTTPProtocol:
         "_unwritten",
         "_websocket",
         "_wrote",
-        "loop",
         "serving",
-        "write_paused",
     )
 
-    def __init__(self, serving: Serving, peername: Any, sockname: Any) -> None:
-        """The arguments are the addresses of the peer and of our end, as in the socket module."""
+    def __init__(self, serving: Serving, secure: bool, peername: Any, sockname: Any) -> None:
+        """The addresses are the peer's and our own, as in the socket module; ``secure``: by TLS."""
+        super().__init__(serving.loop)
         self.serving = serving
-        self.loop = serving.loop
         self._transport: Any = None
-        self._peer = peer_of(peername, sockname, False, serving.proxies)
+        self._peer = peer_of(peername, sockname, secure, serving.proxies)
         self._state = HEAD
         self._exchange: Exchange | None = None
         self._websocket: Session | None = None
@@ -134,7 +133,6 @@ class HTTPProtocol:
         self._reading = True
         self._eof = False
         # Out.
-        self.write_paused = False
         self._wrote = False  # since the last look
         self._unwritten = 0  # at the last look
         self._taken_at = 0.0  # when that was last seen to change
@@ -151,8 +149,6 @@ class HTTPProtocol:
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        if transport.get_extra_info("sslcontext") is not None:
-            self._peer.secure = True
         self._context = copy_context()
         self.serving.connections.add(self)
         if self.serving.phase >= DRAINING:
@@ -481,7 +477,6 @@ class HTTPProtocol:
 
     # Called by an exchange or an opening (Stream).
 
-    @property
     def lost(self) -> bool:
         return self._state >= CLOSING
 
@@ -500,7 +495,7 @@ class HTTPProtocol:
             if self._state == BODY:
                 self._settle()
 
-    def write(self, parts: list[bytes]) -> None:
+    def write(self, parts: Parts) -> None:
         """Write pieces together; large ones are not copied once more."""
         size: cython.Py_ssize_t = 0
         for part in parts:
@@ -533,7 +528,7 @@ class HTTPProtocol:
                 self.write([b"HTTP/1.1 100 Continue\r\n\r\n"])
             self._settle()
 
-    def announce(self, final: bool) -> None:
+    def announce(self, final: cython.bint) -> None:
         """The head of the response is about to leave: settle whether the connection persists."""
         exchange = self._exchange
         assert exchange is not None
@@ -730,13 +725,15 @@ class HTTPProtocol:
     def _expect(self, due: cython.Py_ssize_t, seconds: float) -> None:
         """Set the one deadline, and what it is for."""
         self._due = due
-        when = self._deadline = self.loop.time() + seconds
+        now: float = self.loop.time()
+        when = self._deadline = now + seconds
         if self._timer is not None:
             if self._timer_at <= when:
                 return
             self._timer.cancel()
-        self._timer_at = when
-        self._timer = self.loop.call_at(when, self._on_timer)
+        # Not later than a close could need it: a connection of one request has one timer.
+        self._timer_at = min(when, now + LINGER_SECONDS)
+        self._timer = self.loop.call_at(self._timer_at, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -1,6 +1,7 @@
 # The header of exchange.py.
 from asgiws.http.request cimport Request
 from asgiws.http.response cimport Response
+from asgiws.http.stream cimport Stream
 from asgiws.wire.grammar cimport lists
 
 # The module's constants in C: a name of Python's costs a look-up whenever it is read.
@@ -12,7 +13,8 @@ cdef class Exchange:
     cdef public Request request
     cdef public bint told
     cdef public Response response
-    cdef object _stream, _flush_soon
+    cdef Stream _stream
+    cdef object _flush_soon
     cdef list _body, _waiters
     cdef Py_ssize_t _body_size, _budget, _budget_bytes
     cdef bint _continues, _gone, _more_body

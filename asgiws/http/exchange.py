@@ -124,7 +124,7 @@ class Exchange:
             kind = event["type"]
         except (TypeError, KeyError):
             raise ASGIError(f"expected an event, a dict with a type, got {event!r:.200}") from None
-        if stream.lost:
+        if stream.lost():
             await asyncio.sleep(0)
             return
         if response.complete:
@@ -154,8 +154,9 @@ class Exchange:
                 raise ASGIError(f"expected http.response.body, got {kind!r:.200}")
             await self._send_file(event.get("path"))
             return
-        data = event.get("body", b"")
-        more = bool(event.get("more_body", False))
+        fields: dict[str, Any] = event if type(event) is dict else dict(event)  # C knows a dict
+        data = fields.get("body", b"")
+        more = bool(fields.get("more_body", False))
         begun = response.begun
         if not begun:
             stream.announce(not more)
@@ -198,7 +199,7 @@ class Exchange:
                 left = left - len(data) if data else 0
                 more = left > 0
                 await self.send({"type": "http.response.body", "body": data, "more_body": more})
-                if not more or self._stream.lost:
+                if not more or self._stream.lost():
                     return
         finally:
             file.close()
@@ -231,7 +232,7 @@ class Exchange:
         response = self.response
         cancelled = task.cancelled()  # by the server: others are an exception
         exc = None if cancelled else task.exception()
-        answered = response.complete or self._stream.lost
+        answered = response.complete or self._stream.lost()
         begun = response.begun
         told = self.told
         if exc is not None and (told or answered or self._gone) and tells_of_disconnect(exc):
@@ -278,7 +279,7 @@ class Exchange:
 
         It does not leave if the application has ended meanwhile: then the answer is another one.
         """
-        if not self.response.begun and not self._stream.lost:
+        if not self.response.begun and not self._stream.lost():
             task: Any = self.task
             if task is not None and not task.done():
                 self._write_head()

@@ -3,7 +3,8 @@ cimport cython
 from asgiws.wire.grammar cimport count, is_token, lowered, tokens
 
 cdef bytes _VISIBLE
-cdef tuple _FRAMING_SIZES, _VERSIONS
+cdef tuple _VERSIONS
+cdef int BLANK, CODING_SIZE, LENGTH_SIZE
 cdef int _MOST_DIGITS
 
 cpdef Py_ssize_t head_size(bytearray buffer, Py_ssize_t searched, Py_ssize_t limit) except -1
@@ -12,10 +13,13 @@ cpdef bint whole(bytes data, Py_ssize_t limit) except -1
 cdef class Llhttp:
     cdef object _errors, _make, _parser
     cdef bytes _target
-    cdef list _headers
-    cdef bint _framing, _persists
+    cdef list _pieces
+    cdef bint _persists
 
-    @cython.locals(headers=list, method=bytes, name=bytes, target=bytes, value=bytes, version=bytes)
+    @cython.locals(
+        framing=bint, headers=list, hosts=Py_ssize_t, method=bytes, name=bytes, pieces=list,
+        target=bytes, value=bytes, version=bytes,
+    )
     cpdef tuple read(self, bytes head, Py_ssize_t lines)
 
 cdef bint _frames_plainly(list headers) except -1

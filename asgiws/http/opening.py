@@ -88,7 +88,7 @@ class Opening:
     def refuse(self, status: int, reason: str = "") -> None:
         """Answer with an error of the server's own; a denial that has begun is cut off."""
         stream = self._stream
-        if stream is None or stream.lost:
+        if stream is None or stream.lost():
             return
         self._decided()
         if self._response is not None and self._response.begun:

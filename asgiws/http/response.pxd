@@ -35,7 +35,7 @@ cdef class Response:
     cdef public bint begun, body_begun, body_complete, complete, is_event_stream, keep_alive
     cdef public Py_ssize_t status
     cdef public int trailers
-    cdef public object left
+    cdef public long long left
     cdef bint _body_allowed, _modern, _says_close
     cdef int _framing
     cdef object _default_headers

@@ -42,7 +42,7 @@ class Arrivals:
                 "ssl_handshake_timeout": handshake_timeout,
                 "ssl_shutdown_timeout": TLS_SHUTDOWN_SECONDS,
             }
-        self._opening: dict[asyncio.Task[bool], socket.socket] = {}
+        self._opening: dict[asyncio.Task[Any], socket.socket] = {}
 
     def __len__(self) -> int:
         return len(self._opening)
@@ -50,7 +50,13 @@ class Arrivals:
     def take(self, sock: socket.socket, address: Any) -> None:
         """Set up the connection ``sock``, whose peer has that address."""
         sock.setblocking(False)
-        task = self._loop.create_task(self._open(sock, address))
+        try:
+            factory = partial(self._factory, address, sock.getsockname())
+        except OSError as exc:
+            self._refuse(sock, exc)
+            return
+        opening: Any = self._loop.connect_accepted_socket(factory, sock, **self._tls)  # type: ignore[arg-type]
+        task = self._loop.create_task(opening)
         self._opening[task] = sock
         task.add_done_callback(self._on_open)
 
@@ -62,22 +68,22 @@ class Arrivals:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
-    def _on_open(self, task: asyncio.Task[bool]) -> None:
+    def _on_open(self, task: asyncio.Task[Any]) -> None:
         sock = self._opening.pop(task)
-        # Here and not in the task, because a task that is cancelled at once never runs.
         if task.cancelled():
-            sock.close()
-        if (task.cancelled() or task.result()) and self.failed is not None:
-            self.failed()
+            self._refuse(sock, None)
+        elif (exc := task.exception()) is not None:
+            # If the peer has gone or the TLS handshake failed, this is not an error of the server.
+            if not isinstance(exc, (OSError, TimeoutError)):
+                self._loop.call_exception_handler(
+                    {"message": "A connection could not be set up", "exception": exc}
+                )
+            self._refuse(sock, exc)
 
-    async def _open(self, sock: socket.socket, address: Any) -> bool:
-        """Set it up; return whether that failed."""
-        try:
-            factory = partial(self._factory, address, sock.getsockname())
-            await self._loop.connect_accepted_socket(factory, sock, **self._tls)  # type: ignore[arg-type]
-        except (OSError, TimeoutError) as exc:
-            # The peer has gone, or the TLS handshake failed: this is not an error of the server.
-            error_log.debug("A connection was not set up: %r", exc)
-            sock.close()
-            return True
-        return False
+    def _refuse(self, sock: socket.socket, reason: BaseException | None) -> None:
+        """Give up a connection that could not be set up."""
+        if reason is not None:
+            error_log.debug("A connection was not set up: %r", reason)
+        sock.close()
+        if self.failed is not None:
+            self.failed()

@@ -17,6 +17,7 @@ from .arrivals import Arrivals
 
 PAUSE_SECONDS = 0.25
 ACCEPTS_AT_ONCE = 64
+FILLED_TO_GROW = 8
 
 
 class Listener:
@@ -29,6 +30,10 @@ class Listener:
         self._sock = sock
         self._arrivals = arrivals
         self._backlog = 0
+        # So many are accepted at once as have lately waited at once: where they come one by one,
+        # no call of the system is needed to learn that there is none left.
+        self._most = 1
+        self._filled = 0  # how often so many were there, since that changed
         self._pause: asyncio.TimerHandle | None = None
         self._exhausted = False
 
@@ -56,21 +61,32 @@ class Listener:
         self._loop.remove_reader(self._sock.fileno())
 
     def _on_readable(self) -> None:
-        self._accept(ACCEPTS_AT_ONCE)
+        most = ACCEPTS_AT_ONCE if self._exhausted else self._most
+        accepted = self._accept(most)
+        if accepted < most:
+            self._most = max(1, accepted)
+            self._filled = 0
+        elif (filled := self._filled + 1) < FILLED_TO_GROW:
+            self._filled = filled
+        else:
+            self._most = min(2 * most, ACCEPTS_AT_ONCE)
+            self._filled = 0
 
-    def _accept(self, most: int) -> None:
-        for _ in range(most):
+    def _accept(self, most: int) -> int:
+        """Accept so many, or as many as wait; how many that were."""
+        for accepted in range(most):
             try:
                 sock, address = self._sock.accept()
             except (BlockingIOError, InterruptedError):
                 self._recovered()
-                return
+                return accepted
             except ConnectionAbortedError:
                 continue
             except OSError as exc:
                 self._exhaust(exc)
-                return
+                return accepted
             self._arrivals.take(sock, address)
+        return most
 
     def _exhaust(self, exc: OSError) -> None:
         """Out of descriptors or memory: leave the others in the backlog, and log it once."""

@@ -292,7 +292,8 @@ class Server:
             *(config, app, loop, lifespan.state, notice),
             recycling.count if recycling.counts else None,
         )
-        arrivals = Arrivals(loop, partial(HTTPProtocol, serving), tls, config.timeout_request_head)
+        protocol = partial(HTTPProtocol, serving, tls is not None)
+        arrivals = Arrivals(loop, protocol, tls, config.timeout_request_head)
         drain = self._drain = Drain(serving, arrivals)
         place = self._place(loop)
         place.settle(loop)

@@ -6,6 +6,7 @@ import re
 import zlib
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from .errors import INVALID_DATA, MESSAGE_TOO_BIG, HandshakeRefused, ProtocolError
@@ -78,6 +79,11 @@ def negotiate(offers: Iterable[bytes], settings: Settings | None) -> tuple[Agree
     declined; without ``settings`` every offer is. Raises HandshakeRefused for a field
     that breaks the grammar, wherever it stands.
     """
+    offers = list(offers)
+    if len(offers) == 1 and settings is not None:
+        answer = _usual(settings).get(offers[0])
+        if answer is not None:
+            return answer
     extensions = [extension for field in offers for extension in parse_extensions(field)]
     if settings is not None:
         for name, params in extensions:
@@ -86,6 +92,18 @@ def negotiate(offers: Iterable[bytes], settings: Settings | None) -> tuple[Agree
                 if answer is not None:
                     return answer
     return None
+
+
+@lru_cache(8)
+def _usual(settings: Settings) -> dict[bytes, tuple[Agreed, bytes] | None]:
+    """The answers to what browsers and most libraries offer, made once."""
+    return {
+        offer: _answer(parse_extensions(offer)[0][1], settings)
+        for offer in (
+            b"permessage-deflate; client_max_window_bits",  # Chromium, Safari, websockets, ws
+            b"permessage-deflate",  # Firefox
+        )
+    }
 
 
 def parse_extensions(field: bytes) -> list[tuple[str, Params]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from ..toolkit.builds import BUILDS, builds_with_libraries
 from ..toolkit.client_frames import split
@@ -194,8 +195,14 @@ class Lax:
 
 
 def judged(package: Any, stream: bytes, parser: str) -> list[Any]:
-    """What a build makes of the requests in ``stream``, up to the first that it refuses."""
+    """What a build makes of the requests in ``stream``, up to the first that it refuses.
+
+    ``parser`` is h11, h11 by its connection, httptools, or one that is lax.
+    """
     http = package.http
+    if parser == "connection":
+        with mock.patch.object(http.heads, "KNOWN_H11", False):
+            return judged(package, stream, "h11")
     first = http.heads.Llhttp(Lax, ()) if parser == "lax" else http.heads.reader(parser)
     buffer = bytearray(stream)
     outcomes: list[Any] = []
@@ -217,7 +224,7 @@ def requests(data: bytes) -> None:
         [
             judged(package, data, parser)
             for package in BUILDS.values()
-            for parser in ("h11", "httptools", "lax")
+            for parser in ("h11", "connection", "httptools", "lax")
         ]
     )
 

@@ -571,3 +571,26 @@ def test_no_cycle_is_left_for_the_collector(
             server.wait_until(lambda: alive() == before)
         finally:
             gc.enable()
+
+
+def test_a_connection_of_one_request_sets_one_timer(
+    package: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await respond(send, b"hello")
+
+    set_for = []
+    with running(app, "asyncio", package) as server:
+        loop = server.call(asyncio.get_running_loop)
+        call_at = loop.call_at
+
+        def noted(when: float, callback: Any, *args: Any, **context: Any) -> Any:
+            set_for.append(getattr(callback, "__name__", ""))
+            return call_at(when, callback, *args, **context)
+
+        monkeypatch.setattr(loop, "call_at", noted)
+        with Client(server) as client:
+            client.send(request("Host: a", "Connection: close"))
+            assert client.rest().endswith(b"hello")
+        monkeypatch.undo()
+    assert set_for.count("_on_timer") == 1

@@ -385,14 +385,14 @@ def test_a_response_at_full_speed_lets_others_run(loop: str) -> None:
     async def tick() -> None:
         nonlocal ticks
         while True:
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0)
             ticks += 1
 
     with running(app, loop) as server, Client(server) as client:
         ticker = server.call(lambda: asyncio.ensure_future(tick()))
         assert len(client.get().body) == 200_000
         server.call(ticker.cancel)
-    assert ticks > 10
+    assert ticks > 200  # iterations of the event loop
 
 
 def test_the_application_learns_when_the_client_resets(loop: str) -> None:

@@ -6,6 +6,7 @@ import itertools
 from types import ModuleType
 from typing import Any
 
+import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -216,3 +217,22 @@ def test_bytes_that_are_one_head_are_known(build: str) -> None:
 
 def test_nothing_is_read_before_h11_if_h11_is_asked_for(package: ModuleType) -> None:
     assert package.http.heads.reader("h11") is None
+
+
+def test_a_version_of_h11_that_nobody_has_compared_is_used_by_its_connection(
+    package: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = package.http.heads
+    made = []
+
+    class Connection(h11.Connection):
+        def __init__(self, role: Any) -> None:
+            made.append(role)
+            super().__init__(role)
+
+    monkeypatch.setattr(h11, "Connection", Connection)
+    assert heads.read_head(HEAD) == RAW
+    assert not made
+    monkeypatch.setattr(heads, "KNOWN_H11", False)
+    assert heads.read_head(HEAD) == RAW
+    assert made == [h11.SERVER]

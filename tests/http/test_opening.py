@@ -534,7 +534,8 @@ def test_an_open_websocket_lets_go_of_its_http_connection(loop: str) -> None:
 
 def test_a_refusal_that_comes_when_the_connection_is_lost_does_nothing() -> None:
     class Lost:
-        lost = True
+        def lost(self) -> bool:
+            return True
 
     request = parse(upgrade())
     opening = Opening(Lost(), None, request, handshake.check(request.headers), None, None)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import resource
 import select
@@ -15,6 +16,7 @@ import pytest
 
 from asgiws.errors import BindError
 from asgiws.options.config import Config
+from asgiws.process.listener import Listener
 from asgiws.process.server import Server
 
 from ..toolkit.apps import tell_address
@@ -144,3 +146,76 @@ def test_a_server_without_descriptors_keeps_its_clients_and_accepts_again(loop: 
 
 def few_descriptors(limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+
+
+class Backlog:
+    """A listening socket that counts how often it is asked for a connection."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.asked = 0
+        self.error: OSError | None = None
+
+    def accept(self) -> tuple[object, object]:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        if not self.waiting:
+            raise BlockingIOError
+        self.waiting -= 1
+        return object(), None
+
+    def fileno(self) -> int:
+        return -1
+
+
+class Loop:
+    def remove_reader(self, fd: int) -> None:
+        pass
+
+    def add_reader(self, fd: int, callback: object) -> None:
+        pass
+
+    def call_later(self, seconds: float, callback: object) -> None:
+        pass
+
+
+class Taken(list[object]):
+    def take(self, sock: object, address: object) -> None:
+        self.append(sock)
+
+
+def test_it_is_asked_once_for_a_connection_that_comes_alone_and_often_when_many_wait() -> None:
+    backlog, taken = Backlog(), Taken()
+    listener = Listener(Loop(), backlog, taken)  # type: ignore[arg-type]
+    for _ in range(900):
+        backlog.waiting = 1
+        listener._on_readable()
+    assert len(taken) == 900
+    assert backlog.asked <= 1010  # to ask again is tried now and then
+    backlog.waiting, backlog.asked, turns = 5000, 0, 0
+    while backlog.waiting:
+        listener._on_readable()
+        turns += 1
+    assert len(taken) == 5900
+    assert turns < 140
+
+
+def test_all_that_waits_is_tried_once_descriptors_may_be_there_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    backlog, taken = Backlog(), Taken()
+    listener = Listener(Loop(), backlog, taken)  # type: ignore[arg-type]
+    backlog.error = OSError(errno.EMFILE, "Too many open files")
+    listener._on_readable()
+    listener._resume()
+    listener._on_readable()
+    backlog.error, backlog.waiting = None, 40
+    listener._resume()
+    listener._on_readable()
+    assert len(taken) == 40
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+        "Cannot accept connections for now",
+        "All connections that waited are accepted",
+    ]

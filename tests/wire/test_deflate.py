@@ -63,6 +63,22 @@ class TestNegotiation:
             b"permessage-deflate; client_max_window_bits=15"
         )
 
+    @pytest.mark.parametrize("bits", [9, 12, 15])
+    @pytest.mark.parametrize("takeover", [True, False])
+    def test_the_offers_with_an_answer_of_their_own_are_answered_as_any_other(
+        self, package: ModuleType, bits: int, takeover: bool
+    ) -> None:
+        deflate = package.wire.deflate
+        settings = deflate.Settings(window_bits=bits, context_takeover=takeover)
+        usual = deflate._usual(settings)
+        assert len(usual) == 2
+        for offer in usual:
+            # A blank more is another field to the table, and the same one to the grammar.
+            answer = deflate.negotiate([offer], settings)
+            assert answer is not None
+            assert answer == deflate.negotiate([offer + b" "], settings)
+            assert deflate.negotiate([offer], None) is None
+
     def test_no_offer_gets_no_answer(self, package: ModuleType) -> None:
         assert answer(package) is None
         assert answer(package, b"") is None
