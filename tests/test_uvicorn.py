@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from .fanout.brokers.redis_server import RedisServer
-from .toolkit.certificates import Certificates
+from .toolkit.certificates import Certificates, for_two_threads
 from .toolkit.program import ROOT, Program
 from .toolkit.raw_http import GET, Client, Reply, request
 
@@ -433,7 +433,10 @@ def test_tls_is_as_uvicorns_config_says(tmp_path: Path, how: str) -> None:
         assert server.lines("Uvicorn running on https://")
         assert told(get(server, tls=client))["scheme"] == "https"
         url = f"wss://127.0.0.1:{server.port}/raise"
-        with connect(url, ssl=client) as websocket, pytest.raises(ConnectionClosed) as ending:
+        with (
+            connect(url, ssl=for_two_threads(client)) as websocket,
+            pytest.raises(ConnectionClosed) as ending,
+        ):
             websocket.recv(10)
         assert ending.value.rcvd is not None
         assert ending.value.rcvd.code == 1011

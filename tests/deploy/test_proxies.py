@@ -22,7 +22,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from asgiws.options.config import Config
 
-from ..toolkit.certificates import Certificates
+from ..toolkit.certificates import Certificates, for_two_threads
 from .machine import APP, DEADLINE, Machine
 from .pages import file, free_port, put, steps, text, typed
 
@@ -49,7 +49,7 @@ class Front:
         chain, key = (Path(file).read_text() for file in (certificates.chain, certificates.key))
         machine.write("/etc/ssl/chat.pem", chain)
         machine.write("/etc/ssl/chat.key", key, 0o600)
-        self.context = certificates.client()
+        self.context = for_two_threads(certificates.client())
         url = f"https://127.0.0.1:{self.port}"
         self.http = httpx.Client(
             verify=self.context, timeout=DEADLINE, base_url=url, headers={"Host": HOST}

@@ -12,6 +12,7 @@ from cryptography import x509
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from ..toolkit.certificates import for_two_threads
 from .machine import DEADLINE, Machine
 from .pages import free_port, put, steps, text, typed
 
@@ -67,7 +68,7 @@ def test_a_certificate_of_certbot_is_served_and_renewed_without_a_refused_handsh
     def websocket() -> connect:
         address = ("127.0.0.1", port)
         url = f"wss://{HOST}/"
-        return connect(url, address=address, ssl=context, open_timeout=DEADLINE)
+        return connect(url, address=address, ssl=for_two_threads(context), open_timeout=DEADLINE)
 
     def handshakes() -> bool:
         with websocket() as one:

@@ -19,7 +19,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.toolkit.certificates import NO_TLS, Certificates
+from tests.toolkit.certificates import NO_TLS, Certificates, for_two_threads
 from tests.toolkit.running import DEADLINE, Running
 from tests.toolkit.running import running as serve
 
@@ -368,7 +368,9 @@ def test_messages_of_all_sizes_come_over_tls(
     with serve(app, loop, package, **certificates.options) as server, STACK:
         url = f"wss://localhost:{server.port}/a"
         clients = [
-            STACK.enter_context(connect(url, proxy=None, ssl=context, close_timeout=1))
+            STACK.enter_context(
+                connect(url, proxy=None, ssl=for_two_threads(context), close_timeout=1)
+            )
             for _ in range(2)
         ]
         for client in clients:

@@ -25,6 +25,7 @@ from asgiws.http.opening import Opening
 from asgiws.http.request import parse
 from asgiws.wire import handshake
 
+from ..toolkit.certificates import for_two_threads
 from ..toolkit.client_frames import TEXT, client_frame, close_frame
 from ..toolkit.raw_http import Client
 from ..toolkit.raw_websocket import ACCEPT, KEY, upgrade
@@ -648,7 +649,7 @@ def test_wss_opens_with_a_client_of_other_hands(loop: str, tmp_path: Path) -> No
     authority.configure_trust(context)
     app = App()
     with running(app, loop, ssl_certfile=str(pem)) as server:
-        with connect(f"wss://localhost:{server.port}/", ssl=context) as websocket:
+        with connect(f"wss://localhost:{server.port}/", ssl=for_two_threads(context)) as websocket:
             websocket.send("hello")
             assert websocket.recv(timeout=DEADLINE) == "hello"
         assert app.scopes[0]["scheme"] == "wss"

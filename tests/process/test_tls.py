@@ -20,7 +20,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 from websockets.sync.client import ClientConnection, connect
 
-from ..toolkit.certificates import Certificates
+from ..toolkit.certificates import Certificates, for_two_threads
 from ..toolkit.raw_http import Client
 from ..toolkit.raw_websocket import upgrade
 from ..toolkit.running import DEADLINE, LOOPS, Running, running
@@ -37,7 +37,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 def open_websocket(server: Running, context: ssl.SSLContext, **options: Any) -> ClientConnection:
-    return connect(f"wss://localhost:{server.port}/", ssl=context, **options)
+    return connect(f"wss://localhost:{server.port}/", ssl=for_two_threads(context), **options)
 
 
 def test_https_and_wss_are_served(certificates: Certificates, loop: str) -> None:
@@ -294,7 +294,9 @@ def test_a_stop_ends_tls_connections_too(certificates: Certificates, loop: str) 
         Served(
             "asgiws", f"{tls_app.__name__}:app", "--port", "0", "--loop", loop, *words
         ) as served,
-        connect(f"wss://localhost:{served.port}", ssl=certificates.client()) as websocket,
+        connect(
+            f"wss://localhost:{served.port}", ssl=for_two_threads(certificates.client())
+        ) as websocket,
         Client(served, tls=certificates.client()) as idle,
         socket.create_connection(("127.0.0.1", served.port)),
     ):
