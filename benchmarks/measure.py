@@ -526,11 +526,11 @@ def count(scenario: Scenario, server: Server, app: str, cores: Cores) -> dict[st
             totals = _strace_total(output)
     counts = {name: value / units for name, value in totals.items()}
     if "instructions" not in counts and scenario.name == "echo-125-64":
-        counts |= _callgrind(scenario, server, app, cores)
+        counts |= instructions(scenario, server, app, cores)
     return counts
 
 
-def _callgrind(scenario: Scenario, server: Server, app: str, cores: Cores) -> dict[str, float]:
+def instructions(scenario: Scenario, server: Server, app: str, cores: Cores) -> dict[str, float]:
     """Instructions per unit by valgrind, counted only while the load is on."""
     if not shutil.which("valgrind"):
         return {}

@@ -498,15 +498,15 @@ def readme_table(data: dict[str, Any]) -> str:
     )
 
 
-def insert(path: Path, text: str) -> bool:
+def insert(path: Path, text: str, start: str = START, end: str = END) -> bool:
     """Put ``text`` between the markers of a file; false if it has none."""
     if not path.exists():
         return False
     old = path.read_text()
-    pattern = re.compile(f"{re.escape(START)}.*?{re.escape(END)}", re.DOTALL)
+    pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
     if not pattern.search(old):
         return False
-    new = pattern.sub(lambda match: f"{START}\n{text}\n{END}", old)
+    new = pattern.sub(lambda match: f"{start}\n{text}\n{end}", old)
     path.write_text(new)
     return True
 

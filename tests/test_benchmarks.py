@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import environment, measure, modules, plots, report
+from benchmarks import environment, instructions, measure, modules, plots, report
 from benchmarks.__main__ import description
 from benchmarks.environment import build_floor, build_load
 from benchmarks.fleet import report as fleet_report
@@ -506,3 +506,25 @@ fn=(3) another
 -4 7
 """
     assert modules.totals(profile) == {"/lib/one.so": 22, "/lib/two.so": 400}
+
+
+def test_instructions_stand_in_a_table_of_those_that_were_counted(tmp_path: Path) -> None:
+    counted = {("hello", "raw", "asgiws"): 77380.4, ("file-64k", "starlette", "uvicorn"): 1.8e6}
+    text = instructions.table(counted)
+    assert text.splitlines()[2:] == [
+        "| a small page, the connection kept alive | 77,380 |  |  |  |",
+        "| a file of 64 KiB by `FileResponse` |  |  |  | 1,800,000 |",
+    ]
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{instructions.START}\nold\n{instructions.END}\nbehind\n")
+    assert report.insert(page, text, instructions.START, instructions.END)
+    assert page.read_text().startswith(f"before\n{instructions.START}\n|")
+    assert "old" not in page.read_text()
+    assert instructions.START in instructions.PAGE.read_text()
+
+
+def test_each_row_of_instructions_is_a_scenario_with_one_connection() -> None:
+    for name, app, _ in instructions.ROWS:
+        assert app in SCENARIOS[name].apps
+        assert "--connections 1 " in instructions.alone(SCENARIOS[name]).load + " "
+    assert set(instructions.COLUMNS) <= set(SERVERS)

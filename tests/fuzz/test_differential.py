@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ..toolkit.builds import BUILDS, builds_with_libraries
-from ..toolkit.client_frames import CLOSE, TEXT, split
+from ..toolkit.client_frames import BINARY, CLOSE, TEXT, split
 from .model import Frame, Model, bad_frames, close_frames, good_frames, may_go_on, packed_frames
 from .referees import Verdict, websockets_reads, wsproto_reads
 from .test_machine import Subject
@@ -79,6 +79,20 @@ def invalid_deflate(case: Case) -> bool:
     return case.right == ("failed", 1007) and case.theirs == ("failed", 1002)
 
 
+def inflated_before_its_place_is_judged(case: Case) -> bool:
+    """``wsproto`` inflates a data frame that may not be inside a message, and then says 1007.
+
+    RFC 6455 section 5.4: after the first frame of a message come frames with opcode 0. A frame
+    with another opcode is an error of the protocol, whatever its payload is.
+    """
+    return (
+        case.inside
+        and case.last.opcode in (TEXT, BINARY)
+        and case.right == ("failed", 1002)
+        and case.theirs == ("failed", 1007)
+    )
+
+
 def surrogate_one_octet_later(case: Case) -> bool:
     """Both decode with CPython, which waits for the third octet of a surrogate.
 
@@ -120,7 +134,7 @@ DIFFERENCES = {
         invalid_deflate,
         surrogate_one_octet_later,
     ],
-    "wsproto": [code_1014, surrogate_one_octet_later],
+    "wsproto": [code_1014, inflated_before_its_place_is_judged, surrogate_one_octet_later],
 }
 
 
@@ -233,3 +247,15 @@ def test_the_limit_of_a_message_is_the_same_for_websockets(frames: list[Frame], 
     data = b"".join(frame.encode() for frame in frames)
     right, inside, last = model_of(frames, False, limit)
     agree("websockets", right, websockets_reads([data], False, limit), inside, last)
+
+
+def test_a_frame_that_may_not_be_there_is_not_inflated() -> None:
+    # Found by Hypothesis: the second payload, put behind the first, is not a deflate stream.
+    compare(
+        [
+            Frame(TEXT, b"\0\0", fin=False, rsv=4),
+            Frame(TEXT, b"0\xc2\x80", fin=False),
+        ],
+        [],
+        True,
+    )
