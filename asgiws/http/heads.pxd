@@ -4,6 +4,7 @@ from asgiws.wire.grammar cimport count, is_token, lowered, tokens
 
 cdef bytes _VISIBLE
 cdef tuple _VERSIONS
+cdef dict _USUAL
 cdef int BLANK, CODING_SIZE, LENGTH_SIZE
 cdef int _MOST_DIGITS
 

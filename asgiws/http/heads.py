@@ -38,6 +38,19 @@ RawHead = tuple[bytes, bytes, bytes, Headers]
 # httpd's and gunicorn's limit, too: each header costs the parser much more than its bytes.
 MAX_HEADERS: Final = 100
 
+# Usual names stand once in memory, and not once for each open connection.
+_USUAL: Final = {
+    name: name
+    for name in (
+        b"accept accept-encoding accept-language authorization cache-control connection "
+        b"content-length content-type cookie dnt expect forwarded host if-modified-since "
+        b"if-none-match origin pragma priority range referer sec-ch-ua sec-ch-ua-mobile "
+        b"sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site sec-fetch-user "
+        b"sec-websocket-extensions sec-websocket-key sec-websocket-protocol sec-websocket-version "
+        b"te transfer-encoding upgrade upgrade-insecure-requests user-agent via x-forwarded-for "
+        b"x-forwarded-host x-forwarded-port x-forwarded-proto x-real-ip x-request-id"
+    ).split()
+}
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*")
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 # The longest Content-Length that h11 takes.
@@ -163,7 +176,7 @@ class Llhttp:
                 hosts += 1
             elif len(name) == LENGTH_SIZE or len(name) == CODING_SIZE:
                 framing = True
-            headers.append((name, value))
+            headers.append((_USUAL.get(name, name), value))
         if at + 2 != len(head) or hosts != 1:
             return None
         if framing and not _frames_plainly(headers):
@@ -228,7 +241,10 @@ def read_head(head: bytes, first: Llhttp | None = None) -> RawHead:
         status = exc.error_status_hint
         reason = str(exc).partition(": b")[0]  # not what the client sent, which h11 quotes
         raise RequestRefused(_coding_status(head) if status == 501 else status, reason) from None
-    headers = [(name.lower(), value) for name, value in event.headers.raw_items()]
+    headers = [
+        (_USUAL.get(lower := name.lower(), lower), value)
+        for name, value in event.headers.raw_items()
+    ]
     if len(headers) != lines - 2 and (b"\n " in head or b"\n\t" in head):  # section 5.2
         raise RequestRefused(400, "a header must stand on one line")
     return event.method, event.target, event.http_version, headers

@@ -1,7 +1,7 @@
 # The header of serving.py.
 from asgiws.http.heads cimport Llhttp
 
-cdef object partial, time
+cdef object time
 
 cdef class DefaultHeaders:
     cdef object _given
@@ -19,7 +19,9 @@ cdef class Serving:
     cdef public set connections, tasks
     cdef public int phase
     cdef set _cancelled
+    cdef dict _done
     cdef list _heads
+    cdef object _on_done
 
     cpdef bint full(self) except -1
     cpdef forget(self, connection)

@@ -6,7 +6,8 @@ cdef class Inbox:
     cdef public object waiter
     cdef public Py_ssize_t waiting
     cdef Py_ssize_t _bytes, _head, _max_queue
-    cdef list _messages, _behind
+    cdef object _first
+    cdef list _behind, _rest
 
     cpdef bint is_full(self) noexcept
     cpdef bint is_low(self) noexcept

@@ -24,11 +24,12 @@ class Inbox:
     served next; it carries no message, so that a cancelled call loses none.
     """
 
-    __slots__ = ("_behind", "_bytes", "_head", "_max_queue", "_messages", "waiter", "waiting")
+    __slots__ = ("_behind", "_bytes", "_first", "_head", "_max_queue", "_rest", "waiter", "waiting")
 
     def __init__(self, max_queue: cython.Py_ssize_t) -> None:
         self._max_queue = max_queue
-        self._messages: list[Any] = []
+        self._first: Any = None
+        self._rest: list[Any] | None = None  # what waits behind it, in hardly any session
         self._head = 0
         self._bytes = 0
         self.waiting = 0
@@ -48,20 +49,33 @@ class Inbox:
         size: cython.Py_ssize_t = len(message)
         self._bytes += size
         self.waiting += 1
-        self._messages.append(message)
+        if self.waiting == 1:
+            self._first = message
+        elif self._rest is None:
+            self._rest = [message]
+        else:
+            self._rest.append(message)
 
     def take(self) -> Any:
         """The oldest message; there is one."""
         size: cython.Py_ssize_t
-        message = self._messages[self._head]
-        self._messages[self._head] = None
-        self._head += 1
-        self.waiting -= 1
+        message = self._first
         size = len(message)
         self._bytes -= size
-        if self._head >= TAKEN_WHEN_EMPTY and (not self.waiting or self._head >= TAKEN_AT_MOST):
-            del self._messages[: self._head]
-            self._head = 0
+        self.waiting -= 1
+        rest = self._rest
+        if not self.waiting:
+            self._first = None
+        else:
+            assert rest is not None
+            self._first = rest[self._head]
+            rest[self._head] = None
+            self._head += 1
+            if self._head >= TAKEN_WHEN_EMPTY and (
+                self._head == len(rest) or self._head >= TAKEN_AT_MOST
+            ):
+                del rest[: self._head]
+                self._head = 0
         return message
 
     def join(self, waiter: Future[None]) -> None:

@@ -597,7 +597,7 @@ class Session:
         """Write pongs and close frames, behind what is corked."""
         replies = self._protocol.replies
         if replies and self.link != FAILING:
-            self._protocol.replies = []
+            self._protocol.replies = None
             self._out.write_all(replies)
 
     async def _drain(self) -> None:
@@ -764,7 +764,7 @@ class Session:
         if verdict == NOTHING:
             return
         if verdict == TIME_TO_PING:
-            self._protocol.replies.append(frame(FIN | PING, os.urandom(4)))
+            self._protocol.reply(frame(FIN | PING, os.urandom(4)))
             self._write_replies()
         elif verdict == IDLE:
             self._close(GOING_AWAY, "idle", "server")

@@ -25,6 +25,7 @@ cdef class Protocol:
     @cython.locals(reader=FrameReader)
     cpdef object next_message(self)
     cpdef close(self, Py_ssize_t code, str reason=*)
+    cpdef reply(self, bytes data)
     cpdef release_pongs(self)
     @cython.locals(parts=bytearray)
     cdef bint _append(self, FrameReader reader) except -1

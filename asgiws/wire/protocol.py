@@ -103,7 +103,7 @@ class Protocol:
     def __init__(self, max_size: int, inflator: Inflator | None) -> None:
         self.reader: FrameReader | None = FrameReader(max_size, inflator is not None)
         self.state = OPEN
-        self.replies: list[bytes] = []
+        self.replies: list[bytes] | None = None  # most connections have none for long
         #: code and reason: the peer's, or those of the failure
         self.close_code = NO_STATUS_RECEIVED
         self.close_reason = ""
@@ -204,11 +204,18 @@ class Protocol:
         self._inflator = None
         self._utf8 = None
 
+    def reply(self, data: bytes) -> None:
+        """Add a frame to the ``replies``."""
+        if self.replies is None:
+            self.replies = [data]
+        else:
+            self.replies.append(data)
+
     def release_pongs(self) -> None:
         """The peer reads again: answer the latest ping that was held back."""
         self.hold_pongs = False
         if self._held_pong is not None and self.reader is not None:
-            self.replies.append(frame(FIN | PONG, self._held_pong))
+            self.reply(frame(FIN | PONG, self._held_pong))
         self._held_pong = None
 
     def _append(self, reader: FrameReader) -> bool:
@@ -263,7 +270,7 @@ class Protocol:
             if self.hold_pongs:
                 self._held_pong = payload
             else:
-                self.replies.append(frame(FIN | PONG, payload))
+                self.reply(frame(FIN | PONG, payload))
         elif reader.opcode == PONG:
             self.pong = payload
         else:
@@ -289,4 +296,4 @@ class Protocol:
     def _move(self, event: cython.Py_ssize_t, code: cython.Py_ssize_t, reason: str) -> None:
         self.state, send_close = TRANSITIONS[self.state, event]
         if send_close:
-            self.replies.append(frame(FIN | CLOSE, close_payload(code, reason)))
+            self.reply(frame(FIN | CLOSE, close_payload(code, reason)))

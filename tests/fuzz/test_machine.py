@@ -37,7 +37,7 @@ class Subject:
 
     def collect(self) -> None:
         self.messages += iter(self.protocol.next_message, None)
-        written, self.protocol.replies = b"".join(self.protocol.replies), []
+        written, self.protocol.replies = b"".join(self.protocol.replies or ()), None
         for first, _, payload in server_frames(written):
             if first == 0x88:
                 assert self.sent_close is None

@@ -58,8 +58,8 @@ def take(connection: Any) -> list[Message]:
 
 def sent(connection: Any) -> list[tuple[int, bytes]]:
     """What the connection wants to be written; it is forgotten there."""
-    data = b"".join(connection.replies)
-    connection.replies = []
+    data = b"".join(connection.replies or ())
+    connection.replies = None
     return [(first, payload) for first, _, payload in server_frames(data)]
 
 
