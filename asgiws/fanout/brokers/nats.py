@@ -204,8 +204,10 @@ class Nats(Keeping[_Name]):
             link = await self._there(body)
             stream = await self._did(self._stream(link, retention))
             subject = self._subject("h", name)
-            # Without the stream there is no answer: then the stream is made, and asked once more.
-            for is_last in (False, True):
+            # Without the stream there is no answer, and for a moment after another worker has made
+            # it: the server tells that it is there before it listens for it.
+            pause = 0.0
+            while True:
                 call = link.connection.request(
                     subject, body, timeout=WAIT_SECONDS, headers={_EPOCH: stream.epoch}
                 )
@@ -213,9 +215,9 @@ class Nats(Keeping[_Name]):
                     answer = json.loads((await link.ask(call)).data)
                     _check(answer)
                     break
-                except NoRespondersError as exc:
-                    if is_last:
-                        raise self._unavailable(str(exc)) from None
+                except NoRespondersError:
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause + 0.01, 0.2)
                     stream = await self._did(self._stream(link, retention, anew=True))
                 except (_Lost, _Refused, NatsError, OSError) as exc:
                     raise self._unavailable(_words(exc)) from None

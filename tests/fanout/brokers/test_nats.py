@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from nats.aio.client import Client as Connection
+from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 
 from asgiws.errors import BusUnavailable, ConfigError, TopicError
@@ -425,6 +426,25 @@ async def test_workers_that_make_the_stream_at_once_agree(lasting: NatsServer) -
             await asyncio.gather(*calls)
             for topic in topics:
                 assert await take(await listen(workers[0], topic, replay=9), 3) == [topic] * 3
+
+
+async def test_a_stream_that_the_server_does_not_listen_for_yet_is_waited_for(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = []
+    request = Connection.request
+
+    async def late(self: Connection, subject: str, *args: Any, **options: Any) -> Any:
+        if ".h." in subject and len(refused) < 4:
+            refused.append(subject)
+            raise NoRespondersError
+        return await request(self, subject, *args, **options)
+
+    monkeypatch.setattr(Connection, "request", late)
+    async with hubs(url, 1) as (here,):
+        await publish(here, "kept:a", "x")
+        assert await take(await listen(here, "kept:a", replay=9), 1) == ["x"]
+    assert len(refused) == 4
 
 
 async def test_a_topic_that_keeps_little_for_long_takes_nothing_from_others(url: str) -> None:
