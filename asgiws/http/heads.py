@@ -29,7 +29,6 @@ from ..wire.grammar import CONTROLS, count, is_token, lowered, table, tokens
 KNOWN_H11 = getattr(h11, "__version__", "") in ("0.16.0",)
 if KNOWN_H11:
     from h11._readers import maybe_read_from_IDLE_client
-    from h11._receivebuffer import ReceiveBuffer
 
 Headers = list[tuple[bytes, bytes]]
 # The method, the target, the version as "1.1", and the headers with lower-cased names.
@@ -259,15 +258,25 @@ def _by_connection(head: bytes) -> h11.Request:
     return event
 
 
-def _by_reader(head: bytes) -> h11.Request:
-    """Read a head without the states of a connection; raises h11.LocalProtocolError.
+class _Whole:
+    """h11's buffer, as its reader uses it, for a whole head whose lines end with CRLF."""
 
-    The states are about what follows a head, which is not h11's matter here, and take two
-    fifths of its time.
+    __slots__ = ("_lines",)
+
+    def __init__(self, head: bytes) -> None:
+        self._lines = head[:-4].split(b"\r\n")
+
+    def maybe_extract_lines(self) -> list[bytes]:
+        """The lines without their ends and without the empty one."""
+        return self._lines
+
+
+def _by_reader(head: bytes) -> h11.Request:
+    """Read a head without a connection's buffer and states; raises h11.LocalProtocolError.
+
+    Both are about bytes that follow a head, which h11 never sees here, and take half of its time.
     """
-    buffer = ReceiveBuffer()
-    buffer += head
-    event = maybe_read_from_IDLE_client(buffer)
+    event = maybe_read_from_IDLE_client(_Whole(head))  # type: ignore[arg-type]
     assert event is not None
     return event
 
