@@ -80,6 +80,8 @@ class ServeCommand(click.Command):
         names = [name for param in shown for name in (*param.opts, *param.secondary_opts)]
         close = difflib.get_close_matches(name.lower().replace("_", "-"), names, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
+        if close == ["app"]:
+            hint = "; the application needs no option, as in `asgiws main:app`"
         return f"{clip(printable(name))}: there is no such option{hint}"
 
     def collect_usage_pieces(self, context: click.Context) -> list[str]:

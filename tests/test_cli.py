@@ -68,6 +68,11 @@ class TestArguments:
         ("args", "wanted"),
         [
             (["--prot", "8000"], "--prot: there is no such option; did you mean --port?"),
+            (
+                ["--app", "app:app"],
+                "--app: there is no such option; "
+                "the application needs no option, as in `asgiws main:app`",
+            ),
             (["--wokers=2"], "--wokers: there is no such option; did you mean --workers?"),
             (
                 ["--ws_max_size", "2"],
@@ -249,7 +254,7 @@ class TestUvicorn:
     ) -> None:
         result = invoke(*form.format(f"--{key}").split())
         assert result.exit_code == 2
-        assert f"Error: --{key} is uvicorn's; asgiws does not have it yet" in result.stderr
+        assert f"Error: --{key} is uvicorn's; asgiws does not have it" in result.stderr
         assert started == []
 
     @pytest.mark.parametrize("param", uvicorn.main.params, ids=lambda param: param.name)

@@ -613,9 +613,8 @@ options = dict(
     assert warnings == [
         "Config(ws_max_queue=0): ws_max_queue must be a whole number, 1 or more; "
         "asgiws goes by its own default",
-        "Config(reset_contextvars=True): --reset-contextvars is uvicorn's; asgiws does not have "
-        "it yet",
-        "Config(ws='wsproto'): --ws is uvicorn's; asgiws does not have it yet (it has a "
+        "Config(reset_contextvars=True): --reset-contextvars is uvicorn's; asgiws does not have it",
+        "Config(ws='wsproto'): --ws is uvicorn's; asgiws does not have it (it has a "
         "WebSocket implementation of its own and needs no choice)",
     ]
 

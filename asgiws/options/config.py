@@ -662,7 +662,7 @@ UVICORN_ONLY = {
 def uvicorn_only(key: str) -> str:
     """The message about one of uvicorn's options."""
     hint = UVICORN_ONLY[key].hint
-    return f"--{key} is uvicorn's; asgiws does not have it yet" + (f" ({hint})" if hint else "")
+    return f"--{key} is uvicorn's; asgiws does not have it" + (f" ({hint})" if hint else "")
 
 
 def find(key: str, value: object, where: str, spelling: Callable[[Option], str]) -> Option | None:

@@ -245,7 +245,12 @@ def application() -> Kind:
     def check(value: object) -> object:
         return value if callable(value) else text(pattern=".+").check(value)
 
-    return Kind("an import string, module:attribute", "APP", "Application", check)
+    return Kind(
+        "an import string, module:attribute (in Python also the application)",
+        "APP",
+        "Application",
+        check,
+    )
 
 
 def addresses() -> Kind:

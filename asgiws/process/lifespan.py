@@ -12,6 +12,7 @@ from ..http.scope import TOPICS
 from ..log import error_log
 from .importer import trimmed_traceback
 
+STARTUP_ANSWERS = ("lifespan.startup.complete", "lifespan.startup.failed")
 LAST_SECONDS = 1.0  # for an application that has failed to start, and has said so
 
 
@@ -34,6 +35,7 @@ class Lifespan:
         self._answer: asyncio.Future[Event] | None = None
         self._phase = ""
         self._error: BaseException | None = None
+        self._given_up = False
 
     async def startup(self) -> None:
         """Start the application; raises LifespanError where it fails."""
@@ -93,6 +95,7 @@ class Lifespan:
 
     def cancel(self) -> None:
         """Give up on an application that has not started or ended."""
+        self._given_up = True
         if self._task is not None:
             self._task.cancel()
 
@@ -121,6 +124,8 @@ class Lifespan:
         return answer.result() if answer.done() else None
 
     async def _send(self, event: Event) -> None:
+        if self._given_up and event.get("type") in STARTUP_ANSWERS:
+            return  # Starlette reports that it was cancelled; nobody waits for the answer
         allowed = [f"lifespan.{self._phase}.complete", f"lifespan.{self._phase}.failed"]
         if self._answer is None or self._answer.done() or event.get("type") not in allowed:
             raise ASGIError(f"expected one of {' or '.join(allowed)}, once, got {event!r:.200}")

@@ -153,6 +153,11 @@ class Server:
         status = 0
         try:
             fill_standard_descriptors()
+            if asyncio._get_running_loop() is not None:
+                raise ConfigError(
+                    "asgiws.run was called in an event loop that runs: "
+                    "call `await asgiws.Server(asgiws.Config(app)).serve()` there"
+                )
             config = self.config
             configure(config.log_level, config.log_config, config.access_log, config.use_colors)
             keep_for_the_next()
@@ -328,7 +333,11 @@ class Server:
                 await place.leave()
             self._notifier.close()
             if self.started:
-                error_log.info("Stopped")
+                self._announce_end()
+
+    def _announce_end(self) -> None:
+        """Nothing is served any more: tell it."""
+        error_log.info("Stopped")
 
     def _beat(self) -> None:
         """Show the service manager that the loop runs, now and as often as it wants."""

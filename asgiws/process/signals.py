@@ -147,7 +147,7 @@ class Signals:
                     self._end_it()
                 elif hint_in <= 0 and not hinted:
                     hinted = True
-                    aside(self._hint, 0)
+                    aside(hint, 0)
                 wait = max(0.001, end_in if hinted else min(hint_in, end_in))
             self._read.settimeout(wait)
             try:
@@ -175,12 +175,14 @@ class Signals:
             with contextlib.suppress(OSError):  # full, or its loop has ended
                 os.write(self._forward, rest)
 
-    def _hint(self) -> None:
-        error_log.info("Stopping; once more Ctrl-C ends the process at once")
-
     def _end_it(self) -> None:
         aside(lambda: error_log.error("The event loop is blocked: ending the process"))
         leave(1)
+
+
+def hint() -> None:
+    """Say how to end a shutdown that takes long."""
+    error_log.info("Stopping; once more Ctrl-C ends the process at once")
 
 
 class Forking:

@@ -6,6 +6,7 @@ nothing that a client sends, so there is little in it that could fail or hang.
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import selectors
@@ -33,6 +34,7 @@ from .drain import INTERRUPTED, TERMINATED, Terms, terms
 from .fleet import Fleet
 from .notify import Notifier
 from .output import impatient_output
+from .signals import HINT_SECONDS, hint
 from .sockets import Bound, StreamSocket, url_of
 
 TICK_SECONDS = 0.1
@@ -93,6 +95,7 @@ class Supervisor:
         self._check_until = 0.0
         self._reap_at = 0.0
         self._stops = 0  # the number of times that we were told to end
+        self._hint_at = math.inf  # when to say how a second Ctrl-C ends it
         self._interrupted = False  # by SIGINT, before anything was served
 
     def run(self) -> None:
@@ -165,6 +168,9 @@ class Supervisor:
             self._open_when_ready(now)
         elif self._phase == LEAVING and now >= self._leave_at:
             self._leave(now)
+        if now >= self._hint_at:
+            self._hint_at = math.inf
+            hint()
         if self._is_restarting and not fleet.is_replacing:
             self._is_restarting = False
             self._settle_config()
@@ -365,6 +371,8 @@ class Supervisor:
             self._fleet.kill_all()
             os._exit(128 + number)
         self._interrupted = number == signal.SIGINT and not self._fleet.has_served
+        if number == signal.SIGINT:
+            self._hint_at = time.monotonic() + HINT_SECONDS
         why = INTERRUPTED if number == signal.SIGINT else TERMINATED
         self._end(terms(self.config, why))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import os
 import select
 import signal
 import socket
@@ -110,6 +111,9 @@ class Worker(Server):
         self._hears = True
         signal.signal(PROBE, self._tell_of_debugger)
         yield Intake(loop, self._box, self._seat, serving, arrivals)
+
+    def _announce_end(self) -> None:
+        error_log.info("Worker %d (pid %d) has stopped", self._number, os.getpid())
 
     @property
     def _last_terms(self) -> Terms:

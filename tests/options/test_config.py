@@ -142,7 +142,7 @@ class TestMistakes:
 
     @pytest.mark.parametrize("key", UVICORN_ONLY)
     def test_options_of_uvicorn_are_named_from_every_source(self, key: str) -> None:
-        wanted = f"--{key} is uvicorn's; asgiws does not have it yet"
+        wanted = f"--{key} is uvicorn's; asgiws does not have it"
         name = key.replace("-", "_")
         assert wanted in refused(APP, {f"ASGIWS_{name.upper()}": "2"})
         write_pyproject(f"{key} = 2")

@@ -57,6 +57,9 @@ async def _http(scope: Any, receive: Any, send: Any) -> None:
             os.kill(os.getpid(), signal.SIGSEGV)
         case "/slow":
             await asyncio.sleep(0.5)
+        case "/hang":
+            os.write(1, b"app: hangs\n")
+            await asyncio.sleep(3600)
         case "/modules":
             body = " ".join(sys.modules)
         case "/argv":

@@ -250,3 +250,43 @@ async def test_a_shutdown_during_startup_cancels_it_and_serves_nothing() -> None
     await server.serve()
     assert record == ["starting", "ended"]
     assert not server.started
+
+
+async def test_starlette_that_is_cancelled_while_it_starts_logs_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    record = []
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        server.shutdown()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            record.append("ended")
+        yield
+
+    server = Server(Config(Starlette(lifespan=lifespan), port=0, lifespan="on"))
+    await server.serve()
+    assert record == ["ended"]
+    assert errors_in(caplog) == []
+
+
+async def test_an_error_of_an_application_that_is_cancelled_while_it_starts_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        server.shutdown()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise RuntimeError("the pool is not open")
+        yield
+
+    server = Server(Config(Starlette(lifespan=lifespan), port=0, lifespan="on"))
+    await server.serve()
+    assert errors_in(caplog) == ["Exception in the application's lifespan"]
+    error = caplog.records[-1].exc_info
+    assert error is not None
+    assert isinstance(error[1], RuntimeError)

@@ -106,6 +106,29 @@ def test_a_server_that_cannot_start_raises() -> None:
         ).run()
 
 
+async def test_run_in_an_event_loop_that_runs_tells_what_to_call_there(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        asgiws.run("tests.process.fleet_app:app", port=0)
+    assert ended.value.code == ConfigError.exit_code
+    assert capsys.readouterr().err == (
+        "Error: asgiws.run was called in an event loop that runs: "
+        "call `await asgiws.Server(asgiws.Config(app)).serve()` there\n"
+    )
+
+
+def test_an_object_that_is_not_an_application_is_refused_with_both_that_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        asgiws.run(42)  # type: ignore[arg-type]
+    assert capsys.readouterr().err == (
+        "Error: Config(app=42): app must be an import string, module:attribute "
+        "(in Python also the application)\n"
+    )
+
+
 @pytest.mark.parametrize("level", ["INFO", "Info", "info", 20])
 def test_a_level_is_known_in_any_case(level: object) -> None:
     assert asgiws.Config("app:app", log_level=level).log_level == "info"

@@ -309,6 +309,17 @@ def test_it_ends_at_once_while_the_application_is_being_imported(
     assert not program.processes()
 
 
+def test_ctrl_c_tells_how_to_end_a_shutdown_that_takes_long() -> None:
+    with fleet(2, "--timeout-graceful-shutdown", "3600") as served, Client(served) as client:
+        client.send(b"GET /hang HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        served.wait_for_line("app: hangs")
+        served.ctrl_c()
+        served.wait_for_line("once more Ctrl-C ends the process at once")
+        served.ctrl_c()
+        assert served.wait_for_end() == 130
+    assert not served.processes()
+
+
 def test_the_end_of_a_worker_may_be_known_before_that_of_its_channel_is_seen() -> None:
     config = Config("app:app", workers=2)
     supervisor = Supervisor(config)

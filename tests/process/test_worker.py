@@ -49,7 +49,8 @@ def test_every_worker_serves_and_the_program_ends_with_all_of_them(pair: Served)
     assert {whose(pair) for _ in range(4)} == set(workers)
     assert pair.stop() == 0
     assert len(pair.lines("lifespan ended in")) == 2
-    assert pair.lines("INFO: +Stopped")
+    stopped = [rf"Worker \d \(pid {pid}\) has stopped" for pid in workers]
+    assert [len(pair.lines(line)) for line in [*stopped, "INFO: +Stopped"]] == [1, 1, 1]
 
 
 def test_a_worker_that_gets_sigterm_is_replaced_before_it_drains(pair: Served) -> None:
