@@ -159,14 +159,25 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
     Ctrl-C ends both sides of ``asgiws main:app | tee log``, and tee is faster.
     """
 
+    _is_told = False  # that nothing can be written, as on a full disk
+
+    def flush(self) -> None:
+        super().flush()
+        self._is_told = False
+
     def handleError(self, record: logging.LogRecord) -> None:
-        if not isinstance(sys.exc_info()[1], BrokenPipeError):
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
             super().handleError(record)
-            return
-        # Buffered output must have a place to go when the interpreter ends.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.stream.fileno())
-        os.close(nowhere)
+        elif not isinstance(error, BrokenPipeError):
+            if not self._is_told:
+                self._is_told = True
+                error_log.error("The log cannot be written for now: %s", error.strerror)
+        else:
+            # Buffered output must have a place to go when the interpreter ends.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.stream.fileno())
+            os.close(nowhere)
 
 
 def _colors(wanted: bool | None, stream: TextIO | None) -> bool:

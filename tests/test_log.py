@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,37 @@ class TestStreams:
         out, err = capsys.readouterr()
         assert err == "INFO:     Serving\n"
         assert out == 'INFO:     127.0.0.1:1 - "GET / HTTP/1.1" 200\n'
+
+    def test_a_full_disk_is_one_line_until_there_is_room(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        told = "ERROR:    The log cannot be written for now: No space left on device\n"
+        with open("/dev/full", "w") as full:
+            monkeypatch.setattr("sys.stdout", full)
+            configure(use_colors=False)
+            for _ in range(3):
+                access_log.info("a line")
+            assert capsys.readouterr().err == told
+            with open(tmp_path / "log", "w") as file:
+                os.dup2(file.fileno(), full.fileno())
+            access_log.info("there is room")
+            assert (tmp_path / "log").read_text().endswith("INFO:     there is room\n")
+            with open("/dev/full", "w") as again:
+                os.dup2(again.fileno(), full.fileno())
+            access_log.info("a line")
+            assert capsys.readouterr().err == told
+            with open(os.devnull, "w") as nowhere:  # for what is still in the buffer
+                os.dup2(nowhere.fileno(), full.fileno())
+
+    def test_a_full_disk_for_both_logs_ends_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with open("/dev/full", "w") as full:
+            monkeypatch.setattr("sys.stdout", full)
+            monkeypatch.setattr("sys.stderr", full)
+            configure(use_colors=False)
+            access_log.info("a line")
+            error_log.info("a line")
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), full.fileno())
 
     def test_no_access_log_silences_it_wholly(self, capsys: pytest.CaptureFixture[str]) -> None:
         configure(access=False)

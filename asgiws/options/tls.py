@@ -19,10 +19,7 @@ def ssl_context(config: Config) -> ssl.SSLContext | None:
         context.load_cert_chain(config.ssl_certfile, config.ssl_keyfile, lambda: password)
     except (OSError, ValueError) as error:
         key = f", --ssl-keyfile {config.ssl_keyfile}" if config.ssl_keyfile else ""
-        raise ConfigError(
-            f"--ssl-certfile {config.ssl_certfile}{key}: no certificate with its key in PEM, "
-            f"or a wrong --ssl-keyfile-password ({error})"
-        ) from error
+        raise ConfigError(f"--ssl-certfile {config.ssl_certfile}{key}: {_why(error)}") from error
     context.verify_mode = ssl.VerifyMode(config.ssl_cert_reqs)
     if config.ssl_ca_certs is not None:
         try:
@@ -38,3 +35,12 @@ def ssl_context(config: Config) -> ssl.SSLContext | None:
             raise ConfigError(f"--ssl-ciphers {config.ssl_ciphers}: {error}") from error
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def _why(error: OSError | ValueError) -> str:
+    """What is wrong with a certificate and its key, as far as OpenSSL tells."""
+    if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
+        return "the key belongs to another certificate"
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+        return f"one of them cannot be read ({error.strerror})"
+    return f"no certificate with its key in PEM, or a wrong --ssl-keyfile-password ({error})"

@@ -137,7 +137,9 @@ class Drain:
             return
         if self._terms.drawn_out or self._alive() > LEAST:
             alive = counted(self._alive(), "connection")
-            error_log.info("Closing %s over %g s", alive, self._terms.window)
+            # A default window ends once nobody is left, which is soon with few connections.
+            how = "over" if self._terms.drawn_out else "within"
+            error_log.info("Closing %s %s %g s", alive, how, self._terms.window)
         next_step = 0.0
         late = None
         while (now := self._loop.time()) < self._window_ends_at:

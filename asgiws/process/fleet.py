@@ -49,6 +49,8 @@ class Fleet:
         self.children: list[Child] = []
         self.dispatcher = dispatcher
         self.ending = False
+        #: whether the last replacement of all workers was given up
+        self.gave_up = False
         #: the error by which the program ends, if no worker can start
         self.failed: WorkerFailed | None = None
         #: called with a worker that has been started, and with one that has ended
@@ -83,6 +85,7 @@ class Fleet:
     def replace_all(self, config: Config) -> None:
         """Replace all workers, one after the other, by workers with these options."""
         self._before = self._before or self.config
+        self.gave_up = False
         self.config = config
         self.wanted = config.workers
         self._generation += 1
@@ -273,6 +276,7 @@ class Fleet:
         if self._before is not None and child.generation == self._generation:
             # The others go on as they are.
             self.config, self._before = self._before, None
+            self.gave_up = True
             self.wanted = self.config.workers
             for other in self.children:
                 other.generation = self._generation

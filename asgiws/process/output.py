@@ -2,7 +2,7 @@
 
 A pipe whose reader stalls fills up, and then a write to it waits. A supervisor must still
 accept, replace and end. A worker that waited would be taken for one that hangs; it would be killed,
-and its successor as well.
+and its successor as well. A file on a full disk takes nothing either.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Any, TextIO
 
 _PIECE = select.PIPE_BUF if hasattr(select, "PIPE_BUF") else 512  # bytes that a pipe takes whole
 
+NOBODY = "nobody read them"
+
 
 class Impatient(io.RawIOBase):
     """Writes as much as is taken at once. The rest is lost, and its size is told later."""
@@ -26,6 +28,7 @@ class Impatient(io.RawIOBase):
         """Write to the file of ``fd``, which the caller still has to close."""
         self._fd = _own(fd)
         self._lost = 0
+        self._why = NOBODY
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLOUT)
 
@@ -44,12 +47,16 @@ class Impatient(io.RawIOBase):
         super().close()
 
     def write(self, data: bytes | bytearray | memoryview, /) -> int:  # type: ignore[override]
-        """Write it, or lose it; raises OSError if no reader is left."""
-        if self._lost and self._put(b"(%d writes were lost: nobody read them)\n" % self._lost):
-            self._lost = 0
+        """Write it, or lose it; raises BrokenPipeError if no reader is left."""
+        if self._lost and self._put(self._told()):
+            self._lost, self._why = 0, NOBODY
         if self._lost or not self._put(bytes(data)):
             self._lost += 1
         return len(data)
+
+    def _told(self) -> bytes:
+        writes = "1 write was" if self._lost == 1 else f"{self._lost} writes were"
+        return f"({writes} lost: {self._why})\n".encode()
 
     def _put(self, data: bytes) -> bool:
         """Return whether all of it was taken."""
@@ -58,7 +65,12 @@ class Impatient(io.RawIOBase):
             try:
                 if not self._poll.poll(0) or os.write(self._fd, piece) < len(piece):
                     return False
+            except BrokenPipeError:
+                raise
             except BlockingIOError:
+                return False
+            except OSError as exc:  # a full disk
+                self._why = exc.strerror or NOBODY
                 return False
         return True
 

@@ -87,6 +87,7 @@ class Supervisor:
         self._paused_until = 0.0
         self._is_listening = False
         self._is_restarting = False
+        self._gave_up = False  # the last restart
         self._accepts: list[Callable[[], None]] = []  # callbacks of the selector, while we accept
         self._exhausted = False
         self._leave_at = 0.0
@@ -173,6 +174,7 @@ class Supervisor:
             hint()
         if self._is_restarting and not fleet.is_replacing:
             self._is_restarting = False
+            self._gave_up = fleet.gave_up
             self._settle_config()
             self._notifier.ready(self._status())
         self._dispatcher.recover()
@@ -232,7 +234,9 @@ class Supervisor:
     def _status(self) -> str:
         """The status that a service manager shows."""
         workers = counted(self._fleet.wanted, "worker")
-        return f"Serving on {', '.join(self._urls())} with {workers}"
+        status = f"Serving on {', '.join(self._urls())} with {workers}"
+        # A signal has no answer, and the manager's command for it succeeds in any case.
+        return f"{status}; the last restart was given up, see the log" if self._gave_up else status
 
     def _regulate(self, now: float) -> None:
         """Accept, unless too many wait for a worker or there were no descriptors."""
@@ -410,6 +414,7 @@ class Supervisor:
             self._listen_anew(config)
         except StartupError as error:
             error_log.error("%s: nothing is restarted", error)
+            self._gave_up = True
             self._notifier.ready(self._status())
             return
         error_log.info("Replacing all workers, one after the other")
@@ -454,6 +459,8 @@ class Supervisor:
         """The child has ended; execute the program anew if it found no mistake."""
         if status:
             error_log.error("The program would not start (%s): nothing is changed", told(status))
+            self._gave_up = True
+            self._notifier.status(self._status())
         if status or self._phase != SERVING:
             return
         error_log.info("Executing the program anew, as the same process")

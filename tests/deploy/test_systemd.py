@@ -130,6 +130,35 @@ def no_reload(machine: Machine) -> str:
     return machine.systemctl("reload", "chat.service", check=False)
 
 
+def too_often(machine: Machine) -> str:
+    drop_in(machine, "Restart=on-failure", "ExecStart=", "ExecStart=/bin/false")
+    fails(machine)
+    end = time.monotonic() + DEADLINE
+    while (result := machine.show("chat.socket", "Result")) == "success":
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    found = re.search(r"`(systemctl reset-failed [^`]+)`, then `([^`]+)`", text("deploy/systemd"))
+    assert found is not None
+    drop_in(machine)
+    machine.systemctl("daemon-reload")
+    for command in found.groups():
+        machine.run("sh", "-ec", command)
+    assert machine.show("chat.service", "ActiveState") == "active"
+    return result
+
+
+def broken_code(machine: Machine) -> str:
+    machine.write("/srv/chat/pyproject.toml", f"{APP}workers = 2\n")
+    machine.systemctl("start", "chat.socket", "chat.service")
+    machine.write("/srv/chat/main.py", "raise ValueError\n")
+    machine.type("deploy/systemd", "reload")
+    end = time.monotonic() + DEADLINE
+    while "given up" not in (status := machine.show("chat.service", "StatusText")):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return status
+
+
 def another_address(machine: Machine) -> str:
     machine.write("/srv/chat/pyproject.toml", f"{APP}port = {free_port()}\n")
     machine.systemctl("start", "chat.socket", "chat.service")
@@ -154,6 +183,8 @@ def a_wrapper(machine: Machine) -> str:
         (no_user, "status=217"),
         (no_directory, "status=200"),
         (wrong_option, "status=2"),
+        (too_often, "service-start-limit-hit"),
+        (broken_code, "the last restart was given up"),
         (no_reload, "Job type reload is not applicable"),
         (one_process, "`systemctl reload` ends the service"),
         (another_address, "systemd passed sockets that are not used"),

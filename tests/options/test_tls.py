@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,18 @@ class TestTLS:
         lock("other.pem", "locked.pem", b"open sesame")
         config = Config("main:app", **{"ssl_certfile": "both.pem", **options})
         with pytest.raises(ConfigError, match=wanted):
+            ssl_context(config)
+
+    def test_a_file_that_cannot_be_read_and_a_key_of_another_are_told_as_such(self) -> None:
+        ca = trustme.CA()
+        ca.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path("both.pem")
+        ca.issue_cert("localhost").private_key_pem.write_to_path("other.pem")
+        config = Config("main:app", ssl_certfile="both.pem", ssl_keyfile="other.pem")
+        with pytest.raises(ConfigError, match=r"the key belongs to another certificate$"):
+            ssl_context(config)
+        os.unlink("other.pem")
+        missing = r"one of them cannot be read \(No such file or directory\)$"
+        with pytest.raises(ConfigError, match=missing):
             ssl_context(config)
 
     def test_a_locked_key_opens_with_its_password(self) -> None:

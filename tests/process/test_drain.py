@@ -6,6 +6,7 @@ import asyncio
 import logging
 import types
 from collections.abc import Generator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from ..toolkit.apps import hello_and_wait
 from ..toolkit.raw_http import Client
 from ..toolkit.raw_websocket import RawWebSocket
 from ..toolkit.running import LOOPS, running
+from ..toolkit.served import Served
 
 
 class Broken:
@@ -59,6 +61,22 @@ def test_a_connection_that_fails_at_the_end_does_not_take_the_others_with_it(
             assert websocket.rest().startswith(b"\x88\x02\x03\xf4")  # 1012
     assert "cutting it off" in caplog.text
     assert "cannot be cut off" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [((), "within 3 s"), (("--drain-window", "0.2"), "over 0.2 s")],
+)
+def test_a_window_that_may_end_early_is_announced_as_such(
+    options: tuple[str, ...], said: str
+) -> None:
+    app = "tests.toolkit.apps:hello_and_wait"
+    with ExitStack() as stack:
+        served = stack.enter_context(Served("asgiws", app, "--port", "0", *options))
+        for _ in range(21):
+            stack.enter_context(RawWebSocket(served))
+        assert served.stop() == 0
+        assert served.lines(f"Closing 21 connections {said}")
 
 
 def eagerly(

@@ -352,6 +352,7 @@ def test_a_successor_that_cannot_start_leaves_the_old_workers_and_their_options(
     assert scene.states() == ["serving"] * 3
     assert scene.fleet.config is CONFIG
     assert scene.fleet.failed is None
+    assert scene.fleet.gave_up
     assert "a syntax error: the old workers go on serving" in log.messages
     assert "Traceback" in log.messages
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -194,6 +195,36 @@ def test_the_server_says_when_it_is_ready_and_when_it_stops(loop: str, manager: 
         assert manager.hear() == {**wanted, "MAINPID": str(served.process.pid)}
         assert served.stop() == 0
         assert manager.hear() == {"STOPPING": "1", "STATUS": "Stopping"}
+
+
+def test_a_restart_that_was_given_up_stands_in_the_status_until_one_succeeds(
+    manager: Manager, tmp_path: Path
+) -> None:
+    file, app = tmp_path / "options.toml", tmp_path / "changing.py"
+    good, works = "workers = 2\n", f"from {__name__} import hangs as app\n"
+    file.write_text(good)
+    app.write_text(works)
+    words = ("--config", str(file), "--app-dir", str(tmp_path), "--lifespan", "off", "--port", "0")
+    with Served("asgiws", "changing:app", *words, NOTIFY_SOCKET=manager.address) as served:
+        serving = manager.hear_until("READY")[0]["STATUS"]
+        given_up = f"{serving}; the last restart was given up, see the log"
+
+        def status_after(how: int, key: str = "READY") -> str:
+            served.send(how)
+            return manager.hear_until(key)[0]["STATUS"]
+
+        file.write_text("workers = 0\n")
+        assert status_after(signal.SIGHUP) == given_up
+        file.write_text(good)
+        assert status_after(signal.SIGHUP) == serving
+        app.write_text("raise ValueError\n")
+        assert status_after(signal.SIGHUP) == given_up
+        app.write_text(works)
+        assert status_after(signal.SIGHUP) == serving
+        app.write_text("raise ValueError\n")
+        assert status_after(signal.SIGUSR2, "STATUS") == given_up
+        app.write_text(works)
+        assert status_after(signal.SIGUSR2) == serving
 
 
 @pytest.mark.parametrize("loop", LOOPS)

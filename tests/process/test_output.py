@@ -77,6 +77,26 @@ def test_what_finds_no_room_is_lost_and_counted(pipe: Pipe) -> None:
         assert pipe.read() == told + b"seen\nand this\n"
 
 
+def test_one_that_is_lost_is_one_write(pipe: Pipe) -> None:
+    with Impatient(pipe.write_end) as output:
+        pipe.fill()
+        output.write(b"lost\n")
+        pipe.read()
+        output.write(b"seen\n")
+        assert pipe.read() == b"(1 write was lost: nobody read them)\nseen\n"
+
+
+def test_what_a_full_disk_does_not_take_is_lost_and_counted(tmp_path: Path) -> None:
+    with open("/dev/full", "wb", buffering=0) as full, Impatient(full.fileno()) as output:
+        for _ in range(3):
+            assert output.write(b"lost\n") == 5
+        with open(tmp_path / "log", "wb") as file:  # somebody makes room
+            os.dup2(file.fileno(), output.fileno())
+        output.write(b"seen\n")
+    told = b"(3 writes were lost: No space left on device)\n"
+    assert (tmp_path / "log").read_bytes() == told + b"seen\n"
+
+
 def test_others_who_write_to_the_same_pipe_wait_as_before(pipe: Pipe) -> None:
     with Impatient(pipe.write_end):
         assert os.get_blocking(pipe.write_end)
