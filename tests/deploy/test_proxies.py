@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import stat
 import sys
 import threading
 import time
@@ -24,7 +25,7 @@ from asgiws.options.config import Config
 
 from ..toolkit.certificates import Certificates, for_two_threads
 from .machine import APP, DEADLINE, Machine
-from .pages import file, free_port, put, steps, text, typed
+from .pages import file, free_port, listed, put, steps, text, typed
 
 pytestmark = pytest.mark.slow
 
@@ -45,6 +46,8 @@ class Front:
         self.machine = machine
         self.port = free_port()
         self.behind = free_port()
+        self.plain = free_port()
+        self.renewal = free_port()
         certificates = Certificates(directory)
         chain, key = (Path(file).read_text() for file in (certificates.chain, certificates.key))
         machine.write("/etc/ssl/chat.pem", chain)
@@ -116,7 +119,7 @@ class Nginx(Front):
     def edit(self, old: str = "", new: str = "") -> None:
         """Write the site, with something else in one place."""
         site = put(file(self.page, SITE), "listen 443 ssl", f"listen 127.0.0.1:{self.port} ssl")
-        site = put(site, "listen 80;", f"listen 127.0.0.1:{free_port()};")
+        site = put(site, "listen 80;", f"listen 127.0.0.1:{self.plain};")
         self.machine.write(SITE, put(site, old, new))
 
     def log(self) -> str:
@@ -162,11 +165,18 @@ class HAProxy(Front):
         drop_in = "/etc/systemd/system/chat.socket.d/haproxy.conf"
         behind = f"127.0.0.1:{self.behind}"
         self.machine.write(drop_in, put(file(self.page, drop_in), "127.0.0.1:8000", behind))
+        hook = "/etc/letsencrypt/renewal-hooks/deploy/haproxy"
+        self.machine.write(hook, file(self.page, hook))
+        live = f"/etc/letsencrypt/live/{HOST}"  # where certbot leaves the files
+        self.machine.run("mkdir", "-p", live)
+        self.machine.run("cp", "/etc/ssl/chat.pem", f"{live}/fullchain.pem")
+        self.machine.run("cp", "/etc/ssl/chat.key", f"{live}/privkey.pem")
         self.edit()
 
     def edit(self, old: str = "", new: str = "") -> None:
         ours = put(file(self.page, HAPROXY), "bind :443 ssl", f"bind 127.0.0.1:{self.port} ssl")
-        ours = put(ours, "bind :80", f"bind 127.0.0.1:{free_port()}")
+        ours = put(ours, "bind :80", f"bind 127.0.0.1:{self.plain}")
+        ours = put(ours, "127.0.0.1:8888", f"127.0.0.1:{self.renewal}")
         ours = put(put(ours, old, new), "127.0.0.1:8000", f"127.0.0.1:{self.behind}")
         self.machine.write(HAPROXY, ours)
 
@@ -273,6 +283,44 @@ def test_a_client_cannot_choose_the_scheme(
         assert proxy.get().json()[1] == "https"
 
 
+def challenge(machine: Machine, port: int) -> httpx.Response:
+    """What certbot has put for the authority, asked for as the authority does."""
+    path = "/.well-known/acme-challenge/token"
+    machine.write(f"/var/www/html{path}", "the authority's token")
+    return httpx.get(f"http://127.0.0.1:{port}{path}", headers={"Host": HOST})
+
+
+def redirect(port: int) -> str:
+    answer = httpx.get(f"http://127.0.0.1:{port}/a?b=c", headers={"Host": HOST})
+    assert answer.status_code == 301
+    return answer.headers["location"]
+
+
+def test_a_certificate_is_renewed_beside_nginx(machine: Machine, tmp_path: Path) -> None:
+    with Nginx(machine, tmp_path) as proxy:
+        assert challenge(machine, proxy.plain).text == "the authority's token"
+        assert redirect(proxy.plain) == f"https://{HOST}/a?b=c"
+
+
+def test_a_certificate_is_renewed_beside_haproxy(machine: Machine, tmp_path: Path) -> None:
+    with HAProxy(machine, tmp_path) as proxy:
+        assert redirect(proxy.plain) == f"https://{HOST}/a?b=c"
+        assert challenge(machine, proxy.plain).status_code == 503  # certbot does not run
+        web = [sys.executable, "-m", "http.server", str(proxy.renewal), "--bind", "127.0.0.1"]
+        machine.start(*web, "--directory", "/var/www/html")
+        machine.wait_for_port(proxy.renewal)
+        assert challenge(machine, proxy.plain).text == "the authority's token"
+        live = f"/etc/letsencrypt/live/{HOST}"
+        with proxy.connect() as websocket:  # the hook's reload does not end it
+            hook = "/etc/letsencrypt/renewal-hooks/deploy/haproxy"
+            machine.run("env", f"RENEWED_LINEAGE={live}", hook)
+            websocket.send("hello")
+            assert websocket.recv(DEADLINE) == "hello"
+        both = machine.path("/etc/ssl/chat.both.pem")
+        assert stat.S_IMODE(both.stat().st_mode) == 0o600
+        assert proxy.get().status_code == 200
+
+
 def ends_after(websocket: ClientConnection) -> float:
     began = time.monotonic()
     with pytest.raises(ConnectionClosed):
@@ -313,6 +361,8 @@ def test_what_goes_wrong_with_nginx(machine: Machine, tmp_path: Path) -> None:
         large = proxy.http.post("/", content=b"x" * 2000, extensions={"sni_hostname": HOST})
         assert large.status_code == 413
         proxy.says("client intended to send too large body", proxy.log())
+        long = {"Host": HOST, "Cookie": "x" * 9000}
+        assert proxy.http.get("/", headers=long).status_code == 400  # docs/problems.md, 431
         proxy.edit("        proxy_set_header Upgrade $http_upgrade;\n", "")
         reload()
         with pytest.raises(InvalidStatus) as refused, proxy.connect():
@@ -338,6 +388,13 @@ def test_what_goes_wrong_with_nginx(machine: Machine, tmp_path: Path) -> None:
         proxy.says("worker_connections are not enough", proxy.log())
         machine.type(proxy.page, "start")
         hold(proxy, 40)
+        machine.write("/srv/chat/pyproject.toml", f"{APP}header = ['x-long: {'x' * 10000}']\n")
+        machine.systemctl("restart", "chat.service")
+        fails(502, "upstream sent too big header")
+        larger = listed(proxy.page, "proxy_buffer_size")
+        proxy.edit("proxy_buffering off;", f"proxy_buffering off; {larger}")
+        reload()
+        assert len(proxy.get().headers["x-long"]) == 10000
 
 
 def hold(proxy: Front, number: int) -> None:
@@ -392,6 +449,8 @@ def test_what_goes_wrong_with_haproxy(machine: Machine, tmp_path: Path) -> None:
         while not re.search(r'"PROXY TCP4 [^"]*" 400', machine.log()):
             assert time.monotonic() < end
             time.sleep(0.05)
+        long = {"Host": HOST, "Cookie": "x" * 16000}
+        assert proxy.http.get("/", headers=long).status_code == 400  # docs/problems.md, 431
         restart("timeout server 1m", "timeout server 2s")
         answer = proxy.get("/slow")
         assert answer.status_code == 504
