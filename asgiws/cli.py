@@ -65,6 +65,30 @@ class GroupedOption(click.Option):
         self.heading = heading
 
 
+# Flags of gunicorn, hypercorn and daphne whose counterparts have names that are not similar.
+ELSEWHERE = {
+    "-b": "--bind",
+    "-w": "--workers",
+    "--access-logfile": "--log-config",
+    "--access-logformat": "--log-config",
+    "--chdir": "--app-dir",
+    "--env": "--env-file",
+    "--error-logfile": "--log-config",
+    "--graceful-timeout": "--timeout-graceful-shutdown",
+    "--limit-request-field-size": "--h11-max-incomplete-event-size",
+    "--limit-request-line": "--h11-max-incomplete-event-size",
+    "--pythonpath": "--app-dir",
+    "--reload-extra-file": "--reload-include",
+    "--server-name": "--allowed-hosts",
+    "--timeout": "--timeout-worker-healthcheck",
+    "--umask": "--uds-permissions",
+    "--verbosity": "--log-level",
+    "--verify-mode": "--ssl-cert-reqs",
+    "--websocket-connect-timeout": "--ws-accept-timeout",
+    "--websocket-timeout": "--ws-idle-timeout",
+}
+
+
 class ServeCommand(click.Command):
     """A command whose help is grouped and whose switches also take a word, as uvicorn's do."""
 
@@ -78,9 +102,10 @@ class ServeCommand(click.Command):
         """The message about an unknown option, in the words of the other sources."""
         shown = [param for param in self.get_params(context) if not getattr(param, "hidden", False)]
         names = [name for param in shown for name in (*param.opts, *param.secondary_opts)]
-        close = difflib.get_close_matches(name.lower().replace("_", "-"), names, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        if close == ["app"]:
+        word = name.lower().replace("_", "-")
+        meant = [ELSEWHERE[word]] if word in ELSEWHERE else difflib.get_close_matches(word, names)
+        hint = f"; did you mean {meant[0]}?" if meant else ""
+        if meant[:1] == ["app"]:
             hint = "; the application needs no option, as in `asgiws main:app`"
         return f"{clip(printable(name))}: there is no such option{hint}"
 

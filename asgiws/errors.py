@@ -9,15 +9,15 @@ class StartupError(Exception):
     """The server cannot start; the user at the terminal must act.
 
     ``str(error)`` is the one message to print; it names the option, the import or the address.
-    ``details`` is the traceback of an application that raised, trimmed to the application.
-    ``exit_code`` is the process's exit status.
     """
 
-    exit_code = 1
+    #: the exit status of the process
+    exit_code: int = 1
 
     def __init__(self, message: str, details: str = "") -> None:
         super().__init__(message)
-        self.details = details
+        #: the traceback of an application that raised, trimmed to the application; or ""
+        self.details: str = details
 
 
 class ConfigError(StartupError):

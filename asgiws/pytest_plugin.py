@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Servers:
-    """Starts servers, in threads or in the event loop of a test."""
+    """The type of the fixture ``asgiws_server``: starts servers, in threads or in a test's loop."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack

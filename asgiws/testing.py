@@ -22,6 +22,8 @@ from .options.config import Config
 from .options.typed import Options
 from .process.server import Server, close_loop, new_event_loop, run_in
 
+__all__ = ["Background", "Served", "serve", "serve_here"]
+
 _T = TypeVar("_T")
 
 SECONDS = 10.0  # for a start, an end and a call, each
@@ -29,14 +31,13 @@ GRACEFUL_SECONDS = 2.0  # for what still runs at the end of a test
 
 
 class Served:
-    """A server that serves: ``server`` is the asgiws.Server, ``log`` its log so far.
-
-    ``log`` holds logging's records of asgiws.error and asgiws.access, from the server's thread.
-    """
+    """A server that serves."""
 
     def __init__(self, server: Server, log: list[logging.LogRecord]) -> None:
-        self.server = server
-        self.log = log
+        #: the asgiws.Server
+        self.server: Server = server
+        #: what it has logged so far: logging's records of asgiws.error and asgiws.access
+        self.log: list[logging.LogRecord] = log
 
     @property
     def url(self) -> str:
@@ -57,7 +58,11 @@ class Served:
 
     @property
     def logged(self) -> list[str]:
-        """The lines that it has logged, as in ``ERROR: Exception in ASGI application``."""
+        """The lines that it has logged so far, as in ``ERROR: Exception in ASGI application``.
+
+        An answer that the application failed to give is logged before the client sees it. What
+        an application does after its last answer is in the log when the server has ended.
+        """
         return [f"{record.levelname}: {record.getMessage()}" for record in self.log]
 
 
@@ -103,7 +108,10 @@ class Background(Served):
             await self._over.wait()
 
     def call(self, function: Callable[[], _T]) -> _T:
-        """Call ``function`` in the server's event loop, and return its result."""
+        """Call ``function`` in the server's event loop, and return its result.
+
+        Raises what it raises, and TimeoutError after 10 seconds.
+        """
         result: Future[_T] = Future()
 
         def calling() -> None:
@@ -142,9 +150,10 @@ class Background(Served):
 
 @contextmanager
 def serve(app: Application, **options: Unpack[Options]) -> Iterator[Background]:
-    """Serve ``app`` in a thread while the block runs; raises StartupError if it cannot start.
+    """Serve ``app`` in a thread while a ``with`` block runs.
 
-    ``options`` are the fields of Config; without ``port`` or ``bind`` a free port is taken.
+    ``options`` are the fields of Config; without ``port`` or ``bind`` a free port is taken. Raises
+    StartupError if it cannot start, and RuntimeError if it does not start, or end, in 10 seconds.
     """
     served = Background(app, **options)
     try:
@@ -155,7 +164,7 @@ def serve(app: Application, **options: Unpack[Options]) -> Iterator[Background]:
 
 @asynccontextmanager
 async def serve_here(app: Application, **options: Unpack[Options]) -> AsyncIterator[Served]:
-    """The same in the running event loop, for clients that do not block it."""
+    """The same in the running event loop, for ``async with`` and clients that do not block."""
     log: list[logging.LogRecord] = []
     with _recording(log):
         async with _server(app, options) as server:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Literal, Self
 
 from .asgi import Send
@@ -32,6 +32,7 @@ __all__ = [
     "Count",
     "Message",
     "Messages",
+    "Policy",
     "Recording",
     "Stats",
     "Subscription",
@@ -84,9 +85,10 @@ def publish_from_thread(
     key: str | None = None,
     timeout: float = 10.0,
 ) -> int:
-    """The same from a thread that runs no event loop; waits for ``timeout`` seconds at most.
+    """The same from another thread than the server's; waits for ``timeout`` seconds at most.
 
-    Raises RuntimeError in a thread that runs an event loop, and TimeoutError.
+    If asgiws serves, that thread may run an event loop of its own. Raises RuntimeError in the
+    event loop that it would wait for, TimeoutError, and what ``publish`` raises.
     """
     here = hub()
     values = () if json is _NOTHING else (json,)
@@ -102,7 +104,8 @@ class Subscription:
     __slots__ = ("_about", "topic")
 
     def __init__(self, topic: str, arguments: tuple[Any, Wishes, Send | None]) -> None:
-        self.topic = topic
+        #: the name of the topic
+        self.topic: str = topic
         # First the wishes, then None, and then the subscription.
         self._about: tuple[Any, Wishes, Send | None] | Member | None = arguments
 
@@ -162,8 +165,9 @@ def subscribe(
     order with what the application sends, and the application does not see them.
 
     A client that does not read gets what comes later as long as no more than ``max_bytes``
-    wait for it. Then ``policy`` decides: ``"close"`` the connection (1013), ``"drop_oldest"``,
-    ``"drop_newest"``, or ``"latest"``, which keeps the last message of each ``key``.
+    (1 MiB) wait for it. Then ``policy`` decides: ``"close"`` the connection (1013),
+    ``"drop_oldest"``, ``"drop_newest"``, or ``"latest"``, which keeps the last message of each
+    ``key``.
 
     In a topic with history ``since`` (a position) sends what came behind it, or nothing if
     that is not complete, and ``replay`` the last messages. With ``envelope`` every message
@@ -181,7 +185,7 @@ def subscribe(
     return Subscription(topic, (socket, wishes, send))
 
 
-class _Listening:
+class _Listening(AbstractAsyncContextManager[Messages]):
     """``async with listen(...) as messages``."""
 
     __slots__ = ("_member", "_topic", "_wishes")
@@ -211,11 +215,11 @@ def listen(
     max_bytes: int = MAX_BYTES,
     since: str | None = None,
     replay: int = 0,
-) -> _Listening:
+) -> AbstractAsyncContextManager[Messages]:
     """Look at the messages of a topic: ``async with listen(...) as messages``, and then
     ``async for message in messages``.
 
-    What has not been taken waits, up to ``max_bytes``; then ``policy`` decides as in
+    What has not been taken waits, up to ``max_bytes`` (1 MiB); then ``policy`` decides as in
     ``subscribe``, and with ``"close"`` the iterator ends. ``message.gap`` tells how many are
     missing before a message. ``since`` and ``replay`` are as in ``subscribe``, and
     ``messages.recovered`` tells whether what was asked for is complete.
@@ -226,7 +230,10 @@ def listen(
 
 
 async def count(topic: str) -> Count:
-    """Return the numbers of subscribers: ``here``, in this worker, and ``everywhere``."""
+    """Return the numbers of subscribers: ``here``, in this worker, and ``everywhere``.
+
+    Raises TopicError for an impossible name.
+    """
     return await hub().count(topic)
 
 
@@ -246,7 +253,7 @@ class Recording:
     def __init__(self, here: Hub, published: list[Message]) -> None:
         self._hub = here
         #: the messages, in their order
-        self.published = published
+        self.published: list[Message] = published
 
     @property
     def subscribed(self) -> dict[str, int]:

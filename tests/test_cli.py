@@ -84,7 +84,16 @@ class TestArguments:
             ),
             (["--vresion"], "--vresion: there is no such option; did you mean --version?"),
             (["--xyzzy"], "--xyzzy: there is no such option"),
-            (["-b", ":80"], "-b: there is no such option"),
+            (["-b", ":80"], "-b: there is no such option; did you mean --bind?"),
+            (["-k", "x"], "-k: there is no such option"),
+            (
+                ["--timeout=60"],
+                "--timeout: there is no such option; did you mean --timeout-worker-healthcheck?",
+            ),
+            (
+                ["--websocket_timeout", "60"],
+                "--websocket_timeout: there is no such option; did you mean --ws-idle-timeout?",
+            ),
         ],
     )
     def test_an_option_that_there_is_not_gets_the_one_that_was_meant(
@@ -93,6 +102,18 @@ class TestArguments:
         result = invoke("app:app", *args)
         assert (result.exit_code, result.stderr.splitlines()[-1]) == (2, f"Error: {wanted}")
         assert not started
+
+    @pytest.mark.parametrize(("flag", "counterpart"), cli.ELSEWHERE.items())
+    def test_a_flag_of_another_server_has_the_counterpart_that_its_page_names(
+        self, flag: str, counterpart: str
+    ) -> None:
+        pages = [ROOT / "docs" / name for name in ("from-gunicorn.md", "from-hypercorn.md")]
+        lines = [line for page in pages for line in page.read_text("utf-8").splitlines()]
+        rows = [line.split("|")[1:3] for line in lines if line.startswith("| `-")]
+        assert any(
+            f"`{flag}`" in theirs.replace("_", "-") and f"`{counterpart}`" in ours
+            for theirs, ours in rows
+        )
 
     def test_the_two_commands_of_the_readme(self, started: list[Config]) -> None:
         assert invoke("app:app", "--port", "8000").exit_code == 0

@@ -40,6 +40,13 @@ PAGES = [
     *(page for page in sorted(ROOT.glob("docs/**/*.md")) if "_build" not in page.parts),
     *sorted(ROOT.glob("examples/*/README.md")),
 ]
+# The application of those tests that import one.
+TESTED = """
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await send({{"type": "http.response.start", "status": 200, "headers": []}})
+        await send({{"type": "http.response.body", "body": b"{body}"}})
+"""
 SNIPPET = re.compile(r"^<!-- snippet: (\S+) -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
@@ -102,8 +109,11 @@ class TestSnippets:
             "slow-clients",
             "slow-clients-client",
             "starlette-readiness",
+            "testing-here",
+            "testing-module",
             "testing-playwright",
             "testing-pytest",
+            "testing-selenium",
             "testing-serve",
             "topics",
             "topics-listen",
@@ -242,9 +252,18 @@ class TestSnippets:
         assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d*\n", result.stdout)
 
     @pytest.mark.parametrize(
-        "name", ["testing-pytest", pytest.param("testing-playwright", marks=pytest.mark.slow)]
+        ("name", "tests"),
+        [
+            ("testing-pytest", 2),
+            ("testing-module", 1),
+            ("testing-here", 1),
+            pytest.param("testing-playwright", 2, marks=pytest.mark.slow),
+            pytest.param("testing-selenium", 1, marks=pytest.mark.slow),
+        ],
     )
-    def test_the_tests_of_an_application_pass(self, name: str, tmp_path: Path) -> None:
+    def test_the_tests_of_an_application_pass(self, name: str, tests: int, tmp_path: Path) -> None:
+        body = "<title>Chat</title>" if name == "testing-selenium" else "hello"
+        (tmp_path / "main.py").write_text(TESTED.format(body=body), "utf-8")
         (tmp_path / "test_app.py").write_text(snippets()[name], "utf-8")
         words = ["-m", "pytest", "-p", "asgiws.pytest_plugin", "-p", "no:cacheprovider"]
         result = subprocess.run(
@@ -255,7 +274,7 @@ class TestSnippets:
             timeout=60,
         )
         assert result.returncode == 0, result.stdout + result.stderr
-        assert "2 passed" in result.stdout
+        assert f"{tests} passed" in result.stdout
 
     def test_a_test_without_pytest_passes(self) -> None:
         assert application("testing-serve")

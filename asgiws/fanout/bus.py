@@ -24,7 +24,9 @@ class Count(NamedTuple):
     """The numbers of subscribers of a topic, in this worker and in all known workers."""
 
     here: int
+    """Subscribers in this worker."""
     everywhere: int
+    """Subscribers in all known workers, this one included."""
 
 
 class Recovery(NamedTuple):

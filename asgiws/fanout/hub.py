@@ -42,7 +42,12 @@ _rules: dict[str, Retention] = {}
 
 
 def keep(prefix: str, messages: int, seconds: float) -> None:
-    """Keep a history of all topics whose names begin so; the longest prefix counts."""
+    """Keep a history of all topics whose names begin with ``prefix``; the longest prefix counts.
+
+    The last ``messages`` of each topic are kept for that many ``seconds``. It holds for this
+    process, so call it in every worker, for example where the application is made. Raises
+    TopicError.
+    """
     _check_name(prefix)
     if isinstance(messages, bool) or not isinstance(messages, int) or messages < 0:
         raise TopicError(f"messages must be an int that is not negative, got {messages!r:.50}")
@@ -67,15 +72,22 @@ def _check_name(topic: str) -> None:
 
 
 class Stats(NamedTuple):
-    """Counts of a hub since it began, and of current subscribers; all in one process."""
+    """Counts since the server began, and of current subscribers; all in one process."""
 
-    published: int  # by this process
-    delivered: int  # messages that are on their way to a subscriber
-    dropped: int  # messages that a subscriber has missed: it was slow, or they were lost
-    closed: int  # WebSockets that were closed because they were slow
-    closed_on_gap: int  # and because messages were lost before they came here (on_gap="close")
+    published: int
+    """Messages that this process has published."""
+    delivered: int
+    """Messages that were handed to a subscriber; one message counts once for each subscriber."""
+    dropped: int
+    """Messages that a subscriber has missed, because it was slow or because they were lost."""
+    closed: int
+    """WebSockets that were closed because they were slow."""
+    closed_on_gap: int
+    """WebSockets that were closed because messages were lost on the way (``on_gap="close"``)."""
     topics: int
+    """Topics that have subscribers now."""
     subscriptions: int
+    """Subscriptions now."""
 
 
 class Wishes(NamedTuple):

@@ -128,18 +128,16 @@ class Listener(Member):
 
 
 class Messages:
-    """The messages of a topic: ``async for message in messages``.
-
-    ``position`` is the topic's position at the begin, None without history. ``recovered`` tells
-    whether all messages behind ``since`` are here, None without ``since``.
-    """
+    """The messages of a topic: ``async for message in messages``."""
 
     __slots__ = ("_listener", "position", "recovered")
 
     def __init__(self, listener: Listener, position: str | None, recovered: bool | None) -> None:
         self._listener = listener
-        self.position = position
-        self.recovered = recovered
+        #: the topic's position when the messages began; None without history
+        self.position: str | None = position
+        #: whether all messages behind ``since`` are here; None without ``since``
+        self.recovered: bool | None = recovered
 
     @property
     def dropped(self) -> int:

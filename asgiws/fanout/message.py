@@ -85,16 +85,14 @@ def notice(topic: str, **values: Any) -> Prepared:
 
 
 class Message:
-    """A message of a topic, as ``listen`` gives it.
-
-    ``gap`` is the number of messages of the topic that this subscriber has missed just before it.
-    """
+    """A message of a topic, as ``listen`` gives it."""
 
     __slots__ = ("gap", "publication")
 
     def __init__(self, publication: Publication, gap: int = 0) -> None:
         self.publication = publication
-        self.gap = gap
+        #: the number of messages of the topic that this subscriber has missed just before it
+        self.gap: int = gap
 
     def __repr__(self) -> str:
         return f"<Message {self.topic!r} {self.position or ''} {self.data!r:.100}>"

@@ -238,24 +238,21 @@ class Exchange:
         if exc is not None and (told or answered or self._gone) and tells_of_disconnect(exc):
             exc = None
             told = True
-        if not answered:
-            if told and exc is None:
-                # The client has left, or is to, and the application has done as it was told.
-                answered = True
-                if begun:
-                    self._stream.app_failed()
-                else:
-                    self._stream.close()
-            else:
-                self._stream.app_failed()
+        ends_as_told = told and exc is None  # the client has left, or is to, and it has done so
+        # First the log, then the answer: a client that has it finds the reason there.
         if exc is not None:
             error_log.error("Exception in ASGI application", exc_info=exc)
-        elif not answered and not cancelled:
+        elif not (answered or ends_as_told or cancelled):
             error_log.error(
                 "the application returned without %s",
                 "the end of its response" if response.status else "a response",
             )
-        if not answered and not begun:
+        if not answered:
+            if begun or not ends_as_told:
+                self._stream.app_failed()
+            else:
+                self._stream.close()
+        if not (answered or ends_as_told or begun):
             log_request(self.client, self.request, 500)
 
     # Called by the stream.

@@ -14,15 +14,17 @@ EXTENSION = "asgiws.drain"
 class DrainNotice:
     """``scope["extensions"]["asgiws.drain"]``: whether this server drains, and until when.
 
-    ``begun``: it drains. Its WebSockets and event streams are closed within ``seconds_left``,
-    some of them at once. ``final``: the whole program ends, and no process takes its place. The
-    drain of a worker that is replaced is not final. Once true both stay true, and all three may
-    be read in any thread.
+    ``begun`` and ``final`` stay true once they are. They and ``seconds_left`` may be read in any
+    thread.
     """
 
     def __init__(self) -> None:
-        self.begun = False
-        self.final = False
+        #: whether it drains: its WebSockets and event streams are closed within ``seconds_left``,
+        #: some of them at once
+        self.begun: bool = False
+        #: whether the whole program ends, and no process takes its place; false in a worker that
+        #: is replaced by another
+        self.final: bool = False
         self._end = 0.0
         self._waiters: set[asyncio.Future[None]] = set()
 

@@ -77,8 +77,7 @@ class Config:
     """The configuration of one server. A value that cannot work raises ``ConfigError``.
 
     The fields are the options in their final form; ``Options`` has the types in which they may be
-    given. Only the arguments are read here, no environment and no file; ``load()`` reads those
-    for the command line.
+    given. Only the arguments are read, no environment and no file.
     """
 
     app: Any = option(  # noqa: RUF009

@@ -113,7 +113,7 @@ class Server:
         """Begin the shutdown; from any thread or signal handler, more than once.
 
         Connections are accepted for ``delay`` seconds more, and then WebSockets and event
-        streams closed evenly over ``window`` seconds. Another call can only make it end
+        streams are closed evenly over ``window`` seconds. Another call can only make it end
         sooner.
         """
         self.drain(
@@ -183,7 +183,9 @@ class Server:
     async def serve(self) -> None:
         """Serve until ``shutdown()``, in the running loop; raises StartupError.
 
-        Installs no signal handlers and no logging settings, takes no sockets from
+        A second time raises RuntimeError.
+
+        It installs no signal handlers and no logging settings, takes no sockets from
         systemd and tells it nothing. A cancelled call shuts down without waiting for
         requests in progress.
         """
@@ -280,6 +282,8 @@ class Server:
         )
 
     async def _serve(self, app: Any) -> None:
+        if self._loop is not None:
+            raise RuntimeError("a Server can serve only once: make another one")
         config = self.config
         loop = self._loop = asyncio.get_running_loop()
         if self._stop_requested:

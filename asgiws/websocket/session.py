@@ -425,15 +425,7 @@ class Session:
             error = None
         app = self._app
         unsettled = self.link < CLOSING
-        if unsettled:
-            self._app = ENDED
-        if unsettled and app == ACCEPTED:
-            failed = cancelled or error is not None
-            self._close(INTERNAL_ERROR if failed else NORMAL_CLOSURE, "", "server")
-        elif unsettled and app != ENDED:
-            # Only the server cancels, at the end of its shutdown.
-            self._opening.refuse(503 if cancelled else 500)
-            self._end(REFUSED, ABNORMAL_CLOSURE, "", "server")
+        # First the log, then the answer: a client that has it finds the reason there.
         if error is not None:
             error_log.error("Exception in ASGI application", exc_info=error)
         elif unsettled and not cancelled and app in (CONNECTING, DENYING):
@@ -443,6 +435,15 @@ class Session:
                 if app == CONNECTING
                 else "the end of its denial response",
             )
+        if unsettled:
+            self._app = ENDED
+        if unsettled and app == ACCEPTED:
+            failed = cancelled or error is not None
+            self._close(INTERNAL_ERROR if failed else NORMAL_CLOSURE, "", "server")
+        elif unsettled and app != ENDED:
+            # Only the server cancels, at the end of its shutdown.
+            self._opening.refuse(503 if cancelled else 500)
+            self._end(REFUSED, ABNORMAL_CLOSURE, "", "server")
 
     # Called by the transport (asyncio.Protocol).
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import threading
 from typing import Any
@@ -669,6 +670,30 @@ def test_an_application_may_fail_when_its_client_has_left_and_nobody_noticed(
         server.wait_until(lambda: not server.server.serving.connections)
     (record,) = caplog.records
     assert record.getMessage() == "the application returned without the end of its response"
+
+
+@pytest.mark.parametrize("how", ["raises", "returns"])
+def test_a_client_that_has_the_500_finds_its_reason_in_the_log(
+    loop: str, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    answered: list[bool] = []
+
+    async def call(scope: Any, receive: Any, send: Any) -> None:
+        if how == "raises":
+            raise ValueError("boom")
+
+    def note(_: logging.LogRecord) -> bool:
+        answered.append(client.is_answered())
+        return True
+
+    with (
+        running(call, loop) as server,
+        Client(server) as client,
+        caplog.filtering(note),  # called in the thread of the server
+    ):
+        assert client.get().status == 500
+        assert caplog.records[0].levelname == "ERROR"
+    assert answered[0] is False
 
 
 def test_a_body_must_be_as_long_as_its_content_length_says(

@@ -131,6 +131,16 @@ async def test_a_shutdown_before_serve_ends_it_at_once(new_loop: NewLoop) -> Non
     assert not server.started
 
 
+async def test_a_server_that_has_served_does_not_begin_again(new_loop: NewLoop) -> None:
+    server = server_for()
+    async with server:
+        with pytest.raises(RuntimeError, match="only once"):
+            await server.serve()
+    with pytest.raises(RuntimeError, match="a Server can serve only once: make another one"):
+        async with server:
+            raise AssertionError("nothing serves in this block")
+
+
 async def test_serve_installs_no_signal_handlers(new_loop: NewLoop) -> None:
     numbers = (signal.SIGINT, signal.SIGTERM)
 

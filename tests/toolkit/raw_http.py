@@ -74,6 +74,10 @@ class Client:
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
 
+    def is_answered(self) -> bool:
+        """Whether bytes, or the end of the connection, wait to be read."""
+        return bool(select.select([self.sock], [], [], 0)[0])
+
     def get(self, target: str = "/", *headers: str, method: str = "GET") -> Reply:
         """Send a request without a body; its response."""
         lines = [f"{method} {target} HTTP/1.1", "Host: localhost", *headers, "", ""]

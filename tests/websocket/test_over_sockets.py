@@ -148,6 +148,35 @@ def test_an_application_that_raises_closes_1011_and_its_traceback_is_logged(
     assert "ValueError: boom" in caplog.text
 
 
+@pytest.mark.parametrize("how", ["raises", "raises when open", "returns"])
+def test_a_client_that_has_the_answer_finds_its_reason_in_the_log(
+    serve: Serve, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    answered: list[bool] = []
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        if how == "raises when open":
+            await accept(receive, send)
+            await receive()
+        if how != "returns":
+            raise ValueError("boom")
+
+    def note(_: logging.LogRecord) -> bool:
+        answered.append(client.is_answered())
+        return True
+
+    with serve(app) as server, Client(server) as client, caplog.filtering(note):
+        client.send(upgrade())
+        if how == "raises when open":
+            assert client.read_head().status == 101
+            client.send(client_frame(TEXT, b"hello"))
+            assert client.file.read(4) == b"\x88\x02\x03\xf3"
+        else:
+            assert client.read_head().status == 500
+        assert len(errors(caplog)) == 1
+    assert answered[0] is False
+
+
 def test_an_application_that_returns_closes_1000(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
