@@ -25,7 +25,7 @@ from asgiws.options.config import Config
 
 from ..toolkit.certificates import Certificates, for_two_threads
 from .machine import APP, DEADLINE, Machine
-from .pages import file, free_port, listed, put, steps, text, typed
+from .pages import file, free_port, listed, put, steps, text
 
 pytestmark = pytest.mark.slow
 
@@ -185,12 +185,14 @@ class Traefik(Front):
     page = "deploy/traefik"
 
     def configure(self) -> None:
-        # It is called from the page without a path.
         program = Path(sys.executable).with_name("traefik")
         assert program.exists(), "pip install 'asgiws[deploy]'"
-        self.machine.run("ln", "-s", str(program), "/run/bin/traefik")
-        drop_in = "/etc/systemd/system/chat.socket.d/haproxy.conf"
-        line = put(file("deploy/haproxy", drop_in), "127.0.0.1:8000", f"127.0.0.1:{self.behind}")
+        unit = "/etc/systemd/system/traefik.service"
+        here = put(file(self.page, unit), "/usr/local/bin/traefik", str(program))
+        log = "StandardOutput=file:/run/traefik.log\nStandardError=inherit"
+        self.machine.write(unit, put(here, "[Service]", f"[Service]\n{log}"))
+        drop_in = "/etc/systemd/system/chat.socket.d/traefik.conf"
+        line = put(file(self.page, drop_in), "127.0.0.1:8000", f"127.0.0.1:{self.behind}")
         self.machine.write(drop_in, line)
         ours = put(file(self.page, TRAEFIK), '":443"', f'"127.0.0.1:{self.port}"')
         ours = put(ours, '":80"', f'"127.0.0.1:{free_port()}"')
@@ -206,8 +208,7 @@ class Traefik(Front):
         self.machine.write(chat, put(file(self.page, chat), "127.0.0.1:8000", behind))
 
     def start(self) -> None:
-        self.machine.start("bash", "-c", typed(self.page, "start"))
-        self.machine.wait_for_port(self.port)
+        super().start()
         end = time.monotonic() + DEADLINE
         while not self.has_read_its_files():
             assert time.monotonic() < end

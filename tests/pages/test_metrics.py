@@ -37,6 +37,7 @@ def test_one_process_counts_what_happens(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text(snippets()["metrics"], "utf-8")
     with Served("asgiws", "main:app", "--port", "0", cwd=tmp_path) as server:
         url = f"ws://127.0.0.1:{server.port}/rooms/a"
+        assert numbers(server)["topics_healthy"] == 1  # from the first moment on
         with connect(url) as ada, connect(url) as bob:
             for one in (ada, bob):
                 assert one.recv(5) == "welcome"
