@@ -6,11 +6,15 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 Scope = MutableMapping[str, Any]
+"""The first argument of an application: one connection or request, or the lifespan."""
 Event = MutableMapping[str, Any]
+"""A dict with ``type``, as ``receive`` returns it and ``send`` takes it."""
 Receive = Callable[[], Awaitable[Event]]
+"""The second argument of an application: waits for the next event."""
 Send = Callable[[Event], Awaitable[None]]
-# An application. Some are written with the types of Starlette, some with those of asgiref or
-# with dict, and all are served.
+"""The third argument of an application; raises ClientDisconnected and ASGIError."""
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
-# The argument ``app`` of a server: an application, a factory, or an import string.
+"""An application: it may be written with the types of Starlette, of asgiref or with ``dict``."""
 Application = ASGIApp | Callable[[], ASGIApp] | str
+"""The argument ``app`` of a server: an application, a factory that makes one, or an import string.
+"""

@@ -51,6 +51,7 @@ __all__ = [
 _NOTHING: Any = object()
 
 Policy = Literal["close", "drop_oldest", "drop_newest", "latest"]
+"""What happens when too many bytes wait for a slow subscriber; see ``subscribe``."""
 
 
 async def publish(

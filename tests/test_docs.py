@@ -28,6 +28,7 @@ from asgiws import topics
 from asgiws._build import COMPILED_MODULES
 from asgiws.options.config import OPTIONS, UVICORN_ONLY
 
+from .toolkit.builds import PURE
 from .toolkit.raw_http import Client
 from .toolkit.running import running
 from .toolkit.served import Served
@@ -237,7 +238,7 @@ class TestSnippets:
                 websocket.recv(5)
             assert websocket.close_code == 1012
 
-    @pytest.mark.parametrize("pure", ["0", "1"])
+    @pytest.mark.parametrize("pure", PURE)
     def test_the_embedded_server_starts_tells_its_url_and_stops(
         self, pure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -16,6 +16,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from .toolkit.builds import BUILDS
 from .toolkit.certificates import NO_TLS
 from .toolkit.served import Served, serve_example
 
@@ -23,9 +24,10 @@ DEADLINE = 10.0
 PICTURE = b"\x89PNG\r\n\x1a\n and the rest"
 
 ids = map(str, itertools.count(1))
+SERVERS = [*(["asgiws"] if "compiled" in BUILDS else []), "asgiws pure", "uvicorn"]
 
 
-@pytest.fixture(scope="module", params=["asgiws", "asgiws pure", "uvicorn"])
+@pytest.fixture(scope="module", params=SERVERS)
 def running(request: pytest.FixtureRequest) -> Iterator[Served]:
     """The server of all these tests. Nothing that a client does is an error in its log."""
     name, *pure = request.param.split()

@@ -20,6 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from .fanout.brokers.redis_server import RedisServer
+from .toolkit.builds import PURE
 from .toolkit.certificates import Certificates, for_two_threads
 from .toolkit.program import ROOT, Program
 from .toolkit.raw_http import GET, Client, Reply, request
@@ -63,7 +64,7 @@ def closed_with(program: Program, path: str = "/raise", **options: Any) -> int:
         return ending.value.rcvd.code
 
 
-@pytest.mark.parametrize("pure", ["0", "1"])
+@pytest.mark.parametrize("pure", PURE)
 def test_what_uvicorn_runs_is_served_by_asgiws_and_ends_as_with_uvicorn(
     tmp_path: Path, loop: str, pure: str
 ) -> None:

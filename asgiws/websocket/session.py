@@ -323,7 +323,9 @@ class Session:
         kind = event["type"]
         if (self._app, kind) not in SENDS:
             allowed = " or ".join(name for state, name in SENDS if state == self._app)
-            raise ASGIError(f"expected {allowed or 'nothing more'}, got {kind!r:.200}")
+            wrong = f"expected {allowed or 'nothing more'}, got {kind!r:.200}"
+            over = "" if allowed else ": the application has closed or refused the connection"
+            raise ASGIError(wrong + over)
         if self.link > FAILING:
             if kind == "websocket.close":
                 self._app = ENDED  # it is closed, as was asked for

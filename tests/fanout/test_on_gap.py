@@ -15,6 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
+from tests.toolkit.builds import PURE
 from tests.toolkit.running import DEADLINE, Running
 from tests.toolkit.running import running as serve
 
@@ -204,7 +205,7 @@ def test_a_loss_while_it_subscribes_closes_it(package: ModuleType, serving: Serv
         running.wait_until(lambda: topics_of(hub) == 0)
 
 
-@pytest.mark.parametrize("pure", ["", "1"])
+@pytest.mark.parametrize("pure", PURE)
 def test_a_worker_that_has_missed_messages_of_others_closes_its_sockets(pure: str) -> None:
     options = ("--timeout-worker-healthcheck", "60")
     with Fleet(*options, workers=2, ASGIWS_PURE=pure) as fleet, fleet.stack:

@@ -13,6 +13,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from ..toolkit.builds import PURE
 from ..toolkit.raw_http import Client, sized
 from ..toolkit.running import LOOPS
 from ..toolkit.served import Served
@@ -34,7 +35,7 @@ def assert_quiet(served: Served) -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("pure", ["0", "1"])
+@pytest.mark.parametrize("pure", PURE)
 def test_fifty_clients_and_a_sigterm_leave_no_traceback(loop: str, pure: str) -> None:
     with serve(loop=loop, ASGIWS_PURE=pure) as served, ExitStack() as stack:
         clients = [

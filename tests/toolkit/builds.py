@@ -46,6 +46,9 @@ BUILDS = {"interpreted": load_twin()}
 if asgiws.build() == "compiled":
     BUILDS["compiled"] = asgiws
 
+#: ASGIWS_PURE for a program in each build. With ASGIWS_PURE=1 the compiled modules may be old.
+PURE = ["0", "1"] if "compiled" in BUILDS else ["1"]
+
 LIBRARIES: dict[str, ModuleType] = {"zlib": zlib, "zlib-ng": zlib_ng}
 
 
