@@ -361,8 +361,8 @@ class Reader:
 
 def main(what: str, descriptor: int) -> None:
     """Watch ``what`` (a ``Watched`` as JSON), until the other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor's to decide
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the supervisor's to decide, also if all get it
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # gone while it is told
     from watchfiles import watch
 

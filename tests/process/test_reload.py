@@ -289,7 +289,7 @@ class TestBrokenCode:
 
 @pytest.mark.slow
 class TestTheEnd:
-    @pytest.mark.parametrize("how", ["terminal", "SIGINT", "SIGTERM"])
+    @pytest.mark.parametrize("how", ["terminal", "SIGINT", "SIGTERM", "SIGTERM to all"])
     def test_it_comes_at_once_though_somebody_is_connected(self, how: str) -> None:
         with serving() as program, Client(program) as client:
             client.send(request("Host: localhost", target="/long"))
@@ -325,12 +325,15 @@ class TestTheEnd:
         began = time.monotonic()
         if how == "terminal":
             program.ctrl_c()
+        elif how == "SIGTERM to all":  # as of a service manager, or of the command timeout
+            os.killpg(program.process.pid, signal.SIGTERM)
         else:
             program.send(signal.Signals[how])
         assert program.wait_for_end() == status
         assert time.monotonic() - began < SOON
         text = "".join(program.output)
         assert "KeyboardInterrupt" not in text, text
+        assert "The watcher of files" not in text, text
         assert program.output[-1].endswith("Stopped\n") == (status == 0), text
         assert not program.processes()
 
