@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import json
 import re
 import subprocess
 import sys
@@ -117,6 +118,7 @@ class TestSnippets:
             "testing-selenium",
             "testing-serve",
             "topics",
+            "topics-history",
             "topics-listen",
             "topics-recording",
         ]
@@ -183,6 +185,27 @@ class TestSnippets:
                 assert heard(bob) == "hello"
                 bob.send("bye")
                 assert heard(ada) == "bye"  # and not her own words
+            assert server.stop() == 0
+
+    def test_a_client_that_comes_back_with_its_position_has_missed_nothing(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "main.py").write_text(snippets()["topics-history"], "utf-8")
+        command = ("asgiws", "main:app", "--port", "0", "--workers", "2")
+        with Served(*command, cwd=tmp_path) as server:
+            room = f"ws://127.0.0.1:{server.port}/rooms/a"
+            with connect(room) as ada:
+                with connect(room) as bob:
+                    assert "recovered" not in json.loads(bob.recv(5))
+                    bob.send("seen")
+                    seen = json.loads(bob.recv(5))
+                assert json.loads(ada.recv(5))["subscribed"]
+                ada.send("missed")
+                while json.loads(ada.recv(5))["data"] != "missed":
+                    pass
+                with connect(f"{room}?since={seen['position']}") as bob:
+                    assert json.loads(bob.recv(5))["recovered"]
+                    assert json.loads(bob.recv(5))["data"] == "missed"
             assert server.stop() == 0
 
     async def test_what_a_listener_prints(self, capsys: pytest.CaptureFixture[str]) -> None:
