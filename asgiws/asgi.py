@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, TypeAlias
 
-Scope = MutableMapping[str, Any]
+Scope: TypeAlias = MutableMapping[str, Any]
 """The first argument of an application: one connection or request, or the lifespan."""
-Event = MutableMapping[str, Any]
+Event: TypeAlias = MutableMapping[str, Any]
 """A dict with ``type``, as ``receive`` returns it and ``send`` takes it."""
-Receive = Callable[[], Awaitable[Event]]
+Receive: TypeAlias = Callable[[], Awaitable[Event]]
 """The second argument of an application: waits for the next event."""
-Send = Callable[[Event], Awaitable[None]]
+Send: TypeAlias = Callable[[Event], Awaitable[None]]
 """The third argument of an application; raises ClientDisconnected and ASGIError."""
-ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 """An application: it may be written with the types of Starlette, of asgiref or with ``dict``."""
-Application = ASGIApp | Callable[[], ASGIApp] | str
+Application: TypeAlias = ASGIApp | Callable[[], ASGIApp] | str
 """The argument ``app`` of a server: an application, a factory that makes one, or an import string.
 """

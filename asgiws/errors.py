@@ -11,13 +11,13 @@ class StartupError(Exception):
     ``str(error)`` is the one message to print; it names the option, the import or the address.
     """
 
-    #: the exit status of the process
     exit_code: int = 1
+    """The exit status of the process."""
 
     def __init__(self, message: str, details: str = "") -> None:
         super().__init__(message)
-        #: the traceback of an application that raised, trimmed to the application; or ""
         self.details: str = details
+        """The traceback of an application that raised, trimmed to the application; or ""."""
 
 
 class ConfigError(StartupError):

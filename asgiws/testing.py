@@ -34,10 +34,10 @@ class Served:
     """A server that serves."""
 
     def __init__(self, server: Server, log: list[logging.LogRecord]) -> None:
-        #: the asgiws.Server
         self.server: Server = server
-        #: what it has logged so far: logging's records of asgiws.error and asgiws.access
+        """The asgiws.Server."""
         self.log: list[logging.LogRecord] = log
+        """What it has logged so far: logging's records of asgiws.error and asgiws.access."""
 
     @property
     def url(self) -> str:

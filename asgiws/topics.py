@@ -105,8 +105,8 @@ class Subscription:
     __slots__ = ("_about", "topic")
 
     def __init__(self, topic: str, arguments: tuple[Any, Wishes, Send | None]) -> None:
-        #: the name of the topic
         self.topic: str = topic
+        """The name of the topic."""
         # First the wishes, then None, and then the subscription.
         self._about: tuple[Any, Wishes, Send | None] | Member | None = arguments
 
@@ -253,8 +253,8 @@ class Recording:
 
     def __init__(self, here: Hub, published: list[Message]) -> None:
         self._hub = here
-        #: the messages, in their order
         self.published: list[Message] = published
+        """The messages, in their order."""
 
     @property
     def subscribed(self) -> dict[str, int]:

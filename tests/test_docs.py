@@ -25,7 +25,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 import asgiws
-from asgiws import topics
+from asgiws import testing, topics
 from asgiws._build import COMPILED_MODULES
 from asgiws.options.config import OPTIONS, UVICORN_ONLY
 
@@ -302,6 +302,14 @@ class TestSnippets:
 
     def test_a_test_without_pytest_passes(self) -> None:
         assert application("testing-serve")
+
+
+@pytest.mark.parametrize("module", [asgiws, topics, testing], ids=lambda module: module.__name__)
+def test_the_page_of_the_api_has_every_public_name(module: ModuleType) -> None:
+    page = (ROOT / "docs" / "api.md").read_text("utf-8")
+    public = [name for name in module.__all__ if name != "__version__"]
+    assert public
+    assert [name for name in public if not re.search(rf"\b{name}\b", page)] == []
 
 
 class TestCommands:

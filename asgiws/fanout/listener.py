@@ -134,10 +134,10 @@ class Messages:
 
     def __init__(self, listener: Listener, position: str | None, recovered: bool | None) -> None:
         self._listener = listener
-        #: the topic's position when the messages began; None without history
         self.position: str | None = position
-        #: whether all messages behind ``since`` are here; None without ``since``
+        """The topic's position when the messages began; None without history."""
         self.recovered: bool | None = recovered
+        """Whether all messages behind ``since`` are here; None without ``since``."""
 
     @property
     def dropped(self) -> int:

@@ -91,8 +91,8 @@ class Message:
 
     def __init__(self, publication: Publication, gap: int = 0) -> None:
         self.publication = publication
-        #: the number of messages of the topic that this subscriber has missed just before it
         self.gap: int = gap
+        """The number of messages of the topic that this subscriber has missed just before it."""
 
     def __repr__(self) -> str:
         return f"<Message {self.topic!r} {self.position or ''} {self.data!r:.100}>"

@@ -19,12 +19,14 @@ class DrainNotice:
     """
 
     def __init__(self) -> None:
-        #: whether it drains: its WebSockets and event streams are closed within ``seconds_left``,
-        #: some of them at once
         self.begun: bool = False
-        #: whether the whole program ends, and no process takes its place; false in a worker that
-        #: is replaced by another
+        """Whether it drains: its WebSockets and event streams are closed within ``seconds_left``,
+        some of them at once.
+        """
         self.final: bool = False
+        """Whether the whole program ends, and no process takes its place; false in a worker that is
+        replaced by another.
+        """
         self._end = 0.0
         self._waiters: set[asyncio.Future[None]] = set()
 

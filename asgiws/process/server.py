@@ -73,6 +73,8 @@ class Server:
 
     def __init__(self, config: Config) -> None:
         """Raises ConfigError if ``config`` asks for several processes, or to reload."""
+        if not isinstance(config, Config):
+            raise TypeError(f"expected a Config, as in Server(Config(app)), got {config!r:.200}")
         if config.workers > 1:
             raise ConfigError("workers: a Server is one process; asgiws.run starts several")
         if config.reload:

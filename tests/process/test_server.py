@@ -131,6 +131,12 @@ async def test_a_shutdown_before_serve_ends_it_at_once(new_loop: NewLoop) -> Non
     assert not server.started
 
 
+@pytest.mark.parametrize("app", ["main:app", hello_and_wait])
+def test_a_server_of_an_application_says_that_it_takes_a_config(app: Any) -> None:
+    with pytest.raises(TypeError, match=r"expected a Config, as in Server\(Config\(app\)\), got"):
+        Server(app)
+
+
 async def test_a_server_that_has_served_does_not_begin_again(new_loop: NewLoop) -> None:
     server = server_for()
     async with server:
