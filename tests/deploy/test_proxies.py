@@ -119,7 +119,9 @@ class Nginx(Front):
     def edit(self, old: str = "", new: str = "") -> None:
         """Write the site, with something else in one place."""
         site = put(file(self.page, SITE), "listen 443 ssl", f"listen 127.0.0.1:{self.port} ssl")
+        site = put(site, "listen [::]:443 ssl", f"listen [::1]:{self.port} ssl")
         site = put(site, "listen 80;", f"listen 127.0.0.1:{self.plain};")
+        site = put(site, "listen [::]:80;", f"listen [::1]:{self.plain};")
         self.machine.write(SITE, put(site, old, new))
 
     def log(self) -> str:
@@ -175,7 +177,9 @@ class HAProxy(Front):
 
     def edit(self, old: str = "", new: str = "") -> None:
         ours = put(file(self.page, HAPROXY), "bind :443 ssl", f"bind 127.0.0.1:{self.port} ssl")
+        ours = put(ours, "bind :::443 v6only ssl", f"bind ::1:{self.port} v6only ssl")
         ours = put(ours, "bind :80", f"bind 127.0.0.1:{self.plain}")
+        ours = put(ours, "bind :::80", f"bind ::1:{self.plain}")
         ours = put(ours, "127.0.0.1:8888", f"127.0.0.1:{self.renewal}")
         ours = put(put(ours, old, new), "127.0.0.1:8000", f"127.0.0.1:{self.behind}")
         self.machine.write(HAPROXY, ours)
@@ -292,9 +296,14 @@ def challenge(machine: Machine, port: int) -> httpx.Response:
 
 
 def redirect(port: int) -> str:
-    answer = httpx.get(f"http://127.0.0.1:{port}/a?b=c", headers={"Host": HOST})
-    assert answer.status_code == 301
-    return answer.headers["location"]
+    """Where a request without TLS is sent, by IPv4 and by IPv6."""
+    answers = [
+        httpx.get(f"http://{address}:{port}/a?b=c", headers={"Host": HOST})
+        for address in ("127.0.0.1", "[::1]")
+    ]
+    assert {answer.status_code for answer in answers} == {301}
+    (location,) = {answer.headers["location"] for answer in answers}
+    return location
 
 
 def test_a_certificate_is_renewed_beside_nginx(machine: Machine, tmp_path: Path) -> None:

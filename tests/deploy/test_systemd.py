@@ -199,6 +199,25 @@ def test_what_goes_wrong_is_what_the_page_says(
     assert message in table
 
 
+def test_a_socket_whose_file_or_permissions_are_gone_comes_back_by_a_restart_of_its_unit(
+    machine: Machine,
+) -> None:
+    machine.systemctl("start", "chat.socket", "chat.service")
+    machine.run("rm", SOCKET)
+    machine.systemctl("start", "chat.socket")  # it is active already
+    file = machine.path(SOCKET)
+    assert not file.exists()
+    for group in ("www-data", "nogroup"):
+        drop = f"[Socket]\nSocketGroup={group}\n"
+        machine.write("/etc/systemd/system/chat.socket.d/group.conf", drop)
+        machine.systemctl("daemon-reload")
+        machine.systemctl("restart", "chat.socket")
+        assert file.group() == group
+        with Client(str(file)) as client:
+            client.sock.settimeout(DEADLINE)
+            assert client.get().status == 200
+
+
 def test_an_application_that_blocks_the_event_loop_is_restarted_by_the_watchdog(
     machine: Machine,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -53,10 +54,13 @@ def test_a_certificate_of_certbot_is_served_and_renewed_without_a_refused_handsh
     for path, content in steps(PAGE, "file").items():
         here = content
         if path == SOCKET:
-            here = put(content, "ListenStream=443", f"ListenStream=127.0.0.1:{port}")
+            here = put(content, "ListenStream=0.0.0.0:443", f"ListenStream=127.0.0.1:{port}")
+            here = put(here, "ListenStream=[::]:443", f"ListenStream=[::1]:{port}")
         machine.write(path, here)
     first = renew(machine, authority)
     machine.type(PAGE, "start")
+    machine.wait_for_port(port)
+    socket.create_connection(("::1", port), DEADLINE).close()
     context = ssl.create_default_context()
     authority.configure_trust(context)
     look = put(typed(PAGE, "look"), f"{HOST}:443", f"127.0.0.1:{port}")
