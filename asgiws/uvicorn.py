@@ -30,7 +30,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
-import uvicorn
+try:
+    import uvicorn
+except ModuleNotFoundError as error:
+    if __name__ != "__main__" or error.name != "uvicorn":
+        raise
+    sys.exit(
+        f"python -m asgiws.uvicorn: uvicorn is not installed for {sys.executable}: install asgiws "
+        "beside the program, and use the Python of that environment"
+    )
+
 import uvicorn._subprocess as subprocess
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 

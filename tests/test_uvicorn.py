@@ -679,6 +679,15 @@ def test_what_cannot_be_run_is_told(arguments: tuple[str, ...], status: int, sai
         assert not script.lines("Traceback")
 
 
+def test_a_python_without_uvicorn_is_named(tmp_path: Path) -> None:
+    missing = 'raise ModuleNotFoundError("No module named \'uvicorn\'", name="uvicorn")\n'
+    (tmp_path / "uvicorn.py").write_text(missing, "utf-8")
+    with Program("asgiws.uvicorn", "x.py", PYTHONPATH=str(tmp_path)) as script:
+        assert script.wait_for_end() == 1
+        assert script.lines("uvicorn is not installed for ")
+        assert not script.lines("Traceback")
+
+
 def test_to_import_it_changes_nothing(tmp_path: Path) -> None:
     text = f"{HEAD}import asgiws.uvicorn\nuvicorn.run(app, port=0)\n"
     (tmp_path / "script.py").write_text(text, "utf-8")
