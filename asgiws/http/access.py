@@ -11,6 +11,7 @@ from .forwarded import Address
 from .request import Request
 from .scope import shown
 
+TLS_HANDSHAKE = b"\x16\x03"  # the type of a record, and the first byte of its version
 CLIENT_CLOSED_REQUEST = 499  # in the log only, as nginx has it
 
 
@@ -29,6 +30,8 @@ def log_request(client: Address | None, request: Request, status: int) -> None:
 
 def log_malformed(client: Address | None, line: bytes, status: int) -> None:
     """The line of bytes in place of a request, which were answered ``status``."""
+    if line.startswith(TLS_HANDSHAKE):
+        line = b"TLS on a port without TLS"  # somebody typed https://
     if access_log.isEnabledFor(logging.INFO):
         access_log.info(MALFORMED_LINE, shown(client), "", quoted(line), "", status)
 

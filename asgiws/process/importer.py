@@ -18,6 +18,7 @@ from typing import Any
 
 from ..errors import AppLoadError, ConfigError
 from ..log import TRACE, error_log
+from ..options.guess import guesses
 from ..text import printable
 from .trace import traced
 
@@ -95,7 +96,7 @@ def _import(target: str, directory: str) -> Any:
             found = getattr(found, attribute)
         except AttributeError:
             close = difflib.get_close_matches(attribute, _public(found), n=1)
-            hint = f'; did you mean "{close[0]}"?' if close else ""
+            hint = f'; did you mean "{close[0]}"?' if close else _elsewhere(directory, module_name)
             raise AppLoadError(
                 f'"{shown}": module {printable(module_name)} '
                 f'({_file(module)}) has no attribute "{printable(path)}"{hint}'
@@ -113,7 +114,7 @@ def _import_module(name: str, shown: str, directory: str) -> ModuleType:
         if name == missing or name.startswith(missing + "."):
             modules = [path.stem for path in Path(directory).glob("*.py")]
             close = difflib.get_close_matches(missing, modules, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            hint = f"; did you mean {close[0]}?" if close else _elsewhere(directory)
             raise AppLoadError(
                 f'"{shown}": there is no module {printable(missing)} in {directory}, '
                 f"nor is one installed{hint}"
@@ -131,6 +132,13 @@ def _guess(module_name: str, path: str) -> str:
     if package and not path and not is_file and last in ("app", "application"):
         return f"{package}:{last}"
     return f"{name}:{printable(path) or 'app'}"
+
+
+def _elsewhere(directory: str, package: str = "") -> str:
+    """A hint at an application in another file of the directory, or of a package in it."""
+    apps = [guess.app for guess in guesses(directory)]
+    found = [app for app in apps if not package or app.startswith(package + ".")]
+    return f"; did you mean {printable(found[0])}?" if found else ""
 
 
 def _public(found: object) -> list[str]:

@@ -35,6 +35,14 @@ def test_what_is_no_request_has_as_many(
     assert '"BREW" 400' in record.getMessage()
 
 
+def test_tls_on_a_port_without_it_has_words_instead_of_its_bytes(
+    package: ModuleType, lines: pytest.LogCaptureFixture
+) -> None:
+    package.http.access.log_malformed(CLIENT, b"\x16\x03\x01\x02\x00\x01\x00\xfc\x9a", 400)
+    (record,) = lines.records
+    assert record.getMessage() == '192.0.2.1:5000 - "TLS on a port without TLS" 400'
+
+
 def test_a_session_has_attributes_beside_them(
     package: ModuleType, lines: pytest.LogCaptureFixture
 ) -> None:

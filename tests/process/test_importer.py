@@ -129,6 +129,17 @@ class TestImportStrings:
         assert "typo.py" in message
         assert "did you mean" not in str(refused("typo:xyzzy"))
 
+    @pytest.mark.parametrize("target", ["main:app", "web:app", "web.app:app"])
+    def test_an_application_in_another_file_may_have_been_meant(self, target: str) -> None:
+        write("web/__init__.py", "")
+        write("web/asgi.py", GOOD)
+        assert str(refused(target)).endswith("; did you mean web.asgi:app?")
+
+    def test_an_attribute_of_one_package_is_not_sought_in_another(self) -> None:
+        write("web/__init__.py", "")
+        write("main.py", GOOD)
+        assert "did you mean" not in str(refused("web:xyzzy"))
+
     def test_a_module_may_fail_at_the_attribute(self) -> None:
         write("lazy.py", "def __getattr__(name):\n    raise RuntimeError('not today')\n")
         error = refused("lazy:app")
