@@ -5,6 +5,7 @@ These are the tables of options.md and asgiws/options/typed.py, the types of the
 
 from __future__ import annotations
 
+import re
 import textwrap
 from itertools import groupby
 from pathlib import Path
@@ -75,7 +76,16 @@ def _key(option: Option) -> str:
         lines += [f"| {part}" for part in rest.split(" | ")[1:]]
         indented = textwrap.indent("\n".join(lines), " " * 8)
         line = f"    {option.name}: (\n{indented}\n    )"
-    text = f"{option.help} Default: {option.default_text}." if option.default_text else option.help
+    expects = option.kind.expects
+    parts = [
+        option.help,
+        # The type does not tell the unit and the bounds of a number.
+        f"{expects[0].upper()}{expects[1:]}." if "number" in expects else "",
+        f"Default: {option.default_text}." if option.default_text else "",
+    ]
+    text = " ".join(filter(None, parts))
+    if "None" in option.typed:
+        text = re.sub(r"\bnone\b", "None", text)
     return f"\n{line}\n{_docstring(text)}"
 
 

@@ -51,7 +51,9 @@ class Options(TypedDict, total=False):
     """
 
     reload_delay: float
-    """How long no file must have changed before the restart. Default: 0.1."""
+    """How long no file must have changed before the restart. A number of seconds, 0 or more.
+    Default: 0.1.
+    """
 
     bind: str | Sequence[str]
     """Address to listen on: host:port, [v6]:port, unix:path or fd://N. May be repeated."""
@@ -62,7 +64,9 @@ class Options(TypedDict, total=False):
     """
 
     port: int
-    """Port to listen on; 0 picks a free one and prints it. Default: 8000."""
+    """Port to listen on; 0 picks a free one and prints it. A whole number from 0 to 65535.
+    Default: 8000.
+    """
 
     uds: StrPath | None
     """Listen on a Unix socket instead, as with --bind unix:PATH."""
@@ -71,27 +75,31 @@ class Options(TypedDict, total=False):
     """Permissions of the file of a Unix socket. Default: 666."""
 
     fd: int | None
-    """Listen on the socket with this file descriptor, as with --bind fd://NUMBER. Default: none.
+    """Listen on the socket with this file descriptor, as with --bind fd://NUMBER. A whole number,
+    0 or more, or None. Default: None.
     """
 
     backlog: int
-    """Connections that may wait in the kernel to be accepted. Default: 2048."""
+    """Connections that may wait in the kernel to be accepted. A whole number, 1 or more. Default:
+    2048.
+    """
 
     loop: Literal["auto", "uvloop", "asyncio", "none"]
     """Event loop; auto takes uvloop where it is installed. Default: auto."""
 
     workers: int | None
-    """Processes that serve; with several a supervisor hands each connection to the emptiest.
-    Default: 1.
+    """Processes that serve; with several a supervisor hands each connection to the emptiest. A
+    whole number from 1 to 128. Default: 1.
     """
 
     timeout_worker_healthcheck: float | None
     """How long the event loop of a worker may stand still before the worker is killed and
-    replaced; none waits for ever. Default: 5.
+    replaced; None waits for ever. A number of seconds above 0, or None. Default: 5.
     """
 
     timeout_worker_start: float | None
-    """How long a worker may take to start before it is killed; none waits for ever. Default: 300.
+    """How long a worker may take to start before it is killed; None waits for ever. A number of
+    seconds above 0, or None. Default: 300.
     """
 
     http: Literal["auto", "h11", "httptools"] | None
@@ -119,46 +127,56 @@ class Options(TypedDict, total=False):
     """Send the date. Default: on."""
 
     timeout_request_head: float
-    """How long a request's head, or a TLS handshake, may take to arrive. Default: 10."""
+    """How long a request's head, or a TLS handshake, may take to arrive. A number of seconds above
+    0. Default: 10.
+    """
 
     timeout_request_body: float | None
     """How long a client may send nothing of a body that the application waits for, before it gets
-    408; none waits for ever. Default: 60.
+    408; None waits for ever. A number of seconds above 0, or None. Default: 60.
     """
 
     timeout_keep_alive: float
-    """How long a connection may be idle between two requests. Default: 5."""
+    """How long a connection may be idle between two requests. A number of seconds, 0 or more.
+    Default: 5.
+    """
 
     h11_max_incomplete_event_size: int | None
-    """Most bytes of a request's head; a longer one is answered 431. Default: 65536."""
+    """Most bytes of a request's head; a longer one is answered 431. A whole number, 256 or more.
+    Default: 65536.
+    """
 
     ws_max_size: int
-    """Most bytes of a message, inflated; a longer one fails the connection with 1009. Default:
-    16777216.
+    """Most bytes of a message, inflated; a longer one fails the connection with 1009. A whole
+    number, 1 or more. Default: 16777216.
     """
 
     ws_max_queue: int
-    """Messages that may wait for the application before the server stops reading. Default: 32."""
+    """Messages that may wait for the application before the server stops reading. A whole number,
+    1 or more. Default: 32.
+    """
 
     ws_ping_interval: float | None
-    """Time between keepalive pings; none sends no pings. Default: 20."""
+    """Time between keepalive pings; None sends no pings. A number of seconds above 0, or None.
+    Default: 20.
+    """
 
     ws_ping_timeout: float | None
-    """How long a client may be silent after a ping before its connection is closed with 1011; none
-    waits for ever. Default: 20.
+    """How long a client may be silent after a ping before its connection is closed with 1011; None
+    waits for ever. A number of seconds above 0, or None. Default: 20.
     """
 
     ws_close_timeout: float
-    """How long a client has to answer a close frame. Default: 10."""
+    """How long a client has to answer a close frame. A number of seconds above 0. Default: 10."""
 
     ws_accept_timeout: float | None
-    """How long the application may take to accept or deny before the client gets 504; none waits
-    for ever. Default: 300.
+    """How long the application may take to accept or deny before the client gets 504; None waits
+    for ever. A number of seconds above 0, or None. Default: 300.
     """
 
     ws_idle_timeout: float | None
     """How long a WebSocket may be without a message in either direction before it is closed with
-    1001; none keeps idle WebSockets. Default: none.
+    1001; None keeps idle WebSockets. A number of seconds above 0, or None. Default: None.
     """
 
     ws_origins: str | Sequence[str]
@@ -171,19 +189,21 @@ class Options(TypedDict, total=False):
     """Accept permessage-deflate where a client offers it. Default: on."""
 
     ws_deflate_window_bits: int
-    """Window of the compressor; each bit doubles its memory. Default: 12."""
+    """Window of the compressor; each bit doubles its memory. A whole number from 9 to 15. Default:
+    12.
+    """
 
     ws_deflate_mem_level: int
-    """Memory of the compressor beside its window. Default: 5."""
+    """Memory of the compressor beside its window. A whole number from 1 to 9. Default: 5."""
 
     ws_deflate_level: int
-    """Effort of the compressor: 1 is fast, 9 is small. Default: 6."""
+    """Effort of the compressor: 1 is fast, 9 is small. A whole number from 0 to 9. Default: 6."""
 
     ws_deflate_context_takeover: bool
     """Keep the window from one message to the next: smaller messages, more memory. Default: on."""
 
     ws_deflate_min_size: int
-    """Messages of fewer bytes are sent uncompressed. Default: 128."""
+    """Messages of fewer bytes are sent uncompressed. A whole number, 0 or more. Default: 128."""
 
     ws_deflate_library: Literal["zlib", "zlib-ng"]
     """Library that compresses; zlib-ng is faster with large messages and takes 130 KiB more for a
@@ -192,63 +212,67 @@ class Options(TypedDict, total=False):
 
     topics_history: int
     """How many messages of each topic are kept for later subscribers, unless the application calls
-    topics.keep for it. Default: 0.
+    topics.keep for it. A whole number, 0 or more. Default: 0.
     """
 
     topics_history_age: float
-    """How long the messages of a topic are kept. Default: 300."""
+    """How long the messages of a topic are kept. A number of seconds above 0. Default: 300."""
 
     topics_history_memory: int
-    """Bytes of memory for all messages that are kept; the workers of a machine share it. Default:
-    16777216.
+    """Bytes of memory for all messages that are kept; the workers of a machine share it. A whole
+    number, 65536 or more. Default: 16777216.
     """
 
     topics_url: str | None
     """Broker over which topics reach other machines; put a URL with a password into the
-    environment. Default: none.
+    environment. Default: None.
     """
 
     timeout_write: float | None
-    """How long a client may read nothing while data wait for it before it is cut off; none waits
-    for ever. Default: 60.
+    """How long a client may read nothing while data wait for it before it is cut off; None waits
+    for ever. A number of seconds above 0, or None. Default: 60.
     """
 
     limit_concurrency: int | None
-    """Most connections, or requests in progress; others are answered 503. Default: none."""
+    """Most connections, or requests in progress; others are answered 503. A whole number, 1 or
+    more, or None. Default: None.
+    """
 
     limit_handshakes: int | None
     """Most WebSocket handshakes that begin in a second, all workers together; as many may wait,
-    and others are answered 503 with Retry-After. Default: none.
+    and others are answered 503 with Retry-After. A whole number, 1 or more, or None. Default:
+    None.
     """
 
     limit_max_requests: int | None
-    """Requests and WebSockets after which the server drains and ends, or a worker is replaced.
-    Default: none.
+    """Requests and WebSockets after which the server drains and ends, or a worker is replaced. A
+    whole number, 1 or more, or None. Default: None.
     """
 
     limit_max_requests_jitter: int
     """Most requests that are added to --limit-max-requests at random, so that workers do not end
-    together. Default: 0.
+    together. A whole number, 0 or more. Default: 0.
     """
 
     limit_max_age: float | None
     """Age at which the server drains and ends, or a worker is replaced; up to a tenth is added at
-    random. Default: none.
+    random. A number of seconds above 0, or None. Default: None.
     """
 
     timeout_graceful_shutdown: float | None
     """How long a shutdown waits for requests in progress before it cancels them, counted from the
-    end of --drain-window. Default: 10.
+    end of --drain-window. A number of seconds, 0 or more. Default: 10.
     """
 
     drain_delay: float
     """How long connections are accepted after SIGTERM, while the application can already tell that
-    the server drains (scope['extensions']['asgiws.drain']). Default: 0.
+    the server drains (scope['extensions']['asgiws.drain']). A number of seconds, 0 or more.
+    Default: 0.
     """
 
     drain_window: float | None
-    """Time over which WebSockets and event streams are closed evenly when the server drains.
-    Default: 3 on SIGTERM, 10 where a worker is replaced.
+    """Time over which WebSockets and event streams are closed evenly when the server drains. A
+    number of seconds, 0 or more. Default: 3 on SIGTERM, 10 where a worker is replaced.
     """
 
     drain_code: int
@@ -280,7 +304,8 @@ class Options(TypedDict, total=False):
     """Certificates (PEM) that client certificates are checked against."""
 
     ssl_cert_reqs: int
-    """Client certificates: 0 does not ask for them, 1 accepts them, 2 requires them. Default: 0.
+    """Client certificates: 0 does not ask for them, 1 accepts them, 2 requires them. A whole
+    number from 0 to 2. Default: 0.
     """
 
     ssl_ciphers: str | None
