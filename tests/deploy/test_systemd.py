@@ -131,7 +131,7 @@ def no_reload(machine: Machine) -> str:
 
 
 def too_often(machine: Machine) -> str:
-    drop_in(machine, "Restart=on-failure", "ExecStart=", "ExecStart=/bin/false")
+    drop_in(machine, "Restart=on-failure", "RestartSec=0", "ExecStart=", "ExecStart=/bin/false")
     fails(machine)
     end = time.monotonic() + DEADLINE
     while (result := machine.show("chat.socket", "Result")) == "success":
@@ -335,6 +335,22 @@ def test_a_start_that_fails_is_a_unit_that_failed(machine: Machine) -> None:
     assert "Job for chat.service failed" in said
     assert machine.show("chat.service", "ExecMainStatus") == "3"
     assert "no database" in machine.log()
+
+
+def test_a_start_that_fails_for_a_while_is_tried_until_it_succeeds(machine: Machine) -> None:
+    """It takes 15 s: systemd gives up what fails five times in ten."""
+    program = machine.path("/srv/chat/main.py").read_text()
+    machine.write("/srv/chat/main.py", f"{program}\nopen('/srv/database').close()\n")
+    machine.systemctl("start", "chat.socket")
+    machine.systemctl("start", "chat.service", check=False)
+    end = time.monotonic() + 2 * DEADLINE
+    while int(machine.show("chat.service", "NRestarts")) < 6:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    with Client(str(machine.path(SOCKET))) as waits:
+        waits.sock.settimeout(DEADLINE)
+        machine.write("/srv/database", "")
+        assert waits.get().status == 200
 
 
 def test_systemd_socket_activate_hands_its_sockets_over() -> None:
