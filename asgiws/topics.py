@@ -16,6 +16,7 @@ import builtins
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Literal, Self
+from warnings import warn
 
 from .asgi import Send
 from .errors import BusUnavailable, TopicError
@@ -127,6 +128,10 @@ class Subscription:
         if isinstance(self._about, Member):
             self._about.leave()
 
+    def __del__(self) -> None:
+        if isinstance(self._about, tuple):
+            _warn_of_nothing("subscribe")
+
     @property
     def recovered(self) -> bool | None:
         """True if all messages behind ``since`` were sent; None without ``since``."""
@@ -207,6 +212,15 @@ class _Listening(AbstractAsyncContextManager[Messages]):
     async def __aexit__(self, *_: object) -> None:
         if self._member is not None:
             self._member.leave()
+
+    def __del__(self) -> None:
+        if self._wishes is not None:
+            _warn_of_nothing("listen")
+
+
+def _warn_of_nothing(call: str) -> None:
+    """Warn of a subscription that has never begun, in the line that let it go."""
+    warn(f'topics.{call} does nothing without "async with"', RuntimeWarning, stacklevel=3)
 
 
 def listen(

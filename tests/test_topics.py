@@ -46,6 +46,14 @@ async def test_the_name_of_a_topic_is_kept_once_for_all_subscriptions() -> None:
         assert second.topic is first.topic
 
 
+def test_a_call_without_async_with_warns_where_it_stands() -> None:
+    with pytest.warns(RuntimeWarning, match='subscribe does nothing without "async w') as first:
+        topics.subscribe(object(), "a")
+    with pytest.warns(RuntimeWarning, match='listen does nothing without "async with"') as second:
+        topics.listen("a")
+    assert [warning.filename for warning in (*first, *second)] == [__file__] * 2
+
+
 @pytest.mark.parametrize("on_gap", ["tell", "close"])
 async def test_a_socket_of_another_server_is_closed_for_a_loss_if_it_prefers_that(
     on_gap: Any,
