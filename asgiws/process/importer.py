@@ -152,6 +152,12 @@ def _file(module: ModuleType) -> str:
 def _call_factory(factory: Any, name: str) -> Any:
     if not callable(factory):
         raise AppLoadError(f"{name} is {_a(factory)}: --factory needs something to call")
+    signature = _signature(factory)
+    if signature is not None and not _takes(signature, 0):
+        raise AppLoadError(
+            f"{name} cannot be called without arguments: "
+            "leave out --factory if it is the application itself"
+        )
     try:
         app = factory()
     except (Exception, SystemExit) as error:

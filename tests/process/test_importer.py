@@ -229,6 +229,16 @@ class TestFactories:
         assert str(error) == "angry:make: the factory failed: KeyError: 'DATABASE_URL'"
         assert error.details.count('File "') == 1
 
+    @pytest.mark.parametrize("target", ["plain:app", "plain:make"])
+    def test_a_factory_must_not_need_arguments(self, target: str) -> None:
+        write("plain.py", GOOD + "def make(settings):\n    return app\n")
+        error = refused(target, factory=True)
+        assert str(error) == (
+            f"{target} cannot be called without arguments: "
+            "leave out --factory if it is the application itself"
+        )
+        assert error.details == ""
+
     def test_an_async_factory_is_refused(self) -> None:
         write("later.py", GOOD + "async def make():\n    return app\n")
         assert "a factory must be an ordinary one" in str(refused("later:make", factory=True))
