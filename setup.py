@@ -35,6 +35,7 @@ OPTIMIZATION = {
     "asgiws.http.bodies": "-Os",
     "asgiws.http.forwarded": "-Os",
     "asgiws.http.opening": "-Os",
+    "asgiws.http.stream": "-Os",
     "asgiws.transport.ending": "-Os",
     "asgiws.websocket.limits": "-Os",
     "asgiws.websocket.pulse": "-Os",

@@ -29,7 +29,6 @@ COMPILED_MODULES = (
     "wire.handshake",
     "wire.deflate",
     "wire.prepared",
-    "transport.progress",
     "transport.ending",
     "transport.outbox",
     "websocket.limits",

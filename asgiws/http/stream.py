@@ -8,6 +8,7 @@ stand in its place.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 try:
@@ -39,7 +40,7 @@ class Stream:
         """Write pieces together; never raises, even if the client is gone."""
         raise NotImplementedError
 
-    async def drained(self) -> None:
+    def drained(self) -> Coroutine[Any, Any, None]:
         """Wait until more is taken, or the client is gone."""
         raise NotImplementedError
 
