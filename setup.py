@@ -31,7 +31,6 @@ OPTIMIZATION = {
     "asgiws.wire.masking": "-O3",
     "asgiws.wire.utf8": "-O3",
     # What runs once for a connection, or less often.
-    "asgiws.http.access": "-Os",
     "asgiws.http.bodies": "-Os",
     "asgiws.http.forwarded": "-Os",
     "asgiws.http.opening": "-Os",

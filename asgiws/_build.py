@@ -45,7 +45,6 @@ COMPILED_MODULES = (
     "http.bodies",
     "http.request",
     "http.response",
-    "http.access",
     "http.exchange",
     "http.opening",
     "http.connection",
