@@ -47,6 +47,6 @@ def test_the_options_and_defaults_are_asgiws_s() -> None:
     negated = {flag.replace("--", "--no-", 1) for flag in known}
     named = set(re.findall(r"--[a-z][a-z-]+", page))
     assert len(named) > 8
-    assert named - {"--ppid"} <= set(known) | negated
+    assert named - {"--ppid", "--property", "--value"} <= set(known) | negated
     assert known["--ws-max-queue"].default == 32
     assert known["--ws-max-size"].default == known["--topics-history-memory"].default == 16 * 2**20
