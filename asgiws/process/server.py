@@ -266,6 +266,7 @@ class Server:
 
     def _announce(self) -> None:
         """Connections are accepted: tell it."""
+        remarked = remarks()
         for url in self.urls:
             error_log.info(
                 "Serving on %s with asgiws, %s, %s (Ctrl-C to stop)",
@@ -273,7 +274,7 @@ class Server:
                 build(),
                 parser(self.config.http),
             )
-        for remark in remarks():
+        for remark in remarked:
             error_log.warning(remark)
         self._notifier.ready(f"Serving on {', '.join(self.urls)}")
 

@@ -208,6 +208,7 @@ class Supervisor:
         self._is_listening = True
         self._phase = SERVING
         workers = counted(self._fleet.wanted, "worker")
+        remarked = remarks()  # reads files, and so comes before the word that all is well
         for url in self._urls():
             error_log.info(
                 "Serving on %s with asgiws, %s, %s, %s (Ctrl-C to stop)",
@@ -216,7 +217,7 @@ class Supervisor:
                 parser(self.config.http),
                 workers,
             )
-        for remark in remarks():
+        for remark in remarked:
             error_log.warning(remark)
         self._notifier.ready(self._status())
 

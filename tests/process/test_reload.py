@@ -484,7 +484,7 @@ class TestOptions:
         command = ("asgiws", "main:app", "--reload", "--app-dir", os.getcwd(), "--port", "0")
         with Program(*command, cwd=Path("/")) as program:
             assert program.wait_for_end() == 2
-            assert program.lines("say with --reload-dir what")
+            assert program.lines("name directories with --reload-dir")
 
 
 @pytest.mark.slow
