@@ -103,3 +103,44 @@ def test_an_abort_ends_what_is_still_being_set_up(loop: str, certificates: Certi
         theirs.close()
 
     run(loop, scenario)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_protocol_that_cannot_be_made_is_reported_and_leaves_no_socket(loop: str) -> None:
+    async def scenario() -> None:
+        ours, theirs = socket.socketpair()
+        reported = []
+        running = asyncio.get_running_loop()
+        running.set_exception_handler(lambda _, context: reported.append(context["exception"]))
+
+        def factory(peer: Any, own: Any) -> asyncio.Protocol:
+            raise LookupError("no such protocol")
+
+        failed = asyncio.Event()
+        arrivals = Arrivals(running, factory, None, 5.0)
+        arrivals.failed = failed.set
+        arrivals.take(ours, None)
+        await failed.wait()
+        assert [type(error) for error in reported] == [LookupError]
+        assert (len(arrivals), ours.fileno()) == (0, -1)
+        theirs.close()
+
+    run(loop, scenario)
+
+
+def test_a_socket_without_an_address_is_given_up() -> None:
+    class Gone(socket.socket):
+        def getsockname(self) -> Any:
+            raise OSError(22, "Invalid argument")
+
+    async def scenario() -> None:
+        ours, theirs = socket.socketpair()
+        gone = Gone(fileno=ours.detach())
+        failed = asyncio.Event()
+        arrivals = Arrivals(asyncio.get_running_loop(), asyncio.Protocol, None, 5.0)
+        arrivals.failed = failed.set
+        arrivals.take(gone, None)
+        assert (failed.is_set(), len(arrivals), gone.fileno()) == (True, 0, -1)
+        theirs.close()
+
+    run("asyncio", scenario)
