@@ -731,7 +731,7 @@ class HTTPProtocol(Stream):
             if self._timer_at <= when:
                 return
             self._timer.cancel()
-        # Not later than a close could need it: a connection of one request has one timer.
+        # A close may need a timer this soon. If this one is already set, no second one is needed.
         self._timer_at = min(when, now + LINGER_SECONDS)
         self._timer = self.loop.call_at(self._timer_at, self._on_timer)
 

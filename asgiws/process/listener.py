@@ -30,10 +30,10 @@ class Listener:
         self._sock = sock
         self._arrivals = arrivals
         self._backlog = 0
-        # So many are accepted at once as have lately waited at once: where they come one by one,
-        # no call of the system is needed to learn that there is none left.
+        # The number to accept at once is learnt from how many waited lately. If connections come
+        # one by one, this saves the system call that only learns that none is left.
         self._most = 1
-        self._filled = 0  # how often so many were there, since that changed
+        self._filled = 0  # how often that number waited since it changed
         self._pause: asyncio.TimerHandle | None = None
         self._exhausted = False
 
@@ -73,7 +73,7 @@ class Listener:
             self._filled = 0
 
     def _accept(self, most: int) -> int:
-        """Accept so many, or as many as wait; how many that were."""
+        """Accept that number, or as many as wait; return how many were taken off the backlog."""
         for accepted in range(most):
             try:
                 sock, address = self._sock.accept()

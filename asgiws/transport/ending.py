@@ -100,7 +100,7 @@ class Ending:
         self.interval = self._look_after
         if self._unwritten:
             self._unacknowledged = unacknowledged(transport)
-        elif not (silent and transport.can_write_eof()):  # which ends at once
+        elif not (silent and transport.can_write_eof()):  # a silent peer's TCP ends at once
             self.interval = min(self._look_after, FIRST_LOOK_SECONDS)
 
     def heard(self) -> None:

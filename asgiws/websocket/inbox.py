@@ -29,7 +29,7 @@ class Inbox:
     def __init__(self, max_queue: cython.Py_ssize_t) -> None:
         self._max_queue = max_queue
         self._first: Any = None
-        self._rest: list[Any] | None = None  # what waits behind it, in hardly any session
+        self._rest: list[Any] | None = None  # the messages behind it; few sessions need this
         self._head = 0
         self._bytes = 0
         self.waiting = 0
