@@ -13,6 +13,7 @@ cdef int HEAD, BODY, RESPONSE, WAITING, OPENING, CLOSING, HANDED_OVER
 cdef int NOTHING, HEAD_DUE, REQUEST_DUE, BODY_DUE, REST_DUE, DEPARTURE, STREAM_DUE, TOLD_DUE
 cdef int READING_DUE, END_DUE
 cdef int BACKLOG, DRAIN
+cdef int NOT_LOOKED_AT
 cdef double NEVER
 
 cdef class HTTPProtocol(Stream):
@@ -22,6 +23,7 @@ cdef class HTTPProtocol(Stream):
     cdef object _transport, _context, _websocket, _timer, _ending
     cdef Exchange _exchange
     cdef Py_ssize_t _state, _due
+    cdef int _fd
     cdef bytearray _buffer
     cdef list _drain_waiters
     cdef Py_ssize_t _searched, _drained, _unwritten

@@ -30,6 +30,7 @@ except ImportError:
 
 from ..asgi import Scope
 from ..errors import RequestRefused
+from ..transport import NOT_LOOKED_AT
 from ..transport.ending import Ending
 from ..transport.progress import waiting
 from ..websocket.session import Session
@@ -100,6 +101,7 @@ class HTTPProtocol(Stream):
         "_ending",
         "_eof",
         "_exchange",
+        "_fd",
         "_fresh",
         "_peer",
         "_reading",
@@ -115,11 +117,23 @@ class HTTPProtocol(Stream):
         "serving",
     )
 
-    def __init__(self, serving: Serving, secure: bool, peername: Any, sockname: Any) -> None:
-        """The addresses are the peer's and our own, as in the socket module; ``secure``: by TLS."""
+    def __init__(
+        self,
+        serving: Serving,
+        secure: bool,
+        peername: Any,
+        sockname: Any,
+        fd: cython.int = NOT_LOOKED_AT,
+    ) -> None:
+        """The addresses are the peer's and our own, as in the socket module; ``secure``: by TLS.
+
+        Our own is None if the transport tells it. ``fd`` is the transport's descriptor, as
+        ``Outbox.open`` takes it.
+        """
         super().__init__(serving.loop)
         self.serving = serving
         self._transport: Any = None
+        self._fd = fd
         self._peer = peer_of(peername, sockname, secure, serving.proxies)
         self._state = HEAD
         self._exchange: Exchange | None = None
@@ -149,12 +163,16 @@ class HTTPProtocol(Stream):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        peer = self._peer
+        if peer.server is None:
+            peer.server = self.serving.address(transport.get_extra_info("sockname"))
         self._context = copy_context()
         self.serving.connections.add(self)
         if self.serving.phase >= DRAINING:
             self._settle()
         else:
-            self._expect(HEAD_DUE, self.serving.limits.request_head)
+            self._due = HEAD_DUE
+            self._deadline = self.serving.await_first(self)
 
     def data_received(self, data: bytes) -> None:
         if self._state >= CLOSING:
@@ -300,7 +318,9 @@ class HTTPProtocol(Stream):
             self._refuse_head(exc.status, exc.reason)
             return
         self._due = NOTHING
-        self._fresh = False
+        if self._fresh:
+            self._fresh = False
+            self.serving.first_came(self)
         self._begin(request)
 
     def _begin(self, request: Request) -> None:
@@ -583,7 +603,7 @@ class HTTPProtocol(Stream):
         self.write([head])
         transport.set_protocol(successor)
         self.resume_reading()
-        successor.opened(transport, self.write_paused, trailing)
+        successor.opened(transport, self.write_paused, trailing, self._fd)
 
     # Closing.
 
@@ -664,6 +684,8 @@ class HTTPProtocol(Stream):
             self._websocket.client_left()
 
     def _end(self) -> None:
+        if self._fresh:
+            self.serving.first_came(self)
         self._exchange = None
         self._ending = None
         self._buffer.clear()
@@ -734,6 +756,11 @@ class HTTPProtocol(Stream):
         # A close may need a timer this soon. If this one is already set, no second one is needed.
         self._timer_at = min(when, now + LINGER_SECONDS)
         self._timer = self.loop.call_at(self._timer_at, self._on_timer)
+
+    def first_is_due(self) -> None:
+        """The first request has not come in time, unless the deadline was moved."""
+        if self._timer is None:
+            self._on_timer()
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -2,7 +2,8 @@
 from asgiws.http.request cimport Request
 
 cdef class Peer:
-    cdef readonly object client, server, proxies
+    cdef readonly object client, proxies
+    cdef public object server
     cdef public bint secure
 
 cpdef dict http_scope(Request request, Peer peer, str root_path, dict state, notice, bint pathsend=*)

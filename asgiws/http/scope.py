@@ -55,16 +55,18 @@ def peer_of(peername: Any, sockname: Any, secure: bool, proxies: Proxies | None)
     ``secure``: by TLS. ``proxies`` is None with ``--no-proxy-headers``.
     """
     client: Address | None = None
-    server: Server | None = None
     if isinstance(peername, (tuple, list)):
         client = (str(peername[0]), int(peername[1]))
-    if isinstance(sockname, (tuple, list)):
-        server = (str(sockname[0]), int(sockname[1]))
-    elif sockname:
-        server = (os.fsdecode(sockname), None)
     if proxies is not None and not proxies.trust(client[0] if client else None):
         proxies = None
-    return Peer(client, server, secure, proxies)
+    return Peer(client, server_of(sockname), secure, proxies)
+
+
+def server_of(sockname: Any) -> Server | None:
+    """The server's address in a scope, given it as the socket module names it."""
+    if isinstance(sockname, (tuple, list)):
+        return str(sockname[0]), int(sockname[1])
+    return (os.fsdecode(sockname), None) if sockname else None
 
 
 def shown(client: Address | None) -> str:

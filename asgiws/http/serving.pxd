@@ -19,10 +19,13 @@ cdef class Serving:
     cdef public set connections, tasks
     cdef public int phase
     cdef set _cancelled
-    cdef dict _done
+    cdef dict _done, _first
     cdef list _heads
-    cdef object _on_done
+    cdef object _on_done, _sockname, _server, _first_timer
 
+    cpdef address(self, sockname)
+    cpdef double await_first(self, connection) except -1
+    cpdef first_came(self, connection)
     cpdef bint full(self) except -1
     cpdef forget(self, connection)
     cpdef start(self, scope, receive, send, context, done)

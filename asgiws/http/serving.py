@@ -19,6 +19,7 @@ from .exchange import Exchange
 from .forwarded import Proxies
 from .heads import Llhttp
 from .notice import DrainNotice
+from .scope import Server, server_of
 
 # The phases of the server's end, in this order.
 SERVING: Final = 0
@@ -94,8 +95,12 @@ class Serving:
     __slots__ = (
         "_cancelled",
         "_done",
+        "_first",
+        "_first_timer",
         "_heads",
         "_on_done",
+        "_server",
+        "_sockname",
         "admission",
         "app",
         "connections",
@@ -157,6 +162,43 @@ class Serving:
         self._done: dict[asyncio.Task[None], Callable[[Any], object]] = {}
         self._on_done = self._ended
         self._heads: list[Exchange] = []
+        self._first: dict[Any, float] = {}
+        self._first_timer: asyncio.TimerHandle | None = None
+        self._sockname: Any = None
+        self._server: Server | None = None
+
+    def address(self, sockname: Any) -> Server | None:
+        """Our own address in a scope: one object for all connections that follow on each other."""
+        if sockname != self._sockname:
+            self._sockname = sockname
+            self._server = server_of(sockname)
+        return self._server
+
+    def await_first(self, connection: Any) -> float:
+        """Call the ``first_is_due`` of a new connection in time; return the time.
+
+        One timer serves all connections whose first request has not come. Most requests come at
+        once, and a timer for each connection would cost more than what it waits for.
+        """
+        when: float = self.loop.time() + self.limits.request_head
+        self._first[connection] = when
+        if self._first_timer is None:
+            self._first_timer = self.loop.call_at(when, self._look_at_first)
+        return when
+
+    def first_came(self, connection: Any) -> None:
+        """The first request of the connection has come, or will not come."""
+        self._first.pop(connection, None)
+
+    def _look_at_first(self) -> None:
+        self._first_timer = None
+        now: float = self.loop.time()
+        for connection, when in list(self._first.items()):  # in the order in which they came
+            if when > now:
+                self._first_timer = self.loop.call_at(when, self._look_at_first)
+                return
+            del self._first[connection]
+            connection.first_is_due()
 
     def full(self) -> bool:
         """Return whether ``--limit-concurrency`` is exceeded: the next request is answered 503."""

@@ -79,7 +79,8 @@ class Stream:
     def hand_over(self, head: bytes, successor: Any) -> None:
         """Write the 101, and give the transport to ``successor``, for good.
 
-        It gets ``opened(transport, write_paused, trailing)``, where ``trailing`` came
-        behind the request; from then on it is the protocol of the transport.
+        It gets ``opened(transport, write_paused, trailing, fd)``, where ``trailing`` came
+        behind the request, and ``fd`` is the transport's descriptor; from then on it is the
+        protocol of the transport.
         """
         raise NotImplementedError

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from ..errors import BindError, ConfigError
 from ..log import error_log
 from .arrivals import Arrivals
+from .sockets import accepting
 
 PAUSE_SECONDS = 0.25
 ACCEPTS_AT_ONCE = 64
@@ -29,6 +30,7 @@ class Listener:
         self._loop = loop
         self._sock = sock
         self._arrivals = arrivals
+        self._accept_one = accepting(sock, arrivals.bare)
         self._backlog = 0
         # The number to accept at once is learnt from how many waited lately. If connections come
         # one by one, this saves the system call that only learns that none is left.
@@ -76,7 +78,7 @@ class Listener:
         """Accept that number, or as many as wait; return how many were taken off the backlog."""
         for accepted in range(most):
             try:
-                sock, address = self._sock.accept()
+                sock, address = self._accept_one()
             except (BlockingIOError, InterruptedError):
                 self._recovered()
                 return accepted

@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Self, TypedDict, cast
 
@@ -24,6 +24,9 @@ _Identity = tuple[int, int]  # a file, by device and number
 LOCALHOST = ("127.0.0.1", "::1")
 # The system knows the family, or a name has an address in it, but no interface does.
 NOT_HERE = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
+
+
+INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 
 class StreamSocket(socket.socket):
@@ -43,6 +46,62 @@ class StreamSocket(socket.socket):
         sock, address = super().accept()
         sock.__class__ = StreamSocket
         return cast(StreamSocket, sock), address
+
+
+class Accepted:
+    """An accepted TCP connection of which only the descriptor is kept.
+
+    uvloop needs no more to read and write by itself. A socket object would take two more system
+    calls and more memory for each connection.
+    """
+
+    __slots__ = ("_fd", "family")
+
+    type = socket.SOCK_STREAM
+
+    def __init__(self, family: int, fd: int) -> None:
+        self.family = family
+        self._fd = fd
+
+    def fileno(self) -> int:
+        """Return the descriptor, -1 if it is closed."""
+        return self._fd
+
+    def close(self) -> None:
+        """Forget the descriptor: uvloop says so that it has closed it."""
+        self._fd = -1
+
+    def give_up(self) -> None:
+        """Close the descriptor, unless a transport has done so."""
+        if self._fd != -1:
+            socket.close(self._fd)
+            self._fd = -1
+
+    def shutdown(self, how: int) -> None:
+        """Shut the connection down, as the socket module does; raises OSError."""
+        sock = socket.socket(self.family, self.type, 0, fileno=self._fd)
+        try:
+            sock.shutdown(how)
+        finally:
+            sock.detach()
+
+
+def accepting(
+    sock: socket.socket, bare: bool
+) -> Callable[[], tuple[socket.socket | Accepted, Any]]:
+    """Return a function that accepts one connection, and returns it with the peer's address.
+
+    ``bare``: a TCP connection is an Accepted.
+    """
+    family = int(sock.family)
+    if not bare or family not in INTERNET:
+        return sock.accept
+
+    def accept() -> tuple[Accepted, Any]:
+        fd, address = sock._accept()  # type: ignore[attr-defined]  # socket.accept begins so
+        return Accepted(family, fd), address
+
+    return accept
 
 
 class HandedOver(TypedDict):

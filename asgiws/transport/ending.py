@@ -63,13 +63,14 @@ class Ending:
         *,
         speaking: bool = False,
         silent: bool = False,
+        fin: bool = False,
     ) -> None:
         """Begin it at the time ``now``.
 
         ``patience`` are the seconds without a movement after which the peer is cut off. ``stuck``
         are the same while bytes wait for the peer, None for no end. ``speaking``: the peer is in
         the middle of sending something. ``silent``: nothing more can come from it, because its FIN
-        has come or it was asked for nothing, so lingering is not needed.
+        has come or it was asked for nothing, so lingering is not needed. ``fin``: a FIN is sent.
         """
         self._transport = transport
         self._patience = patience
@@ -83,7 +84,8 @@ class Ending:
             self._close()
         elif transport.can_write_eof():
             try:
-                transport.write_eof()
+                if not fin:
+                    transport.write_eof()
                 transport.resume_reading()
             except (OSError, RuntimeError):
                 self._cut()  # the peer has reset the connection, and it is not noticed yet

@@ -18,12 +18,10 @@ except ImportError:
     from ..wire import _nocython as cython
 
 from ..log import error_log
+from . import NO_SOCKET, NOT_LOOKED_AT
 from .progress import waiting
 
 CORK_BYTES: Final = 65_536
-
-NOT_LOOKED_AT: Final = -2  # in place of a descriptor
-NO_SOCKET: Final = -1
 
 
 class Flush:
@@ -91,6 +89,15 @@ class Outbox:
         # In the order in which they came; any of them may leave.
         self._waiters: OrderedDict[asyncio.Future[None], None] | None = None
 
+    def open(self, transport: Any, fd: cython.int) -> None:
+        """Write to this transport from now on.
+
+        ``fd`` is the descriptor of its socket, if the bytes that are written go to it unchanged;
+        else NO_SOCKET, or NOT_LOOKED_AT if the caller does not know.
+        """
+        self.transport = transport
+        self._fd = fd
+
     def write(self, data: bytes, more: cython.bint) -> None:
         """Write a frame; ``more``: others will follow in this iteration."""
         if not self.wrote and not more and self._cork is None:
@@ -127,6 +134,15 @@ class Outbox:
         if self._cork is not None:
             self._write_cork()
 
+    def write_last(self, frames: list) -> bool:  # type: ignore[type-arg]
+        """Write the last frames; return whether a FIN has gone with them.
+
+        If not, the caller has to end the transport, behind what waits in it.
+        """
+        for data in frames:
+            self._keep(data)
+        return self._cork is not None and self._write_cork(True)
+
     def flush(self) -> None:
         """Write the corked frames: the application waits, or the iteration is over."""
         self._flush_due = False
@@ -150,22 +166,27 @@ class Outbox:
         self._cork_size = 0
         return b"".join(cork) if type(cork) is list else cork
 
-    def _write_cork(self) -> None:
+    def _write_cork(self, last: cython.bint = False) -> bool:
+        """Write the corked frames; ``last``: with a FIN. Return whether the FIN is sent."""
         data: bytes = self._joined()
         if self.transport is not None:
             self._written += len(data)
             if cython.compiled and self._fd != NO_SOCKET:
-                data = self._send(data)
+                data = self._send(data, last)
+                if last and not data:
+                    return send_fin(self._fd)  # type: ignore[name-defined,no-any-return] # noqa: F821
             if data:
                 self._in_transport = True
                 self.transport.write(data)
+        return False
 
-    def _send(self, data: bytes) -> bytes:
+    def _send(self, data: bytes, last: cython.bint) -> bytes:
         """Write to the socket itself; return the bytes that are left for the transport.
 
         A transport's own ``write`` takes several times as long as all else that is done here.
         This is done only if nothing waits in the transport, so that the order stays, and not
-        while it closes, because its descriptor may belong to another file by then.
+        while it closes, because its descriptor may belong to another file by then. ``last``: a FIN
+        follows if nothing is left.
         """
         sent: cython.Py_ssize_t
         if self._fd == NOT_LOOKED_AT:
@@ -178,7 +199,7 @@ class Outbox:
             self._in_transport = False
         if self.transport.is_closing():
             return data
-        sent = send_now(self._fd, data)  # type: ignore[name-defined] # noqa: F821
+        sent = send_now(self._fd, data, last)  # type: ignore[name-defined] # noqa: F821
         if sent == len(data):
             return b""
         return data if sent <= 0 else data[sent:]  # an error is the transport's to find

@@ -17,9 +17,9 @@ cdef int LETS_GO, BUSY, RESTING
 cdef int TAKEN, FULL, GONE
 cdef int NOTHING, TIME_TO_PING, SILENT, IDLE
 cdef int WIRE_CLOSED, WIRE_FAILED
+cdef int NOT_LOOKED_AT
 cdef int BACKLOG_BYTES, BUDGET_BYTES, BUDGET_MESSAGES, CORK_BYTES
 cdef double DEFLATOR_SECONDS, FAILING_SECONDS, SILENT_SECONDS, NEVER
-cdef object Future, get_running_loop
 
 @cython.locals(known=dict)
 cdef bint _is_message(event) except -1

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from asyncio import Future, get_running_loop
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -32,6 +31,7 @@ except ImportError:
 from ..asgi import Event
 from ..errors import ASGIError, ClientDisconnected, tells_of_disconnect
 from ..log import error_log
+from ..transport import NOT_LOOKED_AT
 from ..transport.ending import Ending
 from ..transport.outbox import CORK_BYTES, Outbox
 from ..transport.progress import waiting
@@ -199,15 +199,16 @@ class Session:
 
         Concurrent calls are served in order; a cancelled one loses nothing.
         """
-        waiter: Future[None]
+        waiter: asyncio.Future[None]
         if self.link == FAILING and not self._ready():
             self._fail()
         if self._inbox.waiter is not None or not self._ready():
             self._out.flush()
             self._budget = BUDGET_MESSAGES
             self._budget_bytes = BUDGET_BYTES
-            # Both loops would make this very future, at twice the price.
-            waiter = Future() if get_running_loop() is self._loop else self._loop.create_future()
+            # A Future() that is not told its loop would look for it, in CPython 3.11 by two system
+            # calls.
+            waiter = self._loop.create_future()
             self._inbox.join(waiter)
             try:
                 await waiter
@@ -371,10 +372,16 @@ class Session:
 
     # Called by HTTP.
 
-    def opened(self, transport: Any, write_paused: bool, trailing: bytes) -> None:
-        """The 101 is written and the transport is ours; ``trailing`` came behind the request."""
+    def opened(
+        self, transport: Any, write_paused: bool, trailing: bytes, fd: cython.int = NOT_LOOKED_AT
+    ) -> None:
+        """The 101 is written and the transport is ours; ``trailing`` came behind the request.
+
+        ``fd`` is the transport's descriptor, as ``Outbox.open`` takes it.
+        """
         pulse: Pulse = self._pulse
-        self._transport = self._out.transport = transport
+        self._transport = transport
+        self._out.open(transport, fd)
         self._out.paused = write_paused
         self._protocol.hold_pongs = write_paused
         self._end(OPENED, ABNORMAL_CLOSURE, "", "client")
@@ -703,14 +710,19 @@ class Session:
             self._end(FAILED, code, protocol.close_reason, "server")
         else:
             self._end(CLOSED, code, protocol.close_reason, "client")
-        self._write_replies()
         if self._transport is None:
+            self._write_replies()
             self._end(LOST, code, "", "client")
         elif before != DEPARTED and before != self.link:
             self._linger()
+        else:
+            self._write_replies()
 
     def _linger(self) -> None:
-        """Close the TCP connection without losing what we wrote last (section 7.1.1)."""
+        """Close the TCP connection without losing what we write last (section 7.1.1)."""
+        replies = self._protocol.replies
+        self._protocol.replies = None
+        fin = self._out.write_last(replies or [])
         now = self._pulse.time()
         seconds = self._pulse.limits.close_timeout
         self._ending = Ending(
@@ -720,6 +732,7 @@ class Session:
             seconds,
             # In the middle of what it sends, perhaps.
             speaking=self._protocol.state == WIRE_FAILED,
+            fin=fin,
         )
 
     # Deadlines.

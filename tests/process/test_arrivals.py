@@ -44,7 +44,7 @@ def test_a_socket_gets_its_protocol_and_leaves_the_arrivals(loop: str) -> None:
         failed = asyncio.Event()
         arrivals = Arrivals(
             asyncio.get_running_loop(),
-            lambda peer, own: Protocol(made, peer),
+            lambda peer, own, fd: Protocol(made, peer),
             None,
             5.0,
         )
@@ -69,7 +69,7 @@ def test_a_failed_tls_handshake_leaves_the_arrivals(loop: str, certificates: Cer
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificates.chain, certificates.key)
         arrivals = Arrivals(
-            asyncio.get_running_loop(), lambda peer, own: asyncio.Protocol(), context, 5.0
+            asyncio.get_running_loop(), lambda peer, own, fd: asyncio.Protocol(), context, 5.0
         )
         arrivals.failed = failed.set
         arrivals.take(ours, None)
@@ -90,7 +90,7 @@ def test_an_abort_ends_what_is_still_being_set_up(loop: str, certificates: Certi
         context.load_cert_chain(certificates.chain, certificates.key)
         arrivals = Arrivals(
             asyncio.get_running_loop(),
-            lambda peer, own: asyncio.Protocol(),
+            lambda peer, own, fd: asyncio.Protocol(),
             context,
             60.0,
         )
@@ -113,7 +113,7 @@ def test_a_protocol_that_cannot_be_made_is_reported_and_leaves_no_socket(loop: s
         running = asyncio.get_running_loop()
         running.set_exception_handler(lambda _, context: reported.append(context["exception"]))
 
-        def factory(peer: Any, own: Any) -> asyncio.Protocol:
+        def factory(peer: Any, own: Any, fd: int) -> asyncio.Protocol:
             raise LookupError("no such protocol")
 
         failed = asyncio.Event()

@@ -48,7 +48,7 @@ class Worker:
         self.serving: Any = types.SimpleNamespace(
             connections=set(), ended=None, admission=admission
         )
-        arrivals = Arrivals(loop, lambda peer, own: Protocol(self.serving, peer), None, 5.0)
+        arrivals = Arrivals(loop, lambda peer, own, fd: Protocol(self.serving, peer), None, 5.0)
         self.intake = Intake(loop, self.far, self.seat, self.serving, arrivals)
 
     def put(self, count: int) -> list[socket.socket]:

@@ -151,6 +151,8 @@ def few_descriptors(limit: int) -> None:
 class Backlog:
     """A listening socket that counts how often it is asked for a connection."""
 
+    family = socket.AF_INET
+
     def __init__(self) -> None:
         self.waiting = 0
         self.asked = 0
@@ -181,6 +183,8 @@ class Loop:
 
 
 class Taken(list[object]):
+    bare = False
+
     def take(self, sock: object, address: object) -> None:
         self.append(sock)
 
