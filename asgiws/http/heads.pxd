@@ -18,10 +18,15 @@ cdef class Llhttp:
     cdef bint _persists
 
     @cython.locals(
-        framing=bint, headers=list, hosts=Py_ssize_t, method=bytes, name=bytes, pieces=list,
-        target=bytes, value=bytes, version=bytes,
+        headers=list, method=bytes, name=bytes, pieces=list, target=bytes, value=bytes,
+        version=bytes,
     )
     cpdef tuple read(self, bytes head, Py_ssize_t lines)
 
+@cython.locals(framing=bint, headers=list, hosts=Py_ssize_t, name=bytes)
+cdef _undisputed(list pieces)
 cdef bint _frames_plainly(list headers) except -1
+@cython.locals(headers=list, line=bytes, lines=list, pieces=list, version=bytes)
+cdef _by_grammar(bytes head)
+cdef object _REQUEST_LINE, _FIELD
 cpdef tuple read_head(bytes head, Llhttp first=*)

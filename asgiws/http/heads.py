@@ -23,14 +23,19 @@ except ImportError:
 from ..errors import RequestRefused
 from ..wire.grammar import CONTROLS, count, is_token, lowered, table, tokens
 
-# The function that reads a head is not public. In these versions a connection
-# (``Connection.next_event``) adds nothing to what it refuses or returns; of any other version
-# the connection is used, until somebody has compared the two and has added it here.
+# The function that reads a head is not public, and neither are its regular expressions. In these
+# versions a connection (``Connection.next_event``) adds nothing to what the function refuses or
+# returns; of any other version the connection is used, until somebody has compared the two and has
+# added it here.
 KNOWN_H11 = getattr(h11, "__version__", "") in ("0.16.0",)
 if KNOWN_H11:
-    from h11._readers import maybe_read_from_IDLE_client
+    from h11._readers import header_field_re, maybe_read_from_IDLE_client, request_line_re
+
+    _REQUEST_LINE: Final = request_line_re.fullmatch
+    _FIELD: Final = header_field_re.fullmatch
 
 Headers = list[tuple[bytes, bytes]]
+Pieces = list[bytes]  # the names and the values of headers in turn
 # The method, the target, the version as "1.1", and the headers with lower-cased names.
 RawHead = tuple[bytes, bytes, bytes, Headers]
 
@@ -154,10 +159,7 @@ class Llhttp:
         # There is one line for each header, so no value goes on in another line.
         if len(pieces) != 2 * (lines - 2):
             return None
-        headers: Headers = []
         at = end + 11
-        hosts = 0
-        framing = False  # a header says something about the message's length
         for index in range(0, len(pieces), 2):
             name = pieces[index]
             value = pieces[index + 1]
@@ -170,17 +172,10 @@ class Llhttp:
             if value and (value[0] <= BLANK or value[len(value) - 1] <= BLANK):
                 return None
             at += 2
-            name = lowered(name, 0, len(name))
-            if name == b"host":
-                hosts += 1
-            elif len(name) == LENGTH_SIZE or len(name) == CODING_SIZE:
-                framing = True
-            headers.append((_USUAL.get(name, name), value))
-        if at + 2 != len(head) or hosts != 1:
+        if at + 2 != len(head):
             return None
-        if framing and not _frames_plainly(headers):
-            return None
-        return method, target, version, headers
+        headers = _undisputed(pieces)
+        return None if headers is None else (method, target, version, headers)
 
     # Called by httptools.
 
@@ -196,6 +191,28 @@ class Llhttp:
     def on_message_complete(self) -> None:
         """The head is whole, and no body follows."""
         self._persists = self._parser.should_keep_alive() and not self._parser.should_upgrade()
+
+
+def _undisputed(pieces: Pieces) -> Headers | None:
+    """The headers, given their pieces; None if h11 must decide what they mean.
+
+    There is one Host in them, and at most one plain header about the body.
+    """
+    index: cython.Py_ssize_t
+    headers: Headers = []
+    hosts = 0
+    framing = False
+    for index in range(0, len(pieces), 2):
+        name = pieces[index]
+        name = lowered(name, 0, len(name))
+        if name == b"host":
+            hosts += 1
+        elif len(name) == LENGTH_SIZE or len(name) == CODING_SIZE:
+            framing = True
+        headers.append((_USUAL.get(name, name), pieces[index + 1]))
+    if hosts != 1 or (framing and not _frames_plainly(headers)):
+        return None
+    return headers
 
 
 def _frames_plainly(headers: Headers) -> bool:
@@ -232,6 +249,10 @@ def read_head(head: bytes, first: Llhttp | None = None) -> RawHead:
         raw = first.read(head, lines)
         if raw is not None:
             return raw
+    if KNOWN_H11:
+        raw = _by_grammar(head)
+        if raw is not None:
+            return raw
     try:
         event = _by_reader(head) if KNOWN_H11 else _by_connection(head)
     except h11.ProtocolError as exc:
@@ -247,6 +268,29 @@ def read_head(head: bytes, first: Llhttp | None = None) -> RawHead:
     if len(headers) != lines - 2 and (b"\n " in head or b"\n\t" in head):  # section 5.2
         raise RequestRefused(400, "a header must stand on one line")
     return event.method, event.target, event.http_version, headers
+
+
+def _by_grammar(head: bytes) -> RawHead | None:
+    """Take a head apart by h11's regular expressions; None if more of h11 must decide about it.
+
+    h11's reader applies the same two to each line. All that it does besides is about folded
+    lines, Host and the length of the body, and about the errors, and takes most of its time.
+    """
+    lines = head[:-4].split(b"\r\n")
+    found = _REQUEST_LINE(lines[0])
+    if found is None:
+        return None
+    method, target, version = found.group("method", "target", "http_version")
+    if version not in _VERSIONS:
+        return None
+    pieces: list[bytes] = []
+    for line in lines[1:]:
+        found = _FIELD(line)
+        if found is None:
+            return None
+        pieces += found.group("field_name", "field_value")
+    headers = _undisputed(pieces)
+    return None if headers is None else (method, target, version, headers)
 
 
 def _by_connection(head: bytes) -> h11.Request:
