@@ -12,7 +12,7 @@ cdef int LETS_GO, PENDING, BUSY, RESTING
 cdef int HEAD, BODY, RESPONSE, WAITING, OPENING, CLOSING, HANDED_OVER
 cdef int NOTHING, HEAD_DUE, REQUEST_DUE, BODY_DUE, REST_DUE, DEPARTURE, STREAM_DUE, TOLD_DUE
 cdef int READING_DUE, END_DUE
-cdef int BACKLOG, DRAIN
+cdef int BACKLOG, CORK, DRAIN
 cdef int NOT_LOOKED_AT
 cdef double NEVER
 
@@ -25,8 +25,8 @@ cdef class HTTPProtocol(Stream):
     cdef Py_ssize_t _state, _due
     cdef int _fd
     cdef bytearray _buffer
-    cdef list _drain_waiters
-    cdef Py_ssize_t _searched, _drained, _unwritten
+    cdef list _cork, _drain_waiters
+    cdef Py_ssize_t _cork_size, _searched, _drained, _unwritten
     cdef bint _beginning, _fresh, _reading, _eof, _wrote
     cdef double _taken_at, _timer_at, _deadline
 
@@ -41,6 +41,8 @@ cdef class HTTPProtocol(Stream):
     cdef _read_body(self)
     cdef _await_response(self)
     cdef _next(self)
+    cpdef flush(self)
+    cdef _write(self, list parts, Py_ssize_t size)
     cpdef pause_reading(self)
     cdef _leave(self)
     cdef _end(self)

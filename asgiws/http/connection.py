@@ -70,6 +70,7 @@ TOLD_DUE: Final = 7  # the end of a stream whose application has been told: a cu
 READING_DUE: Final = 8  # the client's taking of what waits for it: a cut
 END_DUE: Final = 9  # a look at the ending
 
+CORK: Final = 65_536  # bytes of a response that leave together
 BACKLOG: Final = 65_536  # bytes that may wait before reading is paused
 DRAIN: Final = 65_536  # bytes of an unwanted body that are read to keep the connection
 LINGER_SECONDS: Final = 2.0
@@ -94,6 +95,8 @@ class HTTPProtocol(Stream):
         "_beginning",
         "_buffer",
         "_context",
+        "_cork",
+        "_cork_size",
         "_deadline",
         "_drain_waiters",
         "_drained",
@@ -147,6 +150,9 @@ class HTTPProtocol(Stream):
         self._reading = True
         self._eof = False
         # Out.
+        # Pieces of a response; None if nothing has been written in this iteration of the loop.
+        self._cork: Parts | None = None
+        self._cork_size = 0
         self._wrote = False  # since the last look
         self._unwritten = 0  # at the last look
         self._taken_at = 0.0  # when that was last seen to change
@@ -192,6 +198,7 @@ class HTTPProtocol(Stream):
 
     def eof_received(self) -> bool:
         self._eof = True
+        self.flush()
         if self._state == RESPONSE and not self._peer.secure:
             self._settle()
             return True
@@ -515,19 +522,43 @@ class HTTPProtocol(Stream):
             if self._state == BODY:
                 self._settle()
 
-    def write(self, parts: Parts) -> None:
-        """Write pieces together; large ones are not copied once more."""
+    def write(self, parts: Parts, more: cython.bint = False) -> None:
         size: cython.Py_ssize_t = 0
         for part in parts:
             size += len(part)
         self._wrote = True
+        if self._cork:
+            self._cork += parts
+            size += self._cork_size
+            parts = self._cork
+        if not more:
+            self._cork = None
+        elif self._cork is None:
+            self._cork = []  # this piece leaves at once, those that follow leave together
+            self.serving.flush_soon(self)
+        elif size < CORK:
+            self._cork = parts
+            self._cork_size = size
+            return
+        else:
+            self._cork = []
+        self._write(parts, size)
+
+    def flush(self) -> None:
+        """Write the pieces that wait for more of the response."""
+        parts = self._cork
+        self._cork = None
+        if parts:
+            self._write(parts, self._cork_size)
+
+    def _write(self, parts: Parts, size: cython.Py_ssize_t) -> None:
         try:
             if len(parts) == 1:
                 self._transport.write(parts[0])
-            elif size <= BACKLOG:
+            elif size <= 2 * CORK:
                 self._transport.write(b"".join(parts))
             else:
-                for part in parts:
+                for part in parts:  # a large one is not copied
                     self._transport.write(part)
         except RuntimeError:
             pass  # uvloop: it is closed, and connection_lost will be called in a moment
@@ -581,6 +612,7 @@ class HTTPProtocol(Stream):
     def app_failed(self) -> None:
         exchange = self._exchange
         assert exchange is not None
+        self.flush()
         if not exchange.response.begun:
             self._respond(exchange.request.method, 500)
         elif exchange.response.cut_is_visible:
@@ -611,6 +643,7 @@ class HTTPProtocol(Stream):
         """Close without losing the last bytes that were written; nothing more is parsed."""
         if self._state >= CLOSING:
             return
+        self.flush()
         # Lingering is not needed for a client that has nothing more to send.
         exchange = self._exchange
         silent = self._eof or (
@@ -686,6 +719,7 @@ class HTTPProtocol(Stream):
     def _end(self) -> None:
         if self._fresh:
             self.serving.first_came(self)
+        self._cork = None
         self._exchange = None
         self._ending = None
         self._buffer.clear()

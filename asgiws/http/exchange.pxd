@@ -20,7 +20,7 @@ cdef class Exchange:
     cdef bint _continues, _gone, _more_body
 
     cpdef bint feed(self, bytes data) except -1
-    cpdef flush_head(self)
+    cpdef flush(self)
     cpdef leave(self)
     cdef bint _ready(self) except -1
     cdef bint _received(self) except -1

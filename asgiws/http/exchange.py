@@ -59,7 +59,7 @@ class Exchange:
         client: Address | None,
         flush_soon: Callable[[Exchange], object],
     ) -> None:
-        """``flush_soon`` calls ``flush_head`` when the event loop has come round."""
+        """``flush_soon`` calls ``flush`` when the event loop has come round."""
         self._stream = stream
         self.client = client
         self.request = request
@@ -160,7 +160,7 @@ class Exchange:
         begun = response.begun
         if not begun:
             stream.announce(not more)
-        stream.write(response.body(data, more))
+        stream.write(response.body(data, more), more)
         left = response.left
         if response.complete:
             self._wake()
@@ -271,7 +271,7 @@ class Exchange:
         """True if the client holds its body back until it sees 100 Continue."""
         return self._continues
 
-    def flush_head(self) -> None:
+    def flush(self) -> None:
         """The body did not follow the head: let the head leave alone, if it can be sent yet.
 
         It does not leave if the application has ended meanwhile: then the answer is another one.

@@ -20,13 +20,14 @@ cdef class Serving:
     cdef public int phase
     cdef set _cancelled
     cdef dict _done, _first
-    cdef list _heads
+    cdef list _writers
     cdef object _on_done, _sockname, _server, _first_timer
 
     cpdef address(self, sockname)
     cpdef double await_first(self, connection) except -1
     cpdef first_came(self, connection)
     cpdef bint full(self) except -1
+    cpdef flush_soon(self, writer)
     cpdef forget(self, connection)
     cpdef start(self, scope, receive, send, context, done)
     cpdef forget(self, connection)

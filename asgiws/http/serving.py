@@ -15,7 +15,6 @@ from ..wire.host import Hosts
 from ..wire.origin import Origins
 from .admission import Admission
 from .calling import call
-from .exchange import Exchange
 from .forwarded import Proxies
 from .heads import Llhttp
 from .notice import DrainNotice
@@ -97,10 +96,10 @@ class Serving:
         "_done",
         "_first",
         "_first_timer",
-        "_heads",
         "_on_done",
         "_server",
         "_sockname",
+        "_writers",
         "admission",
         "app",
         "connections",
@@ -161,7 +160,7 @@ class Serving:
         # One callback for all takes less memory than a partial for each call.
         self._done: dict[asyncio.Task[None], Callable[[Any], object]] = {}
         self._on_done = self._ended
-        self._heads: list[Exchange] = []
+        self._writers: list[Any] = []
         self._first: dict[Any, float] = {}
         self._first_timer: asyncio.TimerHandle | None = None
         self._sockname: Any = None
@@ -241,17 +240,17 @@ class Serving:
         self._cancelled.discard(task)
         self._done.pop(task)(task)
 
-    def flush_soon(self, exchange: Exchange) -> None:
-        """Let the head of a response leave if the body does not come in this iteration."""
-        if not self._heads:
+    def flush_soon(self, writer: Any) -> None:
+        """Call its ``flush`` when the event loop has come round."""
+        if not self._writers:
             self.loop.call_soon(self._flush)
-        self._heads.append(exchange)
+        self._writers.append(writer)
 
     def _flush(self) -> None:
-        heads = self._heads
-        self._heads = []
-        for exchange in heads:
-            exchange.flush_head()
+        writers = self._writers
+        self._writers = []
+        for writer in writers:
+            writer.flush()
 
 
 class Counting(Serving):

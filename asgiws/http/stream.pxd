@@ -5,7 +5,7 @@ cdef class Stream:
     cdef public bint write_paused
 
     cpdef bint lost(self) except -1
-    cpdef write(self, list parts)
+    cpdef write(self, list parts, bint more=*)
     cpdef close(self)
     cpdef body_wanted(self)
     cpdef resume_reading(self)

@@ -36,8 +36,12 @@ class Stream:
         """True if nothing can be written any more."""
         raise NotImplementedError
 
-    def write(self, parts: Parts) -> None:
-        """Write pieces together; never raises, even if the client is gone."""
+    def write(self, parts: Parts, more: cython.bint = False) -> None:
+        """Write pieces together; never raises, even if the client is gone.
+
+        ``more``: others will follow. The first of an iteration of the event loop leaves at once,
+        and the others leave together.
+        """
         raise NotImplementedError
 
     def drained(self) -> Coroutine[Any, Any, None]:

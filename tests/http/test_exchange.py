@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import socket
 import threading
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from asgiws.errors import ASGIError
 
 from ..toolkit.apps import Recorder, echo, hello, read_body, respond
+from ..toolkit.builds import BUILDS
 from ..toolkit.raw_http import CHUNKED, GET, Client, sized
 from ..toolkit.running import DEADLINE, running
 
@@ -278,6 +280,84 @@ def test_a_piece_of_a_response_is_written_at_once(loop: str) -> None:
         app.go.set()
         assert client.read_chunk() == b"last"
         assert client.read_chunk() == b""
+
+
+class Noted:
+    """A transport whose writes are noted down."""
+
+    def __init__(self, transport: Any, writes: list[bytes]) -> None:
+        self._transport = transport
+        self._writes = writes
+
+    def write(self, data: bytes) -> None:
+        self._writes.append(data)
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+def test_the_first_piece_of_an_iteration_leaves_at_once_and_the_others_together(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protocol = BUILDS["interpreted"].http.connection.HTTPProtocol
+    made = protocol.connection_made
+    turn = asyncio.Event()
+    writes: list[bytes] = []
+    monkeypatch.setattr(
+        protocol,
+        "connection_made",
+        lambda connection, transport: made(connection, Noted(transport, writes)),
+    )
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        for piece in (b"one", b"two", b"three"):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await turn.wait()
+        for piece in (b"four", b"five", b"x" * 70_000, b"six"):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"end"})
+
+    package = BUILDS["interpreted"]
+    with running(app, loop, package) as server, Client(server) as client:
+        client.send(GET)
+        client.read_head()
+        assert [client.read_chunk() for _ in range(3)] == [b"one", b"two", b"three"]
+        server.call(turn.set)
+        rest = [client.read_chunk() for _ in range(6)]
+        assert rest == [b"four", b"five", b"x" * 70_000, b"six", b"end", b""]
+        assert writes[0].endswith(b"\r\n\r\n3\r\none\r\n")
+        large = b"4\r\nfive\r\n11170\r\n" + b"x" * 70_000 + b"\r\n"
+        last = b"3\r\nsix\r\n3\r\nend\r\n0\r\n\r\n"
+        assert writes[1:] == [b"3\r\ntwo\r\n5\r\nthree\r\n", b"4\r\nfour\r\n", large, last]
+
+
+@pytest.mark.parametrize("end", ["return", "raise", "finish", "stop"])
+def test_pieces_that_wait_leave_before_the_connection_ends(loop: str, end: str) -> None:
+    """Whoever ends it: an application that breaks off, a client that has finished, a server."""
+    left = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        for piece in (b"one", b"two", b"three"):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        if end == "raise":
+            raise ValueError
+        if end == "finish":
+            client.sock.shutdown(socket.SHUT_WR)
+            await left.wait()
+        if end == "stop":
+            server.server.shutdown()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+    with running(app, loop) as server, Client(server) as client:
+        client.send(sized(10) + b"12345" if end == "finish" else GET)
+        client.read_head()
+        assert [client.read_chunk() for _ in range(3)] == [b"one", b"two", b"three"]
+        assert client.file.read() == b""
+        server.call(left.set)
 
 
 def test_head_204_and_304_have_no_body(loop: str) -> None:

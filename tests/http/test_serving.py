@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import io
 import logging
+import socket
+import types
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 from ..toolkit.apps import Recorder, respond
 from ..toolkit.raw_http import GET, Client, request, sized
 from ..toolkit.raw_websocket import upgrade
-from ..toolkit.running import Running, running
+from ..toolkit.running import LOOPS, Running, running
 
 
 @contextlib.contextmanager
@@ -290,3 +292,99 @@ def test_what_a_call_waits_for_can_be_shown(loop: str, package: ModuleType) -> N
         client.send(GET)
         assert recorder.next() == "called"
         assert "await app(scope, receive, send)" in server.call(shown)
+
+
+def test_one_timer_waits_for_the_first_requests_of_all_connections(
+    package: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_for = []
+    with running(respond_hello, "asyncio", package, timeout_request_head=0.3) as server:
+        loop = server.call(asyncio.get_running_loop)
+        call_at = loop.call_at
+
+        def noted(when: float, callback: Any, *args: Any, **context: Any) -> Any:
+            set_for.append(getattr(callback, "__name__", ""))
+            return call_at(when, callback, *args, **context)
+
+        monkeypatch.setattr(loop, "call_at", noted)
+        with contextlib.ExitStack() as stack:
+            silent = [stack.enter_context(Client(server)) for _ in range(20)]
+            late = stack.enter_context(Client(server))
+            late.send(b"GET / HT")
+            asking = stack.enter_context(Client(server))
+            assert asking.get().body == b"hello"
+            assert set_for.count("_look_at_first") == 1
+            assert all(client.rest() == b"" for client in silent)
+            assert late.read().status == 408
+            assert asking.get().body == b"hello"  # its deadline is another one
+        monkeypatch.undo()
+        server.wait_until(lambda: not server.server.serving.connections)
+
+
+async def respond_hello(scope: Any, receive: Any, send: Any) -> None:
+    await respond(send, b"hello")
+
+
+def test_a_connection_that_has_ended_or_has_spoken_is_not_waited_for(package: ModuleType) -> None:
+    class Loop:
+        def __init__(self) -> None:
+            self.now = 100.0
+            self.timers: list[tuple[float, Any]] = []
+
+        def time(self) -> float:
+            return self.now
+
+        def call_at(self, when: float, callback: Any) -> object:
+            self.timers.append((when, callback))
+            return callback
+
+    class Connection:
+        def __init__(self) -> None:
+            self.due = 0
+
+        def first_is_due(self) -> None:
+            self.due += 1
+
+    loop = Loop()
+    limits = types.SimpleNamespace(request_head=5.0)
+    headers = package.http.serving.DefaultHeaders((), True, True)
+    serving = package.http.serving.Serving(
+        None, loop, {}, limits, None, None, None, None, headers, None
+    )
+    first, second, third = Connection(), Connection(), Connection()
+    assert serving.await_first(first) == 105.0
+    loop.now = 102.0
+    assert serving.await_first(second) == 107.0
+    assert serving.await_first(third) == 107.0
+    assert [when for when, _ in loop.timers] == [105.0]
+    serving.first_came(third)
+    serving.first_came(third)
+    loop.now = 105.0
+    loop.timers.pop()[1]()
+    assert (first.due, second.due) == (1, 0)
+    assert [when for when, _ in loop.timers] == [107.0]
+    loop.now = 107.5
+    loop.timers.pop()[1]()
+    assert (first.due, second.due, third.due) == (1, 1, 0)
+    assert loop.timers == []
+    serving.await_first(third)
+    assert [when for when, _ in loop.timers] == [112.5]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_servers_address_is_the_one_that_the_client_has_reached(loop: str) -> None:
+    """Also where it listens on every address, and one connection follows on the other."""
+    seen = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["server"])
+        await respond(send, b"hello")
+
+    with running(app, loop, bind=["0.0.0.0:0"]) as server:
+        port = server.server.addresses[0][1]
+        for address in ("127.0.0.1", "127.0.0.2", "127.0.0.2", "127.0.0.1"):
+            with socket.create_connection((address, port)) as client:
+                client.sendall(GET)
+                assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        assert seen == [(f"127.0.0.{n}", port) for n in (1, 2, 2, 1)]
+        assert seen[1] is seen[2] or loop != "uvloop"

@@ -42,6 +42,14 @@ class Transport:
         self.calls.append("abort")
 
 
+def test_a_fin_that_is_sent_is_not_sent_again(package: ModuleType) -> None:
+    transport = Transport()
+    ending = begin(package, transport, fin=True)
+    assert transport.calls == []
+    assert ending.look(2.5) == 0.0
+    assert transport.calls == ["abort"]
+
+
 def begin(package: ModuleType, transport: Transport, **options: Any) -> Any:
     return package.transport.ending.Ending(transport, 0.0, 2.0, 60.0, **options)
 

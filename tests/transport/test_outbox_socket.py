@@ -11,6 +11,9 @@ from typing import Any, Self
 
 import pytest
 
+import asgiws
+from asgiws.transport import NOT_LOOKED_AT
+
 from ..toolkit.running import NewLoop
 
 
@@ -35,7 +38,7 @@ class Peers:
 
         self.transport, _ = await loop.create_unix_connection(Protocol, sock=self.here)
         self.outbox = self._outbox.Outbox(self._outbox.Flush(loop))
-        self.outbox.transport = self.transport
+        self.outbox.open(self.transport, NOT_LOOKED_AT)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -105,6 +108,46 @@ async def test_an_error_of_the_socket_is_the_transports(
                 break
         assert peers.lost.done()
         peers.outbox.lose()
+
+
+async def test_a_fin_comes_with_the_last_frame(package: ModuleType, new_loop: NewLoop) -> None:
+    """In the same segment: who finds the frame finds the end behind it, without a wait."""
+    loop = asyncio.get_running_loop()
+    module = package.transport.outbox
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        for _ in range(20):
+            there = socket.create_connection(listening.getsockname())
+            here = listening.accept()[0]
+            transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, here)
+            outbox = module.Outbox(module.Flush(loop))
+            outbox.open(transport, NOT_LOOKED_AT)
+            outbox.write(b"corked ", True)
+            sent = outbox.write_last([b"the ", b"end"])
+            there.setblocking(False)
+            with there:
+                assert await loop.sock_recv(there, 14) == b"corked the end"
+                if sent:
+                    assert there.recv(1) == b""
+                else:  # it is left to the transport
+                    assert package is not asgiws
+                    transport.write_eof()
+                    assert await loop.sock_recv(there, 1) == b""
+            transport.abort()
+
+
+@pytest.mark.parametrize("frames", [[], [b"the end"]])
+async def test_a_fin_is_left_to_a_transport_in_which_bytes_wait(
+    package: ModuleType, new_loop: NewLoop, frames: list[bytes]
+) -> None:
+    async with Peers(package) as peers:
+        frame = os.urandom(8 << 20)
+        peers.outbox.write(frame, False)
+        assert peers.transport.get_write_buffer_size() > 0
+        assert peers.outbox.write_last(frames) is False
+        peers.transport.write_eof()
+        whole = frame + b"".join(frames)
+        assert await peers.read(len(whole)) == whole
+        assert await asyncio.get_running_loop().sock_recv(peers.there, 1) == b""
 
 
 class Told:
