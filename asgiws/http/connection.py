@@ -612,7 +612,6 @@ class HTTPProtocol(Stream):
     def app_failed(self) -> None:
         exchange = self._exchange
         assert exchange is not None
-        self.flush()
         if not exchange.response.begun:
             self._respond(exchange.request.method, 500)
         elif exchange.response.cut_is_visible:

@@ -333,9 +333,11 @@ def test_the_first_piece_of_an_iteration_leaves_at_once_and_the_others_together(
         assert writes[1:] == [b"3\r\ntwo\r\n5\r\nthree\r\n", b"4\r\nfour\r\n", large, last]
 
 
-@pytest.mark.parametrize("end", ["return", "raise", "finish", "stop"])
+@pytest.mark.parametrize("end", ["return", "raise", "finish", "malformed", "stop"])
 def test_pieces_that_wait_leave_before_the_connection_ends(loop: str, end: str) -> None:
-    """Whoever ends it: an application that breaks off, a client that has finished, a server."""
+    """Whoever ends it: an application that breaks off, a client that has finished or says what is
+    malformed, a server.
+    """
     left = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -347,13 +349,16 @@ def test_pieces_that_wait_leave_before_the_connection_ends(loop: str, end: str) 
         if end == "finish":
             client.sock.shutdown(socket.SHUT_WR)
             await left.wait()
+        if end == "malformed":
+            client.send(b"this is not a chunk\r\n")
+            await left.wait()
         if end == "stop":
             server.server.shutdown()
             while (await receive())["type"] != "http.disconnect":
                 pass
 
     with running(app, loop) as server, Client(server) as client:
-        client.send(sized(10) + b"12345" if end == "finish" else GET)
+        client.send({"finish": sized(10) + b"12345", "malformed": CHUNKED}.get(end, GET))
         client.read_head()
         assert [client.read_chunk() for _ in range(3)] == [b"one", b"two", b"three"]
         assert client.file.read() == b""

@@ -209,11 +209,11 @@ def test_the_descriptor_is_told_where_bytes_go_to_it_unchanged(
         context.load_cert_chain(certificates.chain, certificates.key)
         arrivals = Arrivals(running, factory, context if encrypted else None, 5.0)
         arrivals.take(ours, "somebody")
+        theirs.close()
         if loop == "uvloop" and pair == "tcp":
             assert await told == ("somebody", None, NO_SOCKET if encrypted else fd)
         else:
             assert await told == ("somebody", own, NOT_LOOKED_AT)
-        theirs.close()
         while len(arrivals):  # noqa: ASYNC110
             await asyncio.sleep(0)
 
