@@ -366,7 +366,7 @@ class HTTPProtocol(Stream):
             if self._exchange is exchange:
                 self._beginning = True
                 exchange.task = serving.start(
-                    scope, exchange.receive, exchange.send, self._context.copy(), exchange.app_done
+                    scope, exchange.receive, exchange.send, self._context.copy(), exchange
                 )
                 self._beginning = False
 
@@ -433,9 +433,7 @@ class HTTPProtocol(Stream):
         self._websocket = websocket = Session(serving.websockets, opening, agreed)
         scope["extensions"][TOPICS] = websocket  # for asgiws.topics, which writes to it
         self._state = OPENING
-        serving.start(
-            scope, websocket.receive, websocket.send, self._context.copy(), websocket.app_done
-        )
+        serving.start(scope, websocket.receive, websocket.send, self._context.copy(), websocket)
 
     def _refuse_opening(self, code: cython.Py_ssize_t, reason: str) -> None:
         """The server stops: refuse a handshake that is undecided."""

@@ -6,4 +6,7 @@ cdef class Peer:
     cdef public object server
     cdef public bint secure
 
+cdef dict _HTTP, _WEBSOCKET
+
+cdef _describe(dict scope, Request request, Peer peer, str root_path, dict state)
 cpdef dict http_scope(Request request, Peer peer, str root_path, dict state, notice, bint pathsend=*)

@@ -27,6 +27,18 @@ Server = tuple[str, int | None]
 HTTP_SPEC: Final = "2.3"
 WEBSOCKET_SPEC: Final = "2.5"
 
+# The keys of both scopes, in the order of the specification. A copy of such a dict is smaller than
+# one that C makes at once, which keeps a hash of each key: a scope lives as long as a WebSocket.
+_COMMON: Final = (
+    *("type", "asgi", "http_version", "server", "client", "scheme", "root_path", "path"),
+    *("raw_path", "query_string", "headers", "state", "extensions"),
+)
+_HTTP: Final[dict[str, Any]] = dict.fromkeys(_COMMON) | {"type": "http", "method": ""}
+_WEBSOCKET: Final[dict[str, Any]] = dict.fromkeys(_COMMON) | {
+    "type": "websocket",
+    "subprotocols": None,
+}
+
 # It says that topics work here. In the scope of a WebSocket it is the object they write to.
 TOPICS: Final = "asgiws.topics"
 
@@ -86,18 +98,11 @@ def http_scope(
 
     ``pathsend``: the extension of that name is announced.
     """
-    raw_path, _, query_string = request.target.partition(b"?")
-    path = raw_path.decode("ascii")
-    if "%" in path:
-        path = unquote(path)
-    client = peer.client
-    secure = peer.secure
-    if peer.proxies is not None:
-        client, secure = forwarded(request.headers, client, secure, peer.proxies)
-    if root_path:
-        path = root_path + path
-        raw_path = root_path.encode() + raw_path
-    extensions = {
+    scope = _HTTP.copy()
+    _describe(scope, request, peer, root_path, state)
+    scope["asgi"] = {"version": "3.0", "spec_version": HTTP_SPEC}
+    scope["method"] = request.method.decode("ascii")
+    scope["extensions"] = extensions = {
         EXTENSION: notice,
         TOPICS: {},
         "http.response.early_hint": {},
@@ -105,22 +110,7 @@ def http_scope(
     }
     if pathsend:
         extensions["http.response.pathsend"] = {}
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": HTTP_SPEC},
-        "http_version": request.http_version,
-        "server": peer.server,
-        "client": client,
-        "scheme": "https" if secure else "http",
-        "method": request.method.decode("ascii"),
-        "root_path": root_path,
-        "path": path,
-        "raw_path": raw_path,
-        "query_string": query_string,
-        "headers": request.headers,
-        "state": state.copy(),
-        "extensions": extensions,
-    }
+    return scope
 
 
 def websocket_scope(
@@ -132,11 +122,37 @@ def websocket_scope(
     subprotocols: list[str],
 ) -> Scope:
     """The scope of a WebSocket; ``state`` is copied."""
-    scope = http_scope(request, peer, root_path, state, notice)
-    del scope["method"]
-    scope["type"] = "websocket"
+    scope = _WEBSOCKET.copy()
+    _describe(scope, request, peer, root_path, state)
     scope["asgi"] = {"version": "3.0", "spec_version": WEBSOCKET_SPEC}
     scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
     scope["subprotocols"] = subprotocols
     scope["extensions"] = {EXTENSION: notice, "websocket.http.response": {}}
     return scope
+
+
+def _describe(
+    scope: Scope, request: Request, peer: Peer, root_path: str, state: dict[str, Any]
+) -> None:
+    """Put in what requests for a response and for a WebSocket have in common."""
+    raw_path, _, query_string = request.target.partition(b"?")
+    path = raw_path.decode("ascii")
+    if "%" in path:
+        path = unquote(path)
+    client = peer.client
+    secure = peer.secure
+    if peer.proxies is not None:
+        client, secure = forwarded(request.headers, client, secure, peer.proxies)
+    if root_path:
+        path = root_path + path
+        raw_path = root_path.encode() + raw_path
+    scope["http_version"] = request.http_version
+    scope["server"] = peer.server
+    scope["client"] = client
+    scope["scheme"] = "https" if secure else "http"
+    scope["root_path"] = root_path
+    scope["path"] = path
+    scope["raw_path"] = raw_path
+    scope["query_string"] = query_string
+    scope["headers"] = request.headers
+    scope["state"] = state.copy()

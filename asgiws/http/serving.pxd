@@ -19,7 +19,7 @@ cdef class Serving:
     cdef public set connections, tasks
     cdef public int phase
     cdef set _cancelled
-    cdef dict _done, _first
+    cdef dict _callers, _first
     cdef list _writers
     cdef object _on_done, _sockname, _server, _first_timer
 
@@ -29,6 +29,6 @@ cdef class Serving:
     cpdef bint full(self) except -1
     cpdef flush_soon(self, writer)
     cpdef forget(self, connection)
-    cpdef start(self, scope, receive, send, context, done)
+    cpdef start(self, scope, receive, send, context, caller)
     cpdef forget(self, connection)
     cpdef cancel(self, task)

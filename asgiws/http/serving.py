@@ -92,8 +92,8 @@ class Serving:
     """
 
     __slots__ = (
+        "_callers",
         "_cancelled",
-        "_done",
         "_first",
         "_first_timer",
         "_on_done",
@@ -157,8 +157,8 @@ class Serving:
         self.tasks: set[asyncio.Task[None]] = set()
         self.phase = SERVING
         self._cancelled: set[asyncio.Task[None]] = set()
-        # One callback for all takes less memory than a partial for each call.
-        self._done: dict[asyncio.Task[None], Callable[[Any], object]] = {}
+        # One callback for all takes less memory than one for each call.
+        self._callers: dict[asyncio.Task[None], Any] = {}
         self._on_done = self._ended
         self._writers: list[Any] = []
         self._first: dict[Any, float] = {}
@@ -210,9 +210,9 @@ class Serving:
         receive: Receive,
         send: Send,
         context: Context,
-        done: Callable[[Any], object],
+        caller: Any,
     ) -> asyncio.Task[None]:
-        """Call the application in ``context``; ``done(task)`` is called when it ends.
+        """Call the application in ``context``; ``caller.app_done(task)`` is called when it ends.
 
         With an eager task factory the application runs before this returns.
         """
@@ -220,7 +220,7 @@ class Serving:
             call(self.app, scope, receive, send, self._cancelled), context=context
         )
         self.tasks.add(task)
-        self._done[task] = done
+        self._callers[task] = caller
         task.add_done_callback(self._on_done, context=context)
         return task
 
@@ -238,7 +238,7 @@ class Serving:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
         self._cancelled.discard(task)
-        self._done.pop(task)(task)
+        self._callers.pop(task).app_done(task)
 
     def flush_soon(self, writer: Any) -> None:
         """Call its ``flush`` when the event loop has come round."""
@@ -264,8 +264,8 @@ class Counting(Serving):
         receive: Receive,
         send: Send,
         context: Context,
-        done: Callable[[Any], object],
+        caller: Any,
     ) -> asyncio.Task[None]:
         """Call ``count`` and then the application."""
         self.count()
-        return super().start(scope, receive, send, context, done)
+        return super().start(scope, receive, send, context, caller)
