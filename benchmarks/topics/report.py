@@ -211,12 +211,12 @@ _PARTS = {
     ),
     "redis": (
         "Beside what is used today",
-        "There are 500 subscribers in one worker of asgiws. `asgiws.topics` needs no other"
-        " service; the others use a Redis on the same machine, whose CPU time counts, too. The"
-        " applications are those of the libraries' own documentation. That of broadcaster"
-        " subscribes to two channels before the first client comes: without the first its"
-        " listener ends at once (redis-py 8), and without the second clients that come first"
-        " together lose messages.",
+        "There are 500 subscribers in one worker of asgiws, or of uvicorn where it is named."
+        " `asgiws.topics` needs no other service; the others use a Redis on the same machine, whose"
+        " CPU time counts, too. The applications are those of the libraries' own documentation."
+        " That of broadcaster subscribes to two channels before the first client comes: without"
+        " the first its listener ends at once (redis-py 8), and without the second clients that"
+        " come first together lose messages.",
         _costs,
     ),
     "workers": (

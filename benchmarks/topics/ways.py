@@ -56,6 +56,7 @@ OVER_REDIS = (
     Way("asgiws.topics, --topics-url redis://", "topics.apps:topics", redis=True, bus=True),
     Way("a listener and a loop on redis-py", "topics.apps:hand", redis=True),
     Way("broadcaster", "topics.apps:broadcaster", redis=True),
+    Way("broadcaster, on uvicorn", "topics.apps:broadcaster", server="uvicorn", redis=True),
     Way(
         "channels_redis, pub/sub",
         "topics.channels_app:app",
@@ -65,6 +66,13 @@ OVER_REDIS = (
     Way(
         "channels_redis",
         "topics.channels_app:app",
+        redis=True,
+        layer="channels_redis.core.RedisChannelLayer",
+    ),
+    Way(
+        "channels_redis, on uvicorn",
+        "topics.channels_app:app",
+        server="uvicorn",
         redis=True,
         layer="channels_redis.core.RedisChannelLayer",
     ),
