@@ -183,7 +183,7 @@ class _Served:
         serving = make_serving(config, app, loop, server.lifespan.state, DrainNotice(), count)
         serving.proxies = proxies  # type: ignore[assignment]  # as far as it is asked
         state.connections = serving.connections
-        state.tasks = serving.tasks
+        state.tasks = serving.tasks.keys()  # type: ignore[assignment]  # a set that follows it
         self._arrivals = Arrivals(
             loop,
             partial(HTTPProtocol, serving, theirs.ssl is not None),

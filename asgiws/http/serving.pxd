@@ -16,10 +16,11 @@ cdef class Serving:
     cdef public object state, websockets
     cdef public DefaultHeaders default_headers
     cdef public Llhttp heads
-    cdef public set connections, tasks
+    cdef public set connections
+    cdef public dict tasks
     cdef public int phase
     cdef set _cancelled
-    cdef dict _callers, _first
+    cdef dict _first
     cdef list _writers
     cdef object _on_done, _sockname, _server, _first_timer
 
@@ -27,7 +28,6 @@ cdef class Serving:
     cpdef double await_first(self, connection) except -1
     cpdef first_came(self, connection)
     cpdef bint full(self) except -1
-    cpdef flush_soon(self, writer)
     cpdef forget(self, connection)
     cpdef start(self, scope, receive, send, context, caller)
     cpdef forget(self, connection)

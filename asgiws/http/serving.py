@@ -86,13 +86,13 @@ class Serving:
 
     ``connections`` holds every open connection, HTTP and WebSocket alike (anything
     with a ``shutdown(code, reason)``, an ``abort()`` and a ``standing``, one of
-    websocket.states), ``tasks`` every running call of the application. An object leaves
-    its set when it ends, never earlier: when both are empty the server is drained.
+    websocket.states), ``tasks`` every running call of the application, with who has
+    called it. An object leaves when it ends, never earlier: when both are empty the server is
+    drained.
     ``phase`` is one of SERVING, RETIRING, DRAINING and STOPPING.
     """
 
     __slots__ = (
-        "_callers",
         "_cancelled",
         "_first",
         "_first_timer",
@@ -154,11 +154,10 @@ class Serving:
         self.connections: set[Any] = set()
         #: called when a connection has ended, if they are counted
         self.ended: Callable[[], object] | None = None
-        self.tasks: set[asyncio.Task[None]] = set()
+        # One callback for all calls takes less memory than one for each.
+        self.tasks: dict[asyncio.Task[None], Any] = {}
         self.phase = SERVING
         self._cancelled: set[asyncio.Task[None]] = set()
-        # One callback for all takes less memory than one for each call.
-        self._callers: dict[asyncio.Task[None], Any] = {}
         self._on_done = self._ended
         self._writers: list[Any] = []
         self._first: dict[Any, float] = {}
@@ -219,8 +218,7 @@ class Serving:
         task = self.loop.create_task(
             call(self.app, scope, receive, send, self._cancelled), context=context
         )
-        self.tasks.add(task)
-        self._callers[task] = caller
+        self.tasks[task] = caller
         task.add_done_callback(self._on_done, context=context)
         return task
 
@@ -236,9 +234,8 @@ class Serving:
         task.cancel()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
         self._cancelled.discard(task)
-        self._callers.pop(task).app_done(task)
+        self.tasks.pop(task).app_done(task)
 
     def flush_soon(self, writer: Any) -> None:
         """Call its ``flush`` when the event loop has come round."""

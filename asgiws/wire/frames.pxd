@@ -39,6 +39,8 @@ cpdef bytes frame(unsigned char first, bytes payload)
 cpdef bytes text_frame(str text)
 cpdef bytes header(unsigned char first, Py_ssize_t size)
 
+# Nothing that it holds can lead back to it, and the collector's part of an object is saved.
+@cython.no_gc
 cdef class FrameReader:
     cdef public Py_ssize_t limit, opcode, backlog
     cdef public bint allow_rsv1, fin, rsv1, first, last, in_message, discarding

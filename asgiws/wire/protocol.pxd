@@ -3,6 +3,7 @@ cimport cython
 from asgiws.wire.frames cimport FrameReader, frame
 from asgiws.wire.utf8 cimport Utf8
 
+@cython.no_gc  # as a FrameReader
 cdef class Protocol:
     cdef public FrameReader reader
     cdef public Py_ssize_t state, size

@@ -158,9 +158,10 @@ async def test_a_window_that_was_asked_for_is_kept_for_requests_that_run() -> No
 async def test_few_are_drawn_out_over_a_window_that_was_asked_for() -> None:
     house = House()
     few = house.connections(8)
-    house.serving.tasks.add(task := asyncio.create_task(asyncio.sleep(60)))
+    task = asyncio.create_task(asyncio.sleep(60))
+    house.serving.tasks[task] = None
     house.serving.cancel = lambda task: task.cancel()
-    task.add_done_callback(house.serving.tasks.discard)
+    task.add_done_callback(house.serving.tasks.pop)
     took = await house.end(window=100.0, patience=5.0, drawn_out=True)
     times = [connection.told_at for connection in few]
     assert len(set(times)) >= 7  # a step of 0.1 s closes one at most while there is time
