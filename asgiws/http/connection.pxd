@@ -14,7 +14,8 @@ cdef int NOTHING, HEAD_DUE, REQUEST_DUE, BODY_DUE, REST_DUE, DEPARTURE, STREAM_D
 cdef int READING_DUE, END_DUE
 cdef int BACKLOG, CORK, DRAIN
 cdef int NOT_LOOKED_AT
-cdef double NEVER
+cdef double CORK_SECONDS, NEVER
+cdef object monotonic
 
 cdef class HTTPProtocol(Stream):
     cdef object __weakref__
@@ -28,7 +29,7 @@ cdef class HTTPProtocol(Stream):
     cdef list _cork, _drain_waiters
     cdef Py_ssize_t _cork_size, _searched, _drained, _unwritten
     cdef bint _beginning, _fresh, _reading, _eof, _wrote
-    cdef double _taken_at, _timer_at, _deadline
+    cdef double _corked_at, _taken_at, _timer_at, _deadline
 
     cdef _read_head(self)
     cdef _take_head(self, bytes head)

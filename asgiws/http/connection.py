@@ -21,6 +21,7 @@ import socket
 import struct
 from contextvars import copy_context
 from functools import partial
+from time import monotonic
 from typing import Any, Final
 
 try:
@@ -71,6 +72,7 @@ READING_DUE: Final = 8  # the client's taking of what waits for it: a cut
 END_DUE: Final = 9  # a look at the ending
 
 CORK: Final = 65_536  # bytes of a response that leave together
+CORK_SECONDS: Final = 0.005  # an application that blocks the loop must not hold its pieces back
 BACKLOG: Final = 65_536  # bytes that may wait before reading is paused
 DRAIN: Final = 65_536  # bytes of an unwanted body that are read to keep the connection
 LINGER_SECONDS: Final = 2.0
@@ -97,6 +99,7 @@ class HTTPProtocol(Stream):
         "_context",
         "_cork",
         "_cork_size",
+        "_corked_at",
         "_deadline",
         "_drain_waiters",
         "_drained",
@@ -153,6 +156,7 @@ class HTTPProtocol(Stream):
         # Pieces of a response; None if nothing has been written in this iteration of the loop.
         self._cork: Parts | None = None
         self._cork_size = 0
+        self._corked_at = 0.0  # when the piece before them has left
         self._wrote = False  # since the last look
         self._unwritten = 0  # at the last look
         self._taken_at = 0.0  # when that was last seen to change
@@ -171,7 +175,10 @@ class HTTPProtocol(Stream):
         self._transport = transport
         peer = self._peer
         if peer.server is None:
-            peer.server = self.serving.address(transport.get_extra_info("sockname"))
+            try:  # no suppress(): each connection would pay for its context
+                peer.server = self.serving.address(transport.get_extra_info("sockname"))
+            except OSError:
+                pass  # BSD: it is reset, and connection_lost will be called
         self._context = copy_context()
         self.serving.connections.add(self)
         if self.serving.phase >= DRAINING:
@@ -533,13 +540,15 @@ class HTTPProtocol(Stream):
             self._cork = None
         elif self._cork is None:
             self._cork = []  # this piece leaves at once, those that follow leave together
+            self._corked_at = monotonic()  # a loop's own time may stand still within an iteration
             self.serving.flush_soon(self)
-        elif size < CORK:
+        elif size < CORK and monotonic() - self._corked_at < CORK_SECONDS:
             self._cork = parts
             self._cork_size = size
             return
         else:
             self._cork = []
+            self._corked_at = monotonic()
         self._write(parts, size)
 
     def flush(self) -> None:

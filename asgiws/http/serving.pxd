@@ -20,9 +20,8 @@ cdef class Serving:
     cdef public dict tasks
     cdef public int phase
     cdef set _cancelled
-    cdef dict _first
     cdef list _writers
-    cdef object _on_done, _sockname, _server, _first_timer
+    cdef object _first, _on_done, _sockname, _server, _first_timer
 
     cpdef address(self, sockname)
     cpdef double await_first(self, connection) except -1

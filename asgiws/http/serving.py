@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from contextvars import Context
 from email.utils import formatdate
@@ -160,7 +161,8 @@ class Serving:
         self._cancelled: set[asyncio.Task[None]] = set()
         self._on_done = self._ended
         self._writers: list[Any] = []
-        self._first: dict[Any, float] = {}
+        # A dict takes long to find its first entry if many in front of it were deleted.
+        self._first: OrderedDict[Any, float] = OrderedDict()
         self._first_timer: asyncio.TimerHandle | None = None
         self._sockname: Any = None
         self._server: Server | None = None
@@ -191,7 +193,8 @@ class Serving:
     def _look_at_first(self) -> None:
         self._first_timer = None
         now: float = self.loop.time()
-        for connection, when in list(self._first.items()):  # in the order in which they came
+        while self._first:
+            connection, when = next(iter(self._first.items()))  # the one that came first
             if when > now:
                 self._first_timer = self.loop.call_at(when, self._look_at_first)
                 return

@@ -79,6 +79,8 @@ class Accepted:
 
     def shutdown(self, how: int) -> None:
         """Shut the connection down, as the socket module does; raises OSError."""
+        if self._fd == -1:  # of which the socket module makes a ValueError
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         sock = socket.socket(self.family, self.type, 0, fileno=self._fd)
         try:
             sock.shutdown(how)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import io
 import logging
+import queue
 import socket
+import time
+import tracemalloc
 import types
 from collections.abc import Iterator
 from types import ModuleType
@@ -184,6 +188,34 @@ def test_an_event_stream_opens_at_once(loop: str, package: ModuleType) -> None:
     with running(app, loop, package) as server, Client(server) as client:
         client.send(GET)
         assert client.read_head().status == 200
+
+
+@pytest.mark.parametrize("kind", [b"text/plain", b"text/event-stream"])
+def test_a_piece_leaves_though_the_application_blocks_the_loop_between_pieces(
+    loop: str, package: ModuleType, kind: bytes
+) -> None:
+    """A synchronous generator in a coroutine: computing, sending, and never waiting."""
+    seen: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    waited = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-type", kind)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for body in (b"one", b"two", b"three"):
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            try:
+                waited.append(seen.get(timeout=2))
+            except queue.Empty:
+                waited.append(b"nothing")
+            time.sleep(0.02)  # noqa: ASYNC251  # more than the pieces of a burst may be apart
+        await send({"type": "http.response.body"})
+
+    with running(app, loop, package) as server, Client(server) as client:
+        client.send(GET)
+        client.read_head()
+        while chunk := client.read_chunk():
+            seen.put(chunk)
+    assert waited == [b"one", b"two", b"three"]
 
 
 def test_a_failure_in_the_iteration_of_the_head_is_still_a_500(
@@ -369,6 +401,67 @@ def test_a_connection_that_has_ended_or_has_spoken_is_not_waited_for(package: Mo
     assert loop.timers == []
     serving.await_first(third)
     assert [when for when, _ in loop.timers] == [112.5]
+
+
+def test_a_look_at_the_first_that_is_due_does_not_touch_those_that_are_not(
+    package: ModuleType,
+) -> None:
+    """Each of many silent connections has its own time: the cost of a look must not grow."""
+
+    class Loop:
+        def __init__(self) -> None:
+            self.now = 0.0
+            self.due: Any = None
+
+        def time(self) -> float:
+            return self.now
+
+        def call_at(self, when: float, callback: Any) -> object:
+            self.due = callback
+            return callback
+
+    class Connection:
+        def first_is_due(self) -> None:
+            pass
+
+    loop = Loop()
+    limits = types.SimpleNamespace(request_head=5.0)
+    headers = package.http.serving.DefaultHeaders((), True, True)
+    serving = package.http.serving.Serving(
+        None, loop, {}, limits, None, None, None, None, headers, None
+    )
+    for _ in range(5000):
+        serving.await_first(Connection())
+        loop.now += 0.0005
+    loop.now = 5.0
+    tracemalloc.start()
+    try:
+        loop.due()
+        assert tracemalloc.get_traced_memory()[1] < 20_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_connection_whose_address_cannot_be_told_is_one_like_the_others(
+    package: ModuleType,
+) -> None:
+    """BSD's getsockname fails on a connection that was reset; its loss is told in a moment."""
+
+    class Reset(asyncio.Transport):
+        def get_extra_info(self, name: str, default: Any = None) -> Any:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    with running(respond_hello, "asyncio", package) as server:
+        serving = server.server.serving
+
+        def come_and_go() -> tuple[bool, bool]:
+            protocol = package.http.connection.HTTPProtocol(serving, False, ("::1", 1), None)
+            protocol.connection_made(Reset())
+            came = protocol in serving.connections
+            protocol.connection_lost(None)
+            return came, protocol in serving.connections
+
+        assert server.call(come_and_go) == (True, False)
 
 
 @pytest.mark.parametrize("loop", LOOPS)

@@ -7,6 +7,7 @@ import gc
 import os
 import socket
 import ssl
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,36 @@ def test_an_abort_ends_what_is_still_being_set_up(
         await failed.wait()
         assert len(arrivals) == 0
         theirs.close()
+
+    run(loop, scenario)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_an_abort_passes_over_one_that_has_just_been_lost(
+    loop: str, certificates: Certificates
+) -> None:
+    """The transport has closed the descriptor, and its coroutine has not been told yet."""
+
+    async def scenario() -> None:
+        ours, theirs = tcp_pair()
+        fd = ours.fileno()
+        failed = asyncio.Event()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificates.chain, certificates.key)
+        arrivals = Arrivals(
+            asyncio.get_running_loop(), lambda peer, own, fd: asyncio.Protocol(), context, 60.0
+        )
+        arrivals.failed = failed.set
+        arrivals.take(ours, None)
+        await asyncio.sleep(0)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        while is_open(fd) and len(arrivals):  # noqa: ASYNC110  # each iteration counts
+            await asyncio.sleep(0)
+        assert len(arrivals) == 1 or loop == "asyncio"
+        arrivals.abort()
+        await failed.wait()
+        assert len(arrivals) == 0
 
     run(loop, scenario)
 

@@ -73,7 +73,7 @@ class House:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.serving: Any = SimpleNamespace(
-            loop=self.loop, connections=set(), tasks=set(), notice=DrainNotice(), phase=SERVING
+            loop=self.loop, connections=set(), tasks={}, notice=DrainNotice(), phase=SERVING
         )
         self.arrivals = Arrivals()
         self.drain = Drain(self.serving, self.arrivals)  # type: ignore[arg-type]
