@@ -29,5 +29,4 @@ cdef class Serving:
     cpdef bint full(self) except -1
     cpdef forget(self, connection)
     cpdef start(self, scope, receive, send, context, caller)
-    cpdef forget(self, connection)
     cpdef cancel(self, task)
