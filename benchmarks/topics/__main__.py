@@ -149,9 +149,13 @@ def burst(options: argparse.Namespace) -> list[Row]:
 
 def redis(options: argparse.Namespace) -> list[Row]:
     """Beside what is used today."""
-    load = "broadcast --connections 500 --size 125 --batch 1"
+    load = "broadcast --connections 500 --size 125"
     ways = (TOPICS, *OVER_REDIS)
-    return interleaved(options, [partial(sample, "beside", way, load) for way in ways])
+    rows = []
+    for kind, batch in {"one at a time": 1, "eight at once": 8}.items():
+        takes = [partial(sample, kind, way, f"{load} --batch {batch}") for way in ways]
+        rows += interleaved(options, takes)
+    return rows
 
 
 def workers(options: argparse.Namespace) -> list[Row]:

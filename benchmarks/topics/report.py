@@ -216,7 +216,8 @@ _PARTS = {
         " CPU time counts, too. The applications are those of the libraries' own documentation."
         " That of broadcaster subscribes to two channels before the first client comes: without"
         " the first its listener ends at once (redis-py 8), and without the second clients that"
-        " come first together lose messages.",
+        " come first together lose messages. One message at a time, or eight at once, go to"
+        " 500 subscribers.",
         _costs,
     ),
     "workers": (
