@@ -23,8 +23,8 @@ def page(found: dict[str, Any]) -> str:
         f"Measured {found['date']} with [`python -m benchmarks.topics`](../benchmarks/README.md):"
         f" {machine.get('processor', 'unknown processor')}, {machine['cores']} cores"
         f"{', a virtual machine' if 'virtual' in machine else ''}, {machine['kernel']}, Python"
-        f" {machine['python']}, {told}. Others used the machine as well, so the ratios mean"
-        " something and the absolute figures little."
+        f" {machine['python']}, {told}. The ratios say more than the absolute"
+        " figures, which are this machine's."
         f"{commits(found)}\n",
         "A delivery is one message that one client has got, whole and in its order; the load"
         " generator checks all of them. The figures are the CPU time of all processes of the server"
