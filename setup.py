@@ -33,7 +33,6 @@ OPTIMIZATION = {
     # What runs once for a connection, or less often.
     "asgiws.http.bodies": "-Os",
     "asgiws.http.forwarded": "-Os",
-    "asgiws.http.opening": "-Os",
     "asgiws.http.stream": "-Os",
     "asgiws.transport.ending": "-Os",
     "asgiws.websocket.limits": "-Os",
@@ -45,7 +44,7 @@ OPTIMIZATION = {
 }
 # The functions of all others do without what inspect would see of them, a sixth of the size; of
 # these modules an application gets coroutine functions.
-LOOKED_AT = ("asgiws.http.exchange", "asgiws.http.opening", "asgiws.websocket.session")
+LOOKED_AT = ("asgiws.http.exchange", "asgiws.websocket.session")
 # What Cython would put into each of the others, a seventh of their size, is in this module. Some of
 # it runs for every message, so it is compiled as they are.
 SHARED = "asgiws._cython"

@@ -46,7 +46,6 @@ COMPILED_MODULES = (
     "http.request",
     "http.response",
     "http.exchange",
-    "http.opening",
     "http.connection",
 )
 

@@ -70,7 +70,7 @@ def test_loops_over_bytes_get_all_that_the_compiler_has(
 ) -> None:
     monkeypatch.delenv("CFLAGS", raising=False)
     assert "-O3" in setup["flags"]("unix", "asgiws.wire.masking")[0]
-    assert "-Os" in setup["flags"]("unix", "asgiws.http.opening")[0]
+    assert "-Os" in setup["flags"]("unix", "asgiws.http.forwarded")[0]
     aligned = [
         name
         for name in setup["OPTIMIZATION"]
