@@ -42,9 +42,14 @@ README_ROWS = (
 # printed only where the run shows the loss.
 REASONS = (
     (
-        ("hello", "json", "connections", "post-1k", "post-10k", "download", "file-1m", "file-64k"),
+        ("hello", "json", "connections", "post-1k", "post-10k", "download"),
         "The code around the parser is Python compiled to C, where others are C or Rust "
         "throughout. Without httptools the heads of requests are parsed by h11, in Python.",
+    ),
+    (
+        ("file-1m", "file-64k"),
+        "Starlette's FileResponse reads a file in threads, unless the server announces "
+        "http.response.pathsend. granian does so always, asgiws with --pathsend.",
     ),
     (
         ("handshake",),
