@@ -21,7 +21,7 @@ from ..toolkit.apps import Recorder, respond
 from ..toolkit.certificates import Certificates
 from ..toolkit.raw_http import CHUNKED, GET, Client, request, sized
 from ..toolkit.raw_websocket import upgrade
-from ..toolkit.running import Running, running
+from ..toolkit.running import Running, running, timers_set
 
 EVENTS = [(b"content-type", b"text/event-stream")]
 
@@ -579,16 +579,8 @@ def test_a_connection_of_one_request_sets_one_timer(
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await respond(send, b"hello")
 
-    set_for = []
     with running(app, "asyncio", package) as server:
-        loop = server.call(asyncio.get_running_loop)
-        call_at = loop.call_at
-
-        def noted(when: float, callback: Any, *args: Any, **context: Any) -> Any:
-            set_for.append(getattr(callback, "__name__", ""))
-            return call_at(when, callback, *args, **context)
-
-        monkeypatch.setattr(loop, "call_at", noted)
+        set_for = timers_set(server, monkeypatch)
         with Client(server) as client:
             client.send(request("Host: a", "Connection: close"))
             assert client.rest().endswith(b"hello")

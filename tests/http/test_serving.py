@@ -21,7 +21,7 @@ import pytest
 from ..toolkit.apps import Recorder, respond
 from ..toolkit.raw_http import GET, Client, request, sized
 from ..toolkit.raw_websocket import upgrade
-from ..toolkit.running import LOOPS, Running, running
+from ..toolkit.running import LOOPS, Running, running, timers_set
 
 
 @contextlib.contextmanager
@@ -329,16 +329,8 @@ def test_what_a_call_waits_for_can_be_shown(loop: str, package: ModuleType) -> N
 def test_one_timer_waits_for_the_first_requests_of_all_connections(
     package: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_for = []
     with running(respond_hello, "asyncio", package, timeout_request_head=0.3) as server:
-        loop = server.call(asyncio.get_running_loop)
-        call_at = loop.call_at
-
-        def noted(when: float, callback: Any, *args: Any, **context: Any) -> Any:
-            set_for.append(getattr(callback, "__name__", ""))
-            return call_at(when, callback, *args, **context)
-
-        monkeypatch.setattr(loop, "call_at", noted)
+        set_for = timers_set(server, monkeypatch)
         with contextlib.ExitStack() as stack:
             silent = [stack.enter_context(Client(server)) for _ in range(20)]
             late = stack.enter_context(Client(server))

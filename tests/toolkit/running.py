@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+import pytest
 import uvloop
 
 import asgiws
@@ -103,3 +104,16 @@ def running(
         yield server
     finally:
         server.stop()
+
+
+def timers_set(server: Running, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the callbacks for which the server's asyncio loop sets timers from now on."""
+    names: list[str] = []
+    call_at = server.loop.call_at
+
+    def noted(when: float, callback: Any, *args: Any, **context: Any) -> Any:
+        names.append(getattr(callback, "__name__", ""))
+        return call_at(when, callback, *args, **context)
+
+    monkeypatch.setattr(server.loop, "call_at", noted)
+    return names
