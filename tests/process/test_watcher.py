@@ -280,12 +280,15 @@ class Program:
             threading.Event().wait(0.05)
 
     def wait_until_watching(self, path: Path) -> None:
-        """It watches when a change of ``path`` is told, and has nothing more to tell then."""
+        """It watches when a change of ``path`` is told, and has nothing more to tell then.
+
+        A rename is one event of the kernel, and the kernel tells events in their order: when
+        the renamed file is told, so are all changes before it.
+        """
         self.wait(lambda: self.lines, lambda: save(path, str(time.monotonic())))
-        before = -1
-        while before != len(self.lines):
-            before = len(self.lines)
-            threading.Event().wait(0.3)
+        last = path.with_name("last.py")
+        save(path.with_name("last.txt")).rename(last)
+        self.wait(lambda: any(str(last) in files for files in self.changed()))
         self.lines.clear()
 
     def end(self) -> tuple[int, str]:
