@@ -9,7 +9,8 @@ from fasthtml.common import Button, Div, Script, fast_app, serve
 # htmx would come from another host.
 SCRIPT = """
 const socket = new WebSocket(`ws://${location.host}/ws`)
-socket.onopen = () => { press.onclick = () => socket.send(JSON.stringify({})) }
+press.onclick = () => socket.send(JSON.stringify({}))
+socket.onopen = () => { press.textContent = "press" }
 socket.onmessage = (event) => { pressed.outerHTML = event.data }
 """
 
@@ -20,7 +21,7 @@ presses = 0
 
 @rt("/")
 def index() -> Any:
-    return Div(Button("press", id="press"), Div("no", id="pressed"), Script(SCRIPT))
+    return Div(Button("connecting", id="press"), Div("no", id="pressed"), Script(SCRIPT))
 
 
 @app.ws("/ws")
