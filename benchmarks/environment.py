@@ -129,8 +129,10 @@ def build_load(target: Path = LOAD) -> Path:
 
 
 def build_floor(target: Path = C_EPOLL) -> Path:
-    """Compile the floor in C."""
-    return compile_c([HERE / "floors.c"], target)
+    """Compile the floors in C."""
+    digest = HERE / "load" / "digest"
+    sources = [HERE / "floors.c", digest.with_suffix(".c"), digest.with_suffix(".h")]
+    return compile_c(sources, target)
 
 
 def compile_c(sources: list[Path], target: Path, *libraries: str) -> Path:

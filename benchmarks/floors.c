@@ -1,12 +1,15 @@
-/* The lowest floor: a TCP echo with epoll, read and write and nothing else. What it takes is what
- * the kernel of this machine asks of any server.
+/* The lowest floors: epoll, read and write and next to nothing else. What they take is what the
+ * kernel of this machine asks of any server.
  *
  * usage: c-epoll PORT|PATH MODE
  *
  * What a connection says goes back to it; with MODE "broadcast", to every connection, which then
- * gets a byte in the beginning that says it is one of them.
+ * gets a byte in the beginning that says it is one of them. With MODE "handshake" a connection is a
+ * WebSocket of a client that does everything right, and whose every frame comes in one piece.
  */
 #define _GNU_SOURCE
+#include "load/digest.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -23,8 +26,10 @@
 
 #define CLIENTS 65536                       /* by descriptor */
 
+static enum mode { ECHO, BROADCAST, HANDSHAKE } mode;
+
 static struct client {
-    bool open;
+    bool open, upgraded;
     uint8_t *rest;                          /* what the socket's buffer had no room for yet */
     size_t at, length;                      /* of it, what lies between them is to be sent */
 } clients[CLIENTS];
@@ -61,7 +66,7 @@ static size_t write_some(int fd, const uint8_t *data, size_t length) {
     return (size_t)n;
 }
 
-static void accept_all(int listener, bool broadcast) {
+static void accept_all(int listener) {
     int fd, one = 1;
     while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
         if (fd >= CLIENTS) die("too many connections");
@@ -69,7 +74,7 @@ static void accept_all(int listener, bool broadcast) {
         clients[fd] = (struct client){.open = true};
         if (fd > highest) highest = fd;
         watch(fd, EPOLL_CTL_ADD, EPOLLIN);
-        if (broadcast) write_some(fd, (const uint8_t *)"+", 1);
+        if (mode == BROADCAST) write_some(fd, (const uint8_t *)"+", 1);
     }
     if (errno != EAGAIN && errno != ECONNABORTED) die("accept");
 }
@@ -100,13 +105,45 @@ static void send_rest(int fd) {
     watch(fd, EPOLL_CTL_MOD, EPOLLIN);
 }
 
-static void take(int fd, bool broadcast) {
+/* RFC 6455 section 4.2.2. */
+static void upgrade(int fd, const uint8_t *head, size_t length) {
+    static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11", name[] = "Sec-WebSocket-Key: ";
+    const uint8_t *key = memmem(head, length, name, sizeof name - 1);
+    uint8_t text[60], digest[20];
+    char accept[32], answer[160];
+    if (!key) die("no key");
+    memcpy(text, key + sizeof name - 1, 24);
+    memcpy(text + 24, guid, 36);
+    sha1(digest, text, 60);
+    base64(accept, digest, 20);
+    int n = sprintf(answer, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                            "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", accept);
+    clients[fd].upgraded = true;
+    send_to(fd, (uint8_t *)answer, (size_t)n);
+}
+
+/* A masked frame of less than 126 bytes goes back; behind a close frame, the end does, too. */
+static void answer_frame(int fd, uint8_t *frame, size_t length) {
+    size_t size = frame[1] & 0x7f;
+    if (size >= 126 || length != size + 6) die("not one small frame");
+    for (size_t i = 0; i < size; i++) frame[6 + i] ^= frame[2 + (i & 3)];
+    frame[4] = frame[0];
+    frame[5] = (uint8_t)size;
+    bool last = (frame[0] & 0x0f) == 8;
+    if (send(fd, frame + 4, size + 2, last ? MSG_MORE : 0) < 0) return;
+    if (last) shutdown(fd, SHUT_WR);
+}
+
+static void take(int fd) {
     static uint8_t data[256 * 1024];
     ssize_t n = read(fd, data, sizeof data);
     if (n < 0 && errno == EAGAIN) return;
     if (n <= 0) {
         end(fd);
-    } else if (broadcast) {
+    } else if (mode == HANDSHAKE) {
+        if (clients[fd].upgraded) answer_frame(fd, data, (size_t)n);
+        else upgrade(fd, data, (size_t)n);
+    } else if (mode == BROADCAST) {
         for (int to = 0; to <= highest; to++)
             if (clients[to].open) send_to(to, data, (size_t)n);
     } else {
@@ -119,7 +156,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: c-epoll PORT|PATH MODE\n");
         return 2;
     }
-    bool broadcast = !strcmp(argv[2], "broadcast");
+    mode = !strcmp(argv[2], "broadcast") ? BROADCAST : !strcmp(argv[2], "handshake") ? HANDSHAKE : ECHO;
     int listener = listen_at(argv[1]);
     signal(SIGPIPE, SIG_IGN);
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -130,9 +167,9 @@ int main(int argc, char **argv) {
         if (count < 0 && errno != EINTR) die("epoll_wait");
         for (int i = 0; i < count; i++) {
             int fd = events[i].data.fd;
-            if (fd == listener) accept_all(fd, broadcast);
+            if (fd == listener) accept_all(fd);
             else if (clients[fd].length) send_rest(fd);
-            else take(fd, broadcast);
+            else take(fd);
         }
     }
 }

@@ -178,6 +178,15 @@ _ALL = [
         http=False,
         tcp=True,
     ),
+    Server(
+        "c-websocket",
+        "c-epoll {listen} {mode}",
+        "floor: one WebSocket after another in C, without a parser, a check or a deadline",
+        port="{address}",
+        floor=True,
+        http=False,
+        only=("handshake",),
+    ),
 ]
 SERVERS = {server.name: server for server in _ALL}
 QUICK = ("asgiws", "uvicorn", "picows")

@@ -202,6 +202,8 @@ def measured(
             ["uvloop-tcp", "c-epoll"],
             ["echo-125-64", "echo-1m-16", "pipelined-16", "broadcast-500", "echo-125-uds"],
         ),
+        ("c-websocket", "handshake"),
+        ("c-websocket", "handshake-browser"),
         ("uvloop-h11", "hello"),
         ("uvloop-httptools", "hello"),
     ],
@@ -239,7 +241,13 @@ def test_the_floor_in_c_keeps_what_a_client_does_not_take_yet(tmp_path: Path) ->
 def test_every_floor_takes_part_in_what_it_can_do() -> None:
     floors = {server.name for server in SERVERS.values() if server.floor}
     http = {"uvloop-h11", "uvloop-httptools"}
-    for name, able in (("broadcast-500", floors - http), ("push", set()), ("hello", http)):
+    opening = {"c-websocket"}
+    for name, able in (
+        ("broadcast-500", floors - http - opening),
+        ("push", set()),
+        ("hello", http),
+        ("handshake", opening | {"picows"}),
+    ):
         fit = {server.name for server in SERVERS.values() if SCENARIOS[name].fits(server)}
         assert fit & floors == able
 

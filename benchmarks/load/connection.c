@@ -1,6 +1,7 @@
 /* Sockets, sending, and what each mode does next. */
 #define _GNU_SOURCE
 #include "load.h"
+#include "digest.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

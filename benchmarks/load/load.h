@@ -4,6 +4,7 @@
  *   connection.c  sockets, sending, what each mode does next
  *   answer.c   what comes back: WebSocket frames and HTTP responses, all of it checked
  *   payload.c  what is sent and what is expected, prepared before the clock starts
+ *   digest.c   the two codes of a Sec-WebSocket-Accept
  *   clocks.c   time, CPU time, idle cores, and whether two cores share a cache
  *
  * A run is a row of slices. At the end of a slice nothing is in flight: the counts
@@ -82,8 +83,6 @@ void prepare_streams(void);
 size_t build_frame(uint8_t *out, uint8_t first, const void *payload, size_t length);
 void number(uint8_t *out, uint32_t value);  /* eight hexadecimal digits */
 uint64_t random64(void);
-void base64(char *out, const uint8_t *in, size_t length);
-void sha1(uint8_t out[20], const uint8_t *in, size_t length);
 
 /* ---- connection.c ---- */
 enum phase { UNUSED, CONNECTING, OPENING, GREETED, OPEN, CLOSING };
