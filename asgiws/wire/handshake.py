@@ -7,10 +7,15 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha1
 from typing import Final
 
+try:
+    import cython
+except ImportError:
+    from . import _nocython as cython
+
 from .errors import HandshakeRefused
 from .grammar import count, elements, is_token, lists, table
 
-Headers = Sequence[tuple[bytes, bytes]]  # lower-cased names, in order
+Headers = list[tuple[bytes, bytes]]  # lower-cased names, in order
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
 #: The header names of a 101 that are written only here.
@@ -36,18 +41,25 @@ _OTHER_VERSION: Final = (
     (b"connection", b"Upgrade, close"),
     (b"sec-websocket-version", b"13"),
 )
-# The headers that are looked at here.
-_FIELDS: Final = frozenset(
-    (
-        b"connection",
-        b"content-length",
-        b"sec-websocket-extensions",
-        b"sec-websocket-key",
-        b"sec-websocket-protocol",
-        b"sec-websocket-version",
-        b"transfer-encoding",
-    )
-)
+# The headers that are looked at here, with their usual values: these stand once in memory, and not
+# once for each open connection.
+_FIELDS: Final[dict[bytes, tuple[tuple[bytes, bytes], ...]]] = {
+    b"connection": (
+        (b"connection", b"Upgrade"),
+        (b"connection", b"upgrade"),
+        (b"connection", b"keep-alive, Upgrade"),
+    ),
+    b"content-length": (),
+    b"sec-websocket-extensions": (
+        (b"sec-websocket-extensions", b"permessage-deflate; client_max_window_bits"),
+        (b"sec-websocket-extensions", b"permessage-deflate"),
+    ),
+    b"sec-websocket-key": (),
+    b"sec-websocket-protocol": (),
+    b"sec-websocket-version": ((b"sec-websocket-version", b"13"),),
+    b"transfer-encoding": (),
+    b"upgrade": ((b"upgrade", b"websocket"),),
+}
 _KEY_CHARS: Final = table(  # base64
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 )
@@ -81,16 +93,25 @@ def requested(method: bytes, http_version: str, headers: Headers) -> bool:
 def check(headers: Headers) -> Request:
     """Check a request for which ``requested`` holds (section 4.2.1).
 
+    Usual pairs of ``headers`` are replaced by equal ones that all requests share.
     Raises HandshakeRefused: 400, or 426 for a version other than 13 (section 4.2.2).
     That there is exactly one Host was checked before, as for every request.
     """
+    index: cython.Py_ssize_t
     fields: dict[bytes, list[bytes]] = {}
-    for name, value in headers:
-        if name in _FIELDS:
-            if name in fields:
-                fields[name].append(value)
-            else:
-                fields[name] = [value]
+    for index in range(len(headers)):
+        name, value = headers[index]
+        usual = _FIELDS.get(name)
+        if usual is None:
+            continue
+        for pair in usual:
+            if pair[1] == value:
+                headers[index] = pair
+                break
+        if name in fields:
+            fields[name].append(value)
+        else:
+            fields[name] = [value]
     if not lists(b",".join(fields.get(b"connection", ())), b"upgrade"):
         raise HandshakeRefused(400, 'the Connection header must contain "Upgrade"')
     if fields.get(b"sec-websocket-version") != [b"13"]:

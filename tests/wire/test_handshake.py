@@ -113,6 +113,30 @@ class TestCheck:
         assert package.wire.handshake.check(but(b"connection", *values)).key == KEY
 
     @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            (b"upgrade", b"websocket"),
+            (b"connection", b"Upgrade"),
+            (b"connection", b"upgrade"),
+            (b"connection", b"keep-alive, Upgrade"),
+            (b"sec-websocket-version", b"13"),
+            (b"sec-websocket-extensions", b"permessage-deflate; client_max_window_bits"),
+        ],
+    )
+    def test_usual_headers_stand_in_memory_once(
+        self, package: ModuleType, name: bytes, value: bytes
+    ) -> None:
+        first = but(name, value)
+        again = [(bytes(bytearray(name)), bytes(bytearray(value))) for name, value in first]
+        for headers in (first, again):
+            before = list(headers)
+            package.wire.handshake.check(headers)
+            assert headers == before
+        found = [pair for pair in first if pair[0] == name]
+        assert len(found) == 1
+        assert [pair for pair in again if pair is found[0]] == found
+
+    @pytest.mark.parametrize(
         "values",
         [(), (b"",), (b"close",), (b"upgrades",), (b"keep-alive upgrade",), (b"no-upgrade",)],
     )
