@@ -1,5 +1,24 @@
 # The header of serving.py.
 from asgiws.http.heads cimport Llhttp
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
+
+cdef extern from "Python.h":
+    int PyIter_Send(object, object, PyObject**) except -1
+
+cdef object ENDED
+
+cdef inline object step(coroutine):
+    """What the coroutine waits for; ENDED if it has returned.
+
+    Its method ``send`` would raise StopIteration.
+    """
+    cdef PyObject* result = NULL
+    cdef bint waits = PyIter_Send(coroutine, None, &result)
+    found = <object> result
+    Py_DECREF(found)
+    return found if waits else ENDED
+
 
 cdef object time
 
@@ -9,6 +28,15 @@ cdef class DefaultHeaders:
     cdef dict _lines
     cdef bytes _joined
     cdef double _second
+
+
+cdef class Call:
+    cdef object _cancelled, _coroutine
+    cdef tuple _call
+
+    cdef _begin(self)
+    cdef _begun(self)
+    cdef _fail(self, exc)
 
 
 cdef class Serving:

@@ -99,7 +99,7 @@ def test_the_task_of_an_application_shows_its_stack(
         for task in asyncio.all_tasks():
             shown = io.StringIO()
             task.print_stack(file=shown)
-            assert task is not asyncio.current_task() or "calling.py" in shown.getvalue()
+            assert task is not asyncio.current_task() or "in called" in shown.getvalue()
         await receive()
 
     played(app, kind, loop, package)

@@ -323,7 +323,9 @@ def test_what_a_call_waits_for_can_be_shown(loop: str, package: ModuleType) -> N
     with running(app, loop, package) as server, Client(server) as client:
         client.send(GET)
         assert recorder.next() == "called"
-        assert "await app(scope, receive, send)" in server.call(shown)
+        text = server.call(shown)
+        assert "in app" in text
+        assert "await receive()" in text
 
 
 def test_one_timer_waits_for_the_first_requests_of_all_connections(
@@ -473,3 +475,163 @@ def test_the_servers_address_is_the_one_that_the_client_has_reached(loop: str) -
                 assert client.recv(65536).startswith(b"HTTP/1.1 200")
         assert seen == [(f"127.0.0.{n}", port) for n in (1, 2, 2, 1)]
         assert seen[1] is seen[2] or loop != "uvloop"
+
+
+# One call as a coroutine.
+
+
+async def nothing() -> Any:
+    raise AssertionError("nobody receives or sends here")
+
+
+def call_of(package: ModuleType, app: Any, cancelled: Any = ()) -> Any:
+    return package.http.serving.Call(app, {"type": "http"}, nothing, nothing, cancelled)
+
+
+def task_of(package: ModuleType, app: Any, cancelled: Any = ()) -> asyncio.Task[None]:
+    return asyncio.get_running_loop().create_task(call_of(package, app, cancelled))
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+async def test_what_would_end_the_event_loop_is_an_error_like_others(
+    package: ModuleType, kind: type[BaseException]
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise kind(3)
+
+    task = task_of(package, app)
+    await asyncio.wait([task])
+    error = task.exception()
+    assert isinstance(error, RuntimeError)
+    assert isinstance(error.__cause__, kind)
+    assert kind.__name__ in str(error)
+
+
+async def test_a_plain_function_that_raises_fails_in_its_task(package: ModuleType) -> None:
+    def app(scope: Any, receive: Any, send: Any) -> Any:
+        raise LookupError(scope["type"])
+
+    task = task_of(package, app)
+    await asyncio.wait([task])
+    assert isinstance(task.exception(), LookupError)
+
+
+@pytest.mark.parametrize("by_the_server", [True, False])
+async def test_a_cancellation_counts_as_one_only_if_the_server_asked_for_it(
+    package: ModuleType, by_the_server: bool
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.Event().wait()
+
+    cancelled: set[asyncio.Task[None]] = set()
+    task = task_of(package, app, cancelled)
+    await asyncio.sleep(0)
+    if by_the_server:
+        cancelled.add(task)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled() == by_the_server
+    if not by_the_server:
+        assert isinstance(task.exception(), RuntimeError)
+
+
+async def test_the_stack_of_a_call_can_be_shown(package: ModuleType) -> None:
+    async def the_application(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.Event().wait()
+
+    task = task_of(package, the_application)
+    await asyncio.sleep(0)
+    shown = io.StringIO()
+    task.print_stack(file=shown)
+    task.cancel()
+    await asyncio.wait([task])
+    assert "in the_application" in shown.getvalue()
+    assert "the_application" in repr(task)
+
+
+async def test_what_an_application_waits_for_is_what_its_task_waits_for(
+    package: ModuleType,
+) -> None:
+    got = []
+    waited = asyncio.get_running_loop().create_future()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        got.append(await waited)
+        await asyncio.sleep(0)
+        got.append(scope["type"])
+
+    task = task_of(package, app)
+    await asyncio.sleep(0)
+    waited.set_result(1)
+    await task
+    assert got == [1, "http"]
+
+
+async def test_an_application_may_return_anything_that_can_be_awaited(
+    package: ModuleType,
+) -> None:
+    got = []
+
+    class Later:
+        def __await__(self) -> Any:
+            yield
+            got.append("awaited")
+
+    await task_of(package, lambda scope, receive, send: Later())
+    assert got == ["awaited"]
+    with pytest.raises(TypeError):
+        await task_of(package, lambda scope, receive, send: None)
+
+
+async def test_a_task_factory_may_wrap_it_in_a_coroutine(package: ModuleType) -> None:
+    ended = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await asyncio.sleep(0)
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    async def wrapped(coroutine: Any) -> None:
+        await coroutine
+
+    task = asyncio.create_task(wrapped(call_of(package, app)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert ended == [True]
+    assert isinstance(task.exception(), RuntimeError)
+
+
+async def test_a_call_that_never_began_can_be_cancelled_and_closed(package: ModuleType) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("it was never begun")
+
+    cancelled: set[asyncio.Task[None]] = set()
+    task = task_of(package, app, cancelled)
+    cancelled.add(task)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    call = call_of(package, app)
+    call.close()
+    with pytest.raises(RuntimeError, match="cannot reuse"):
+        call.send(None)
+
+
+async def test_a_call_that_is_closed_closes_the_application(package: ModuleType) -> None:
+    raised: list[type[BaseException]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await asyncio.sleep(0)
+        except BaseException as exc:
+            raised.append(type(exc))
+            raise
+
+    call = call_of(package, app)
+    call.send(None)
+    call.close()
+    assert raised == [GeneratorExit]
