@@ -32,13 +32,14 @@ cdef class Session:
     cdef Outbox _out
     cdef Watch _watch
     cdef object _loop, _opening, _agreed, _deflator, _ending, _transport
-    cdef int _app, _reading
-    cdef bint _connect_due, _filling
-    cdef Py_ssize_t _budget, _budget_bytes, _sent
+    # A bint would take four bytes of each open connection.
+    cdef unsigned char _app, _reading, _connect_due, _filling
+    cdef int _budget
+    cdef Py_ssize_t _budget_bytes, _sent
     cdef double _deflator_used
     cdef readonly int link
     cdef public Py_ssize_t messages_in, bytes_in, messages_out, bytes_out
-    cdef public Py_ssize_t close_code
+    cdef public int close_code
     cdef public object close_reason, closed_by, subprotocol, subscribed
 
     cdef _send_message(self, dict event)

@@ -42,14 +42,17 @@ cpdef bytes header(unsigned char first, Py_ssize_t size)
 # Nothing that it holds can lead back to it, and the collector's part of an object is saved.
 @cython.no_gc
 cdef class FrameReader:
-    cdef public Py_ssize_t limit, opcode, backlog
-    cdef public bint allow_rsv1, fin, rsv1, first, last, in_message, discarding
+    cdef public Py_ssize_t limit, backlog
+    cdef public unsigned char opcode
+    # A bint would take four bytes of each open connection.
+    cdef public unsigned char allow_rsv1, fin, rsv1, first, last, in_message, discarding
     cdef public bytes payload
     cdef public Filling filling
     cdef bytes _owner, _key
     cdef const unsigned char* _data
     cdef object _more
-    cdef Py_ssize_t _pos, _end, _phase, _remaining
+    cdef Py_ssize_t _pos, _end, _remaining
+    cdef unsigned char _phase
 
     cpdef void feed(self, bytes data)
     cdef borrow(self, const unsigned char* data, Py_ssize_t size)

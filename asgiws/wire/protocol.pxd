@@ -6,15 +6,15 @@ from asgiws.wire.utf8 cimport Utf8
 @cython.no_gc  # as a FrameReader
 cdef class Protocol:
     cdef public FrameReader reader
-    cdef public Py_ssize_t state, size
+    cdef public Py_ssize_t size
+    cdef public unsigned char state, hold_pongs
     cdef public list replies
     cdef public object close_code, close_reason, pong
-    cdef public bint hold_pongs
     cdef object _held_pong, _inflator
     cdef Utf8 _utf8
     cdef bytearray _parts
-    cdef Py_ssize_t _max_size, _opcode, _fragments, _arrived
-    cdef bint _deflated
+    cdef Py_ssize_t _max_size, _fragments, _arrived
+    cdef unsigned char _opcode, _deflated
 
     cpdef void receive_data(self, bytes data)
     cdef receive_lent(self, const unsigned char* data, Py_ssize_t size)
