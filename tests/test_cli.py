@@ -337,6 +337,11 @@ class TestHelp:
         )
         assert f"({asgiws.build()})" in line
 
+    def test_without_httptools_it_names_h11_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(cli, "parser", lambda _name: "h11")
+        line = invoke("--version").stdout
+        assert (line.count("h11"), line.count("httptools")) == (1, 0)
+
 
 # --- As a process ----------------------------------------------------------------------
 

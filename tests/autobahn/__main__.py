@@ -27,19 +27,21 @@ ALL = ("*",)
 FAST = ("[1-7].*", "10.*")
 
 FULL_MATRIX = (
-    # build, application, cases, cuts
-    ("compiled", "raw", ALL, False),
-    ("compiled", "starlette", ALL, False),
-    ("compiled", "raw", ALL, True),
-    ("pure", "raw", FAST, False),
-    ("pure", "starlette", FAST, False),
-    ("pure", "raw", FAST, True),
+    # build, application, cases, cuts, parser
+    ("compiled", "raw", ALL, False, "httptools"),
+    ("compiled", "starlette", ALL, False, "httptools"),
+    ("compiled", "raw", ALL, True, "httptools"),
+    ("compiled", "raw", FAST, False, "h11"),
+    ("pure", "raw", FAST, False, "httptools"),
+    ("pure", "starlette", FAST, False, "httptools"),
+    ("pure", "raw", FAST, True, "httptools"),
+    ("pure", "raw", FAST, False, "h11"),
 )
 CI_MATRIX = (
-    ("compiled", "raw", ALL, False),
-    ("compiled", "starlette", FAST, False),
-    ("compiled", "raw", FAST, True),
-    ("pure", "raw", FAST, False),
+    ("compiled", "raw", ALL, False, "httptools"),
+    ("compiled", "starlette", FAST, False, "h11"),
+    ("compiled", "raw", FAST, True, "httptools"),
+    ("pure", "raw", FAST, False, "h11"),
 )
 
 
@@ -51,6 +53,7 @@ def arguments() -> argparse.Namespace:
     which.add_argument("--matrix", choices=("full", "ci"))
     parser.add_argument("--app", choices=("raw", "starlette"), default="raw")
     parser.add_argument("--build", choices=("compiled", "pure"), default="compiled")
+    parser.add_argument("--http", choices=("h11", "httptools"), default="", help="the parser")
     parser.add_argument("--cuts", action="store_true", help="split what the clients send")
     parser.add_argument("--seed", default="1", help="of the cuts (default: 1)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="clients at a time")
@@ -65,7 +68,7 @@ def arguments() -> argparse.Namespace:
 
 def plans(options: argparse.Namespace, suite: Suite) -> list[Plan]:
     rows = {
-        None: [(options.build, options.app, options.cases, options.cuts)],
+        None: [(options.build, options.app, options.cases, options.cuts, options.http)],
         "full": FULL_MATRIX,
         "ci": CI_MATRIX,
     }[options.matrix]
@@ -76,8 +79,9 @@ def plans(options: argparse.Namespace, suite: Suite) -> list[Plan]:
             select(suite.cases, patterns),
             options.seed if cuts else None,
             options.server_command,
+            parser,
         )
-        for build, app, patterns, cuts in rows
+        for build, app, patterns, cuts, parser in rows
     ]
 
 
@@ -117,14 +121,15 @@ def show(plan: Plan, outcome: Outcome, suite: Suite) -> None:
 
 def table(outcomes: list[tuple[Plan, Outcome]]) -> None:
     """All runs as a table for docs/reliability.md."""
-    print("| build | application | stream | cases | OK | informational | bad | seconds |")
-    print("|---|---|---|---:|---:|---:|---:|---:|")
+    print("| build | parser | application | stream | cases | OK | informational | bad | seconds |")
+    print("|---|---|---|---|---:|---:|---:|---:|---:|")
     for plan, outcome in outcomes:
         behavior = Counter(each.behavior for each in outcome.results if each.good)
         stream = "whole" if plan.seed is None else f"cut, seed {plan.seed}"
         print(
-            f"| {plan.build} | {plan.app} | {stream} | {len(outcome.results)} | {behavior['OK']} "
-            f"| {behavior['INFORMATIONAL']} | {len(outcome.bad)} | {outcome.seconds:.0f} |"
+            f"| {plan.build} | {plan.parser} | {plan.app} | {stream} | {len(outcome.results)} "
+            f"| {behavior['OK']} | {behavior['INFORMATIONAL']} | {len(outcome.bad)} "
+            f"| {outcome.seconds:.0f} |"
         )
 
 

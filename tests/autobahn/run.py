@@ -42,11 +42,18 @@ class Plan:
     cases: tuple[str, ...]
     seed: str | None = None  # of the cuts; None: no proxy
     server: str = "asgiws --port 0"  # what follows `python -m`; the application comes last
+    parser: str = ""  # of requests (``--http``); none: what the server takes by itself
 
     @property
     def name(self) -> str:
-        words = [self.server.split()[0], self.build, self.app]
-        return "-".join(words if self.seed is None else [*words, "cuts"])
+        words = [self.server.split()[0], self.build, self.app, self.parser]
+        return "-".join(filter(None, words if self.seed is None else [*words, "cuts"]))
+
+    @property
+    def command(self) -> list[str]:
+        """What follows ``python -m``."""
+        choice = ["--http", self.parser] if self.parser else []
+        return [*self.server.split(), *choice, f"tests.autobahn.apps:{self.app}"]
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,7 @@ def execute(plan: Plan, suite: Suite, jobs: int) -> Outcome:
     choose_build(plan)
     started = time.monotonic()
     with (
-        Served(*plan.server.split(), f"tests.autobahn.apps:{plan.app}") as server,
+        Served(*plan.command) as server,
         ThreadPoolExecutor(jobs) as pool,
     ):
 

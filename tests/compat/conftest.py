@@ -20,9 +20,9 @@ END = 8.0
 LONG = ("--timeout-graceful-shutdown=60", "--ws-close-timeout=60", "--timeout-keep-alive=60")
 
 
-def serve(framework: str) -> Iterator[Served]:
+def serve(framework: str, *options: str) -> Iterator[Served]:
     """Serve ``apps/{framework}.py``. The one error it may print is the exception of ``boom``."""
-    with Served("asgiws", f"tests.compat.apps.{framework}:app", "--port", "0") as served:
+    with Served("asgiws", f"tests.compat.apps.{framework}:app", "--port", "0", *options) as served:
         yield served
         check(served, served.stop())
 

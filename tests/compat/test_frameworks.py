@@ -11,6 +11,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.http11 import Response
 from websockets.sync.client import ClientConnection, connect
 
+from ..toolkit.running import PARSERS
 from ..toolkit.served import Served
 from .conftest import serve
 
@@ -20,9 +21,15 @@ FRAMEWORKS = ("starlette", "fastapi", "channels", "litestar", "quart")
 TIMEOUT = 10.0  # seconds for anything that is expected to come
 
 
+@pytest.fixture(scope="module", params=PARSERS)
+def parser(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module", params=FRAMEWORKS)
-def framework(request: pytest.FixtureRequest) -> Iterator[tuple[str, Served]]:
-    for served in serve(request.param):
+def framework(request: pytest.FixtureRequest, parser: str) -> Iterator[tuple[str, Served]]:
+    for served in serve(request.param, "--http", parser):
+        assert served.lines(f", {parser} .Ctrl-C to stop")
         yield request.param, served
 
 

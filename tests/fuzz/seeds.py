@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..http.test_rfc6455_handshake import BROKEN
+from ..http.test_rfc9112 import CASES
 from ..toolkit.client_frames import (
     BINARY,
     CLOSE,
@@ -74,5 +76,5 @@ SEEDS: dict[str, list[bytes]] = {
         b"\x03" + text.encode() for text in ("Hello", "κόσμε", "€" * 9, "😀ab", "\ud7ff\ue000")
     ]
     + [b"\x03\xed\xa0\x80", b"\x03\xf4\x90\x80\x80", b"\x03\xc0\xaf", b"\x03\xf0\x80\x80\xaf"],
-    "requests": ODD_HEADS,
+    "requests": [*ODD_HEADS, *(case.sent for case in (*CASES, *BROKEN))],
 }

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ..http.test_rfc6455_handshake import BROKEN
 from ..http.test_rfc9112 import CASES
 from ..toolkit.builds import BUILDS
 from .smuggling import ODD_HEADS, with_every_byte
@@ -30,6 +31,11 @@ def test_any_byte_around_a_field_that_frames_a_body_has_one_meaning() -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.section)
 def test_what_rfc_9112_speaks_of_has_one_meaning(case: object) -> None:
     requests(case.sent)  # type: ignore[attr-defined]
+
+
+def test_a_broken_opening_handshake_has_one_meaning() -> None:
+    for case in BROKEN:
+        requests(case.sent)
 
 
 PIECES = [

@@ -22,7 +22,7 @@ from asgiws.options.config import Config
 from asgiws.process.server import Server
 
 from ..toolkit.apps import hello_and_wait
-from ..toolkit.running import LOOPS, NewLoop, running
+from ..toolkit.running import LOOPS, PARSERS, NewLoop, running
 
 DEADLINE = 10.0
 
@@ -39,6 +39,15 @@ def run(new_loop: NewLoop, call: Any) -> Any:
 
 def server_for(app: Any = hello_and_wait, **options: Any) -> Server:
     return Server(Config(app, **{"port": 0, "lifespan": "off", **options}))
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+def test_the_start_says_which_parser_runs(log: list[logging.LogRecord], parser: str) -> None:
+    with running(hello_and_wait, http=parser) as server:
+        start = (
+            f"Serving on http://127.0.0.1:{server.port} with asgiws, {asgiws.build()}, {parser} "
+        )
+    assert any(record.getMessage().startswith(start) for record in log)
 
 
 @contextlib.asynccontextmanager

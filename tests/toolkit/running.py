@@ -21,8 +21,9 @@ LOOPS: dict[str, NewLoop] = {
     "asyncio": asyncio.SelectorEventLoop,
     "uvloop": uvloop.new_event_loop,
 }
-#: Each event loop with each parser of requests (``--http``).
-LOOPS_AND_PARSERS = [(loop, parser) for loop in LOOPS for parser in ("h11", "httptools")]
+#: The parsers of requests (``--http``).
+PARSERS = ("h11", "httptools")
+LOOPS_AND_PARSERS = [(loop, parser) for loop in LOOPS for parser in PARSERS]
 
 
 class Running:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -55,6 +56,7 @@ class Server:
             asgiws.Config(
                 self._watched,
                 port=0,
+                http=os.environ.get("PARSER", "auto"),
                 lifespan="off",
                 access_log=False,
                 server_header=False,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ...toolkit.running import PARSERS
 from ...toolkit.served import ROOT
 
 pytestmark = pytest.mark.slow
@@ -47,11 +48,12 @@ def download(package: str, directory: Path) -> Path:
     return source
 
 
+@pytest.mark.parametrize("parser", PARSERS)
 @pytest.mark.parametrize(
     ("package", "files", "at_least"), [("starlette", STARLETTE, 45), ("fastapi", FASTAPI, 60)]
 )
 def test_their_tests_pass(
-    package: str, files: tuple[str, ...], at_least: int, tmp_path: Path
+    package: str, files: tuple[str, ...], at_least: int, parser: str, tmp_path: Path
 ) -> None:
     source = download(package, tmp_path)
     chosen = " and ".join(f"not {name}" for name in LEFT_OUT)
@@ -62,7 +64,11 @@ def test_their_tests_pass(
             *("-q", "--tb=short", "-k", chosen, *files),
         ],
         cwd=source,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(ROOT)])},
+        env={
+            **os.environ,
+            "PARSER": parser,
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(ROOT)]),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
