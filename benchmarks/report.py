@@ -369,6 +369,10 @@ ratio compares two servers within the same round. With ~ it is between medians, 
 round had both with the cores in the same place. Every answer was checked for length and
 content. A sample is refused when the server's core was not saturated, or the client's was,
 in a scenario that is about throughput.
+
+robyn is not in the tables, because it does not serve ASGI applications. With handlers of its own
+it had a ratio of 0.54 in HTTP hello, 0.64 in a POST of 1 KiB and 0.34 in an echo of 125 B (robyn
+0.88.0, medians of five rounds on 2026-11-28, on cores that other processes used as well).
 """
 SHARED = """\
 **Other processes used the machine during this run. Of its figures only the CPU time means
