@@ -22,7 +22,7 @@ from starlette.staticfiles import StaticFiles
 
 from ..toolkit.certificates import NO_TLS, Certificates
 from ..toolkit.raw_http import Client, request
-from ..toolkit.running import running
+from ..toolkit.running import PARSERS, running
 
 App = Callable[[Any, Any, Any], Any]
 CONTENT = os.urandom(1_000_001)
@@ -97,11 +97,12 @@ def test_a_file_goes_over_tls(loop: str, path: str, tmp_path: Path) -> None:
         assert client.get().body == CONTENT
 
 
+@pytest.mark.parametrize("parser", PARSERS)
 def test_a_file_may_be_chunked_and_in_http_1_0_end_with_the_connection(
-    loop: str, path: str
+    loop: str, parser: str, path: str
 ) -> None:
     app = sends(pathsend(path), headers=[(b"transfer-encoding", b"chunked")])
-    with running(app, loop) as server:
+    with running(app, loop, http=parser) as server:
         with Client(server) as client:
             assert client.get().body == CONTENT
         with Client(server) as client:
@@ -264,7 +265,8 @@ def trailed(*events: dict[str, Any], headers: Any = ()) -> App:
 WANTS = ("Host: a", "TE: trailers")
 
 
-def test_trailers_follow_the_body_of_a_client_that_wants_them(loop: str) -> None:
+@pytest.mark.parametrize("parser", PARSERS)
+def test_trailers_follow_the_body_of_a_client_that_wants_them(loop: str, parser: str) -> None:
     app = trailed(
         body(b"abc", True),
         body(b"de"),
@@ -272,7 +274,7 @@ def test_trailers_follow_the_body_of_a_client_that_wants_them(loop: str) -> None
         trailers((b"b", b"c")),
         headers=[(b"content-length", b"5")],
     )
-    with running(app, loop) as server, Client(server) as client:
+    with running(app, loop, http=parser) as server, Client(server) as client:
         for _ in range(2):
             client.send(request(*WANTS))
             head = client.read_head()
@@ -283,6 +285,7 @@ def test_trailers_follow_the_body_of_a_client_that_wants_them(loop: str) -> None
             assert lines == [b"0\r\n", b"digest: x\r\n", b"b: c\r\n", b"\r\n"]
 
 
+@pytest.mark.parametrize("parser", PARSERS)
 @pytest.mark.parametrize(
     ("lines", "version", "method"),
     [
@@ -293,7 +296,7 @@ def test_trailers_follow_the_body_of_a_client_that_wants_them(loop: str) -> None
     ],
 )
 def test_trailers_are_dropped_where_nobody_wants_them(
-    loop: str, lines: tuple[str, ...], version: str, method: str
+    loop: str, parser: str, lines: tuple[str, ...], version: str, method: str
 ) -> None:
     done = threading.Event()
     answer = trailed(body(b"abc"), trailers((b"a", b"b")), headers=[(b"content-length", b"3")])
@@ -302,7 +305,7 @@ def test_trailers_are_dropped_where_nobody_wants_them(
         await answer(scope, receive, send)
         done.set()
 
-    with running(app, loop) as server, Client(server) as client:
+    with running(app, loop, http=parser) as server, Client(server) as client:
         client.send(request(*lines, "Connection: close", version=version, method=method))
         head, _, rest = client.rest().partition(b"\r\n\r\n")
         assert b"a: b" not in head + rest
@@ -362,9 +365,10 @@ def hinting(*hints: dict[str, Any]) -> App:
     return app
 
 
-def test_hints_come_before_the_response(loop: str) -> None:
+@pytest.mark.parametrize("parser", PARSERS)
+def test_hints_come_before_the_response(loop: str, parser: str) -> None:
     app = hinting(hint(STYLE, b"</a.js>"), hint(), hint(b"</b.js>"))
-    with running(app, loop) as server:
+    with running(app, loop, http=parser) as server:
         with Client(server) as client:
             for _ in range(2):
                 client.send(request("Host: a"))
@@ -376,8 +380,9 @@ def test_hints_come_before_the_response(loop: str) -> None:
         assert httpx.get(url, trust_env=False, verify=NO_TLS).text == "abc"
 
 
-def test_a_client_of_http_1_0_gets_no_hints(loop: str) -> None:
-    with running(hinting(hint(STYLE)), loop) as server, Client(server) as client:
+@pytest.mark.parametrize("parser", PARSERS)
+def test_a_client_of_http_1_0_gets_no_hints(loop: str, parser: str) -> None:
+    with running(hinting(hint(STYLE)), loop, http=parser) as server, Client(server) as client:
         client.send(request(version="1.0"))
         assert client.rest().startswith(b"HTTP/1.1 200 ")
 
