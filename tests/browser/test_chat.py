@@ -55,6 +55,7 @@ def test_a_reload_comes_back_to_the_room_and_its_messages(visit) -> None:
     grace = visit("Grace")
     ada.go_to("workshop")
     grace.see("#log", "Ada left")
+    ada.see("#state", "online")
     ada.say("Before the reload")
     ada.see(".message.mine", "Before the reload")
     ada.reload()

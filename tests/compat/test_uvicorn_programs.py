@@ -118,7 +118,8 @@ def test_marimo(visit: Visit, tmp_path: Path) -> None:
     with running(port, *command, "--port", str(port), "--no-token") as program:
         window = visit(program.url)
         window.see("body", "pressed 0")
-        button = "document.querySelector('marimo-button').shadowRoot.querySelector('button')"
+        button = "document.querySelector('marimo-button')?.shadowRoot?.querySelector('button')"
+        window.wait_until(lambda: bool(window.driver.execute_script(f"return {button}")))
         window.driver.execute_script(f"{button}.click()")
         window.see("body", "pressed 1")
 
@@ -132,6 +133,7 @@ def test_streamlit(visit: Visit) -> None:
         for number in (0, 1, 2):
             window.see("[data-testid=stText]", f"pressed {number}")
             window.see("[data-testid=stButton] button", "press").click()
+        window.see("[data-testid=stText]", "pressed 3")
 
 
 def test_streamlit_as_an_asgi_application(visit: Visit, tmp_path: Path) -> None:
@@ -166,3 +168,4 @@ def test_solara(visit: Visit, tmp_path: Path) -> None:
         for number in (0, 1, 2):
             window.see("body", f"pressed {number}")
             window.see(".press").click()
+        window.see("body", "pressed 3")

@@ -226,7 +226,12 @@ def test_an_application_that_blocks_the_event_loop_is_restarted_by_the_watchdog(
     file = machine.path(SOCKET)
     with Client(str(file)) as client:
         pid = json.loads(client.get().body)[0]
-    time.sleep(5)  # the time that a server which gives no sign of life would have had, twice
+    # Signs of life come for longer than a server would have had without one, twice.
+    began = int(machine.show("chat.service", "ActiveEnterTimestampMonotonic"))
+    end = time.monotonic() + DEADLINE
+    while int(machine.show("chat.service", "WatchdogTimestampMonotonic")) < began + 4_500_000:
+        assert time.monotonic() < end
+        time.sleep(0.05)
     with Client(str(file)) as client:
         assert json.loads(client.get().body)[0] == pid
     with Client(str(file)) as client, Client(str(file)) as waits:

@@ -399,18 +399,25 @@ def test_without_descriptors_connections_wait_and_workers_are_replaced_later() -
 
 @pytest.mark.slow
 def test_a_program_that_was_stopped_and_goes_on_takes_nobody_for_hanging() -> None:
-    with fleet(2, "--timeout-worker-healthcheck", "1") as served:
+    with fleet(2, "--timeout-worker-healthcheck", "2") as served:
         workers = workers_of(served)
         for pid in (*workers, served.process.pid):
             os.kill(pid, signal.SIGSTOP)
-        time.sleep(2)  # longer than a worker may hang
-        # The supervisor is the first to go on.
+        time.sleep(3)  # longer than a worker may hang
+        # The supervisor is the first to go on, and looks at the workers.
+        before = waits_of(served.process.pid)
         served.send(signal.SIGCONT)
-        time.sleep(0.3)
+        served.wait_until(lambda: waits_of(served.process.pid) >= before + 2, "its look")
         for pid in workers:
             os.kill(pid, signal.SIGCONT)
         served.wait_until(lambda: {whose(served) for _ in range(4)} == set(workers), "answers")
         assert not served.lines("hangs")
+
+
+def waits_of(pid: int) -> int:
+    """How often a process has begun to wait for something."""
+    status = Path(f"/proc/{pid}/status").read_text("ascii")
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
 
 
 def stays(condition: Callable[[], bool]) -> Callable[[], bool]:
