@@ -21,7 +21,7 @@ except ImportError:
     from ..wire import _nocython as cython
 
 from ..errors import RequestRefused
-from ..wire.grammar import CONTROLS, count, is_token, lowered, table, tokens
+from ..wire.grammar import CONTROLS, count, is_token, lowered, stands, table, tokens
 
 # The function that reads a head is not public, and neither are its regular expressions. In these
 # versions a connection (``Connection.next_event``) adds nothing to what the function refuses or
@@ -41,27 +41,29 @@ RawHead = tuple[bytes, bytes, bytes, Headers]
 
 # httpd's and gunicorn's limit, too: each header costs the parser much more than its bytes.
 MAX_HEADERS: Final = 100
+MOST_PIECES: Final = 2 * MAX_HEADERS
 
-# Usual names stand once in memory, and not once for each open connection.
-_USUAL: Final = {
-    name: name
-    for name in (
-        b"accept accept-encoding accept-language authorization cache-control connection "
-        b"content-length content-type cookie dnt expect forwarded host if-modified-since "
-        b"if-none-match origin pragma priority range referer sec-ch-ua sec-ch-ua-mobile "
-        b"sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site sec-fetch-user "
-        b"sec-websocket-extensions sec-websocket-key sec-websocket-protocol sec-websocket-version "
-        b"te transfer-encoding upgrade upgrade-insecure-requests user-agent via x-forwarded-for "
-        b"x-forwarded-host x-forwarded-port x-forwarded-proto x-real-ip x-request-id"
-    ).split()
-}
+_SPELT: Final = (
+    b"Accept Accept-Encoding Accept-Language Authorization Cache-Control Connection "
+    b"Content-Length Content-Type Cookie DNT Expect Forwarded Host If-Modified-Since "
+    b"If-None-Match Origin Pragma Priority Range Referer Sec-CH-UA Sec-CH-UA-Mobile "
+    b"Sec-CH-UA-Platform Sec-Fetch-Dest Sec-Fetch-Mode Sec-Fetch-Site Sec-Fetch-User "
+    b"Sec-WebSocket-Extensions Sec-WebSocket-Key Sec-WebSocket-Protocol Sec-WebSocket-Version "
+    b"TE Transfer-Encoding Upgrade Upgrade-Insecure-Requests User-Agent Via X-Forwarded-For "
+    b"X-Forwarded-Host X-Forwarded-Port X-Forwarded-Proto X-Real-IP X-Request-ID"
+).split()
+# Usual names in lower case, by these, and by their usual spellings: they need not be looked at
+# letter by letter, and stand once in memory, not once for each open connection.
+_USUAL: Final = {name.lower(): name.lower() for name in _SPELT}
+_USUAL.update({name: _USUAL[name.lower()] for name in _SPELT})
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*")
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 # The longest Content-Length that h11 takes.
 _MOST_DIGITS: Final = 20
-LENGTH_SIZE: Final = len("content-length")
-CODING_SIZE: Final = len("transfer-encoding")
 BLANK: Final = 32  # a value holds no smaller character but the tab
+COLON: Final = 58
+CR: Final = 13
+LF: Final = 10
 _VERSIONS: Final = (b"1.1", b"1.0")
 _VISIBLE: Final = table(bytes(range(0x21, 0x7F)))  # the characters of a target
 _CODINGS: Final = re.compile(rb"(?im)^transfer-encoding:([^\r\n]*)")
@@ -125,14 +127,17 @@ class Llhttp:
         self._pieces: list[bytes] = []  # the names and the values of headers in turn
         self._persists = False  # the parser is at the start of a message again
 
-    def read(self, head: bytes, lines: cython.Py_ssize_t) -> RawHead | None:
-        """Take a head with that number of ``lines`` apart; None if h11 must decide about it.
+    def read(self, head: bytes, controls: cython.Py_ssize_t) -> RawHead | None:
+        """Take a head apart, in which there are so many control characters.
 
-        That is so if it is not in the plain form, or if httptools has not read it as it stands.
+        None if h11 must decide about it: it is not in the plain form, or httptools has not read it
+        as it stands. Every byte of it is compared.
         """
         at: cython.Py_ssize_t
+        colon: cython.Py_ssize_t
         end: cython.Py_ssize_t
         index: cython.Py_ssize_t
+        size: cython.Py_ssize_t = len(head)
         if not self._persists:
             self._parser = self._make(self)
         self._persists = False
@@ -148,31 +153,36 @@ class Llhttp:
         if not is_token(method) or not target or count(target, _VISIBLE) != len(target):
             return None
         at = len(method)
-        if not (head.startswith(method) and head.startswith(b" ", at)):
+        if not (stands(head, method, 0) and stands(head, b" ", at)):
             return None
         end = at + 1 + len(target)
-        if not (head.startswith(target, at + 1) and head.startswith(b" HTTP/", end)):
+        if not stands(head, target, at + 1):
             return None
-        version = head[end + 6 : end + 9]
-        if version not in _VERSIONS or not head.startswith(b"\r\n", end + 9):
+        if stands(head, b" HTTP/1.1\r\n", end):
+            version = b"1.1"
+        elif stands(head, b" HTTP/1.0\r\n", end):
+            version = b"1.0"
+        else:
             return None
-        # There is one line for each header, so no value goes on in another line.
-        if len(pieces) != 2 * (lines - 2):
+        # The ends of the lines are all of them, so no value goes on in another line.
+        if controls != len(pieces) + 4:
             return None
         at = end + 11
         for index in range(0, len(pieces), 2):
             name = pieces[index]
             value = pieces[index + 1]
-            end = at + len(name)
-            if not (is_token(name) and head.startswith(name, at) and head.startswith(b": ", end)):
+            colon = at + len(name)
+            end = colon + 2 + len(value)
+            if end + 2 > size or head[colon] != COLON or head[colon + 1] != BLANK:
                 return None
-            at = end + 2 + len(value)
-            if not (head.startswith(value, end + 2) and head.startswith(b"\r\n", at)):
+            if head[end] != CR or head[end + 1] != LF:
+                return None
+            if not (stands(head, name, at) and stands(head, value, colon + 2)):
                 return None
             if value and (value[0] <= BLANK or value[len(value) - 1] <= BLANK):
                 return None
-            at += 2
-        if at + 2 != len(head):
+            at = end + 2
+        if at + 2 != size or not stands(head, b"\r\n", at):
             return None
         headers = _undisputed(pieces)
         return None if headers is None else (method, target, version, headers)
@@ -185,6 +195,8 @@ class Llhttp:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, as it was spelt."""
+        if len(self._pieces) >= MOST_PIECES:
+            raise ValueError("too many headers")  # which ends the parser's work
         self._pieces.append(name)
         self._pieces.append(value)
 
@@ -203,13 +215,18 @@ def _undisputed(pieces: Pieces) -> Headers | None:
     hosts = 0
     framing = False
     for index in range(0, len(pieces), 2):
-        name = pieces[index]
-        name = lowered(name, 0, len(name))
+        spelt = pieces[index]
+        name = _USUAL.get(spelt)
+        if name is None:
+            if not is_token(spelt):
+                return None
+            name = lowered(spelt, 0, len(spelt))
+            name = _USUAL.get(name, name)
         if name == b"host":
             hosts += 1
-        elif len(name) == LENGTH_SIZE or len(name) == CODING_SIZE:
+        elif name == b"content-length" or name == b"transfer-encoding":
             framing = True
-        headers.append((_USUAL.get(name, name), pieces[index + 1]))
+        headers.append((name, pieces[index + 1]))
     if hosts != 1 or (framing and not _frames_plainly(headers)):
         return None
     return headers
@@ -236,19 +253,18 @@ def read_head(head: bytes, first: Llhttp | None = None) -> RawHead:
     ``first`` is tried first, if there is one. Raises RequestRefused where it is not a head
     by RFC 9112 sections 2 to 5, or by h11.
     """
-    lines: cython.Py_ssize_t = head.count(b"\r\n")
-    if count(head, CONTROLS) != 2 * lines:
-        if head.count(b"\n") != lines or head.count(b"\r") != lines:  # section 2.2
-            raise RequestRefused(400, "lines must end with CRLF")
-        raise RequestRefused(
-            400, "the request's head contains a control character"
-        )  # RFC 9110 section 5.5
-    if lines - 2 > MAX_HEADERS:
-        raise RequestRefused(431, f"there are more than {MAX_HEADERS} headers")
+    controls: cython.Py_ssize_t = count(head, CONTROLS)
     if first is not None:
-        raw = first.read(head, lines)
+        raw = first.read(head, controls)
         if raw is not None:
             return raw
+    lines: cython.Py_ssize_t = head.count(b"\n")
+    if head.count(b"\r\n") != lines or (controls != 2 * lines and head.count(b"\r") != lines):
+        raise RequestRefused(400, "lines must end with CRLF")  # section 2.2
+    if controls != 2 * lines:  # RFC 9110 section 5.5
+        raise RequestRefused(400, "the request's head contains a control character")
+    if lines - 2 > MAX_HEADERS:
+        raise RequestRefused(431, f"there are more than {MAX_HEADERS} headers")
     if KNOWN_H11:
         raw = _by_grammar(head)
         if raw is not None:

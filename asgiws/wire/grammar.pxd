@@ -1,5 +1,6 @@
 # The header of grammar.py, and its loops in C's terms.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.string cimport memcmp
 
 cdef inline Py_ssize_t count_raw(const unsigned char* text, Py_ssize_t size, const unsigned char* chars) noexcept nogil:
     cdef Py_ssize_t i, found = 0
@@ -11,6 +12,11 @@ cdef inline Py_ssize_t span_raw(const unsigned char* text, Py_ssize_t at, const 
     while chars[text[at]]:
         at += 1
     return at
+
+cdef inline bint stands_raw(bytes text, bytes piece, Py_ssize_t at):
+    return at + len(piece) <= len(text) and not memcmp(
+        PyBytes_AS_STRING(text) + at, PyBytes_AS_STRING(piece), len(piece)
+    )
 
 cdef inline bytes lowered_raw(const unsigned char* text, Py_ssize_t start, Py_ssize_t end):
     cdef bytes result = PyBytes_FromStringAndSize(NULL, end - start)
@@ -24,6 +30,7 @@ cdef inline bytes lowered_raw(const unsigned char* text, Py_ssize_t start, Py_ss
 
 cpdef Py_ssize_t count(bytes text, bytes chars) except -1
 cpdef Py_ssize_t span(bytes text, Py_ssize_t at, bytes chars) except -1
+cpdef bint stands(bytes text, bytes piece, Py_ssize_t at) except -1
 cpdef bytes lowered(bytes text, Py_ssize_t start, Py_ssize_t end)
 cpdef bint is_token(bytes text) except -1
 cpdef bint is_low_token(bytes text) except -1

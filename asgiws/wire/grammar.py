@@ -34,6 +34,13 @@ def span(text: bytes, at: cython.Py_ssize_t, chars: bytes) -> cython.Py_ssize_t:
     return at
 
 
+def stands(text: bytes, piece: bytes, at: cython.Py_ssize_t) -> bool:
+    """Return whether ``piece`` stands in ``text`` at this place."""
+    if cython.compiled:
+        return stands_raw(text, piece, at)  # type: ignore[name-defined, no-any-return] # noqa: F821
+    return text.startswith(piece, at)
+
+
 def lowered(text: bytes, start: cython.Py_ssize_t, end: cython.Py_ssize_t) -> bytes:
     """``text[start:end]`` in lower case."""
     if cython.compiled:

@@ -41,24 +41,38 @@ _OTHER_VERSION: Final = (
     (b"connection", b"Upgrade, close"),
     (b"sec-websocket-version", b"13"),
 )
-# The headers that are looked at here, with their usual values: these stand once in memory, and not
-# once for each open connection.
-_FIELDS: Final[dict[bytes, tuple[tuple[bytes, bytes], ...]]] = {
+# The headers that are looked at here; looking one up costs less than comparing.
+CONNECTION: Final = 1
+CONTENT_LENGTH: Final = 2
+EXTENSIONS: Final = 3
+KEY: Final = 4
+PROTOCOL: Final = 5
+UPGRADE: Final = 6
+TRANSFER_ENCODING: Final = 7
+VERSION: Final = 8
+# With each, what it usually is: that stands once in memory, and not once for each open connection.
+_FIELDS: Final[dict[bytes, tuple[int, tuple[tuple[bytes, bytes], ...]]]] = {
     b"connection": (
-        (b"connection", b"Upgrade"),
-        (b"connection", b"upgrade"),
-        (b"connection", b"keep-alive, Upgrade"),
+        CONNECTION,
+        (
+            (b"connection", b"Upgrade"),
+            (b"connection", b"upgrade"),
+            (b"connection", b"keep-alive, Upgrade"),
+        ),
     ),
-    b"content-length": (),
+    b"content-length": (CONTENT_LENGTH, ()),
     b"sec-websocket-extensions": (
-        (b"sec-websocket-extensions", b"permessage-deflate; client_max_window_bits"),
-        (b"sec-websocket-extensions", b"permessage-deflate"),
+        EXTENSIONS,
+        (
+            (b"sec-websocket-extensions", b"permessage-deflate; client_max_window_bits"),
+            (b"sec-websocket-extensions", b"permessage-deflate"),
+        ),
     ),
-    b"sec-websocket-key": (),
-    b"sec-websocket-protocol": (),
-    b"sec-websocket-version": ((b"sec-websocket-version", b"13"),),
-    b"transfer-encoding": (),
-    b"upgrade": ((b"upgrade", b"websocket"),),
+    b"sec-websocket-key": (KEY, ()),
+    b"sec-websocket-protocol": (PROTOCOL, ()),
+    b"sec-websocket-version": (VERSION, ((b"sec-websocket-version", b"13"),)),
+    b"transfer-encoding": (TRANSFER_ENCODING, ()),
+    b"upgrade": (UPGRADE, ((b"upgrade", b"websocket"),)),
 }
 _KEY_CHARS: Final = table(  # base64
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -97,35 +111,45 @@ def check(headers: Headers) -> Request:
     Raises HandshakeRefused: 400, or 426 for a version other than 13 (section 4.2.2).
     That there is exactly one Host was checked before, as for every request.
     """
+    field: cython.int
     index: cython.Py_ssize_t
-    fields: dict[bytes, list[bytes]] = {}
+    upgrades = has_body = False
+    keys: list[bytes] = []
+    versions: list[bytes] = []
+    protocols: list[bytes] = []
+    offers: list[bytes] = []
     for index in range(len(headers)):
         name, value = headers[index]
-        usual = _FIELDS.get(name)
-        if usual is None:
+        known = _FIELDS.get(name)
+        if known is None:
             continue
+        field = known[0]
+        if field == KEY:
+            keys.append(value)
+        elif field == CONNECTION:
+            upgrades = upgrades or lists(value, b"upgrade")
+        elif field == VERSION:
+            versions.append(value)
+        elif field == PROTOCOL:
+            protocols.append(value)
+        elif field == EXTENSIONS:
+            offers.append(value)
+        elif field == TRANSFER_ENCODING or (field == CONTENT_LENGTH and value.strip(b"0")):
+            has_body = True
+        usual = known[1]
         for pair in usual:
             if pair[1] == value:
                 headers[index] = pair
                 break
-        if name in fields:
-            fields[name].append(value)
-        else:
-            fields[name] = [value]
-    if not lists(b",".join(fields.get(b"connection", ())), b"upgrade"):
+    if not upgrades:
         raise HandshakeRefused(400, 'the Connection header must contain "Upgrade"')
-    if fields.get(b"sec-websocket-version") != [b"13"]:
+    if versions != [b"13"]:
         raise HandshakeRefused(426, "only version 13 of WebSocket is supported", _OTHER_VERSION)
-    keys = fields.get(b"sec-websocket-key", [])
     if len(keys) != 1 or not _is_key(keys[0]):
         raise HandshakeRefused(400, "Sec-WebSocket-Key must be 16 bytes in base64, once")
-    if b"transfer-encoding" in fields or b"".join(fields.get(b"content-length", ())).strip(b"0"):
+    if has_body:
         raise HandshakeRefused(400, "a request to open a WebSocket must not have a body")
-    return Request(
-        keys[0],
-        _subprotocols(fields.get(b"sec-websocket-protocol", [])),
-        _offers(fields.get(b"sec-websocket-extensions", [])),
-    )
+    return Request(keys[0], _subprotocols(protocols), _offers(offers))
 
 
 def _is_key(value: bytes) -> bool:

@@ -111,7 +111,7 @@ PLAIN = [
 
 def taken(reader: Any, head: bytes) -> Any:
     """What ``reader`` makes of it before h11 is asked."""
-    return reader.read(head, head.count(b"\r\n"))
+    return reader.read(head, sum((byte < 32 and byte != 9) or byte == 127 for byte in head))
 
 
 def test_a_plain_head_is_read_without_h11_whatever_came_before_it(package: ModuleType) -> None:
@@ -146,6 +146,12 @@ def test_a_plain_head_is_read_without_h11_whatever_came_before_it(package: Modul
         HEAD[:-2] + b": a\r\n\r\n",
         HEAD[:-2] + b"X: a\r\n b\r\n\r\n",
         HEAD[:-2] + b"X: \ta\r\n\r\n",
+        HEAD[:-2] + b"X: a\0b\r\n\r\n",
+        HEAD[:-2] + b"X: a\x7fb\r\n\r\n",
+        HEAD[:-2] + b"X: a\rb\r\n\r\n",
+        HEAD[:-2] + b"X: a\r\n" + b"X: a\n\r\n",
+        HEAD[:-2] + b"X: a\n\n" + b"X: a\r\r\r\n",
+        HEAD[:-2] + b"X: a\r\n" * 101 + b"\r\n",
         b"\r\n" + HEAD,
     ],
 )
