@@ -155,6 +155,8 @@ class Call:
             return self._begun().throw(*exception)
         except (SystemExit, KeyboardInterrupt, asyncio.CancelledError) as exc:
             return self._fail(exc)
+        finally:
+            exception = ()  # see _fail
 
     def close(self) -> None:
         """Raise GeneratorExit where the application waits."""
@@ -170,7 +172,11 @@ class Call:
         assert self._call is not None
         app, scope, receive, send = self._call
         self._call = None
-        coroutine = app(scope, receive, send)
+        try:
+            coroutine = app(scope, receive, send)
+        except StopIteration as exc:
+            # From here it would say that the coroutine has returned.
+            raise RuntimeError("the application raised StopIteration") from exc
         self._coroutine = coroutine if type(coroutine) is CoroutineType else _awaited(coroutine)
 
     def _begun(self) -> Any:
@@ -180,12 +186,18 @@ class Call:
         return self._coroutine
 
     def _fail(self, exc: Any) -> Any:
-        if not isinstance(exc, asyncio.CancelledError):
-            # A task would let these out of the event loop, which would end the whole server.
-            raise RuntimeError(f"the application raised {type(exc).__name__}") from exc
-        if asyncio.current_task() in self._cancelled:
-            raise exc
-        raise ApplicationCancelled("the application was cancelled, and not by the server") from exc
+        try:
+            if not isinstance(exc, asyncio.CancelledError):
+                # A task would let these out of the event loop, which would end the whole server.
+                raise RuntimeError(f"the application raised {type(exc).__name__}") from exc
+            if asyncio.current_task() in self._cancelled:
+                raise exc
+            raise ApplicationCancelled(
+                "the application was cancelled, and not by the server"
+            ) from exc
+        finally:
+            # Interpreted, its traceback holds this frame, which would hold it: a cycle.
+            exc = None
 
 
 class Serving:

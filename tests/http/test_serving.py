@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import io
 import logging
 import queue
@@ -488,6 +489,10 @@ def call_of(package: ModuleType, app: Any, cancelled: Any = ()) -> Any:
     return package.http.serving.Call(app, {"type": "http"}, nothing, nothing, cancelled)
 
 
+async def wrapped(coroutine: Any) -> None:
+    await coroutine
+
+
 def task_of(package: ModuleType, app: Any, cancelled: Any = ()) -> asyncio.Task[None]:
     return asyncio.get_running_loop().create_task(call_of(package, app, cancelled))
 
@@ -514,6 +519,51 @@ async def test_a_plain_function_that_raises_fails_in_its_task(package: ModuleTyp
     task = task_of(package, app)
     await asyncio.wait([task])
     assert isinstance(task.exception(), LookupError)
+
+
+async def test_a_plain_function_that_raises_stopiteration_has_not_returned(
+    package: ModuleType,
+) -> None:
+    def app(scope: Any, receive: Any, send: Any) -> Any:
+        return next(iter(()))
+
+    for call in (call_of(package, app), wrapped(call_of(package, app))):
+        task = asyncio.get_running_loop().create_task(call)
+        await asyncio.wait([task])
+        error = task.exception()
+        assert isinstance(error, RuntimeError)
+        assert isinstance(error.__cause__, StopIteration)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize("by_the_server", [True, False])
+async def test_a_cancelled_call_leaves_nothing_to_the_garbage_collector(
+    package: ModuleType, begun: bool, by_the_server: bool
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.Event().wait()
+
+    cancelled: set[asyncio.Task[None]] = set()
+
+    async def one() -> None:
+        task = task_of(package, app, cancelled)
+        if begun:
+            await asyncio.sleep(0)
+        if by_the_server:
+            cancelled.add(task)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled() or task.exception() is not None
+        cancelled.clear()
+
+    gc.collect()
+    gc.disable()
+    try:
+        await one()
+        await asyncio.sleep(0)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("by_the_server", [True, False])
@@ -592,9 +642,6 @@ async def test_a_task_factory_may_wrap_it_in_a_coroutine(package: ModuleType) ->
             await asyncio.Event().wait()
         finally:
             ended.append(True)
-
-    async def wrapped(coroutine: Any) -> None:
-        await coroutine
 
     task = asyncio.create_task(wrapped(call_of(package, app)))
     await asyncio.sleep(0)
