@@ -22,6 +22,7 @@ from ..websocket.pulse import Pulse
 from ..wire.host import Hosts
 from ..wire.origin import Origins
 from .admission import Admission
+from .calling import call
 from .forwarded import Proxies
 from .heads import Llhttp
 from .notice import DrainNotice
@@ -89,10 +90,6 @@ class DefaultHeaders:
 
 
 ENDED: Final = object()
-
-
-async def _awaited(awaitable: Any) -> Any:
-    return await awaitable
 
 
 class Call:
@@ -164,7 +161,14 @@ class Call:
 
     def __getattr__(self, name: str) -> Any:
         """The name, the frame and what else is read of a coroutine: it is the application's."""
-        return getattr(self._coroutine, name)
+        if self._coroutine is not None:
+            return getattr(self._coroutine, name)
+        # Task factories and dumps of all tasks look before the first step as well.
+        unbegun = call(self)
+        try:
+            return getattr(unbegun, name)
+        finally:
+            unbegun.close()
 
     def _begin(self) -> None:
         # An application need not be a coroutine function: an exception of the call itself must
@@ -177,12 +181,12 @@ class Call:
         except StopIteration as exc:
             # From here it would say that the coroutine has returned.
             raise RuntimeError("the application raised StopIteration") from exc
-        self._coroutine = coroutine if type(coroutine) is CoroutineType else _awaited(coroutine)
+        self._coroutine = coroutine if type(coroutine) is CoroutineType else call(coroutine)
 
     def _begun(self) -> Any:
         """The application's coroutine; one that has ended before its first step if none runs."""
         if self._coroutine is None:
-            self._coroutine = _awaited(self)
+            self._coroutine = call(self)
         return self._coroutine
 
     def _fail(self, exc: Any) -> Any:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import inspect
 import io
 import logging
 import queue
@@ -597,6 +598,20 @@ async def test_the_stack_of_a_call_can_be_shown(package: ModuleType) -> None:
     await asyncio.wait([task])
     assert "in the_application" in shown.getvalue()
     assert "the_application" in repr(task)
+
+
+async def test_a_call_can_be_looked_at_before_it_has_begun(package: ModuleType) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0)
+
+    task = task_of(package, app)
+    assert "without __name__" not in repr(task)
+    coroutine: Any = task.get_coro()
+    assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED
+    await asyncio.sleep(0)
+    assert inspect.getcoroutinestate(coroutine) == inspect.CORO_SUSPENDED
+    await task
+    assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
 
 
 async def test_what_an_application_waits_for_is_what_its_task_waits_for(
