@@ -15,7 +15,7 @@ from asgiws.wire.origin import Origins
 
 from ..toolkit.raw_http import Client
 from ..toolkit.raw_websocket import upgrade
-from ..toolkit.running import running
+from ..toolkit.running import PARSERS, running
 
 EVIL = (
     "https://example.com.evil",
@@ -200,6 +200,11 @@ def test_python_and_toml_may_give_a_list() -> None:
 # Over a real socket.
 
 
+@pytest.fixture(params=PARSERS)
+def parser(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 class App:
     def __init__(self) -> None:
         self.calls = 0
@@ -215,9 +220,9 @@ class App:
             await send({"type": "http.response.body"})
 
 
-def test_a_refused_page_gets_403_and_the_application_never_hears_of_it() -> None:
+def test_a_refused_page_gets_403_and_the_application_never_hears_of_it(parser: str) -> None:
     app = App()
-    with running(app, ws_origins="https://example.com") as server:
+    with running(app, http=parser, ws_origins="https://example.com") as server:
         for origin in ("https://evil.example", "null", "http://example.com", "\xff"):
             with Client(server) as client:
                 client.send(upgrade(f"Origin: {origin}"))
@@ -235,26 +240,28 @@ def test_a_refused_page_gets_403_and_the_application_never_hears_of_it() -> None
     assert app.calls == 3
 
 
-def test_by_default_every_page_is_let_in() -> None:
-    with running(App()) as server:
+def test_by_default_every_page_is_let_in(parser: str) -> None:
+    with running(App(), http=parser) as server:
         for origin in ("https://anywhere.example", "null", "file://"):
             with Client(server) as client:
                 client.send(upgrade(f"Origin: {origin}"))
                 assert client.read().status == 101
 
 
-def test_same_host_behind_a_trusted_proxy_goes_by_the_scheme_that_it_tells() -> None:
+def test_same_host_behind_a_trusted_proxy_goes_by_the_scheme_that_it_tells(parser: str) -> None:
     lines = ["X-Forwarded-For: 192.0.2.1", "X-Forwarded-Proto: https", "Origin: https://a.example"]
     for trusted, status in (("127.0.0.1", 101), ("10.0.0.1", 403)):
         with (
-            running(App(), ws_origins="same-host", forwarded_allow_ips=trusted) as server,
+            running(
+                App(), http=parser, ws_origins="same-host", forwarded_allow_ips=trusted
+            ) as server,
             Client(server) as client,
         ):
             client.send(upgrade(*lines, host="a.example"))
             assert client.read().status == status
 
 
-def test_same_host_over_tls(tmp_path: Path) -> None:
+def test_same_host_over_tls(tmp_path: Path, parser: str) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost")
     pem = tmp_path / "cert.pem"
@@ -264,7 +271,7 @@ def test_same_host_over_tls(tmp_path: Path) -> None:
     )
     trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.configure_trust(trusting)
-    with running(App(), ws_origins="same-host", ssl_certfile=str(pem)) as server:
+    with running(App(), http=parser, ws_origins="same-host", ssl_certfile=str(pem)) as server:
         for scheme, status in (("https", 101), ("http", 403)):
             with Client(server, tls=trusting) as client:
                 host = f"localhost:{server.port}"
