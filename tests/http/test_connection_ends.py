@@ -368,7 +368,7 @@ def test_a_response_that_goes_on_is_not_cut_for_a_body_that_does_not_come(
             await asyncio.sleep(0.05)
         await send({"type": "http.response.body", "body": b"2"})
 
-    with running(app, loop, package, timeout_request_body=0.4) as server, Client(server) as client:
+    with running(app, loop, package, timeout_request_body=0.8) as server, Client(server) as client:
         client.send(sized(10) + b"hello")
         assert client.read().body == b"1" * 20 + b"2"
 

@@ -166,7 +166,7 @@ def test_a_body_that_nobody_wants_may_follow_a_response_that_is_taken_slowly(loo
         await respond(send, bytes(size))
 
     with (
-        running(app, loop, timeout_keep_alive=0.4) as server,
+        running(app, loop, timeout_keep_alive=0.7) as server,
         Client(server, receive_buffer=4096) as client,
     ):
         client.send(sized(4))
@@ -447,7 +447,7 @@ def test_a_client_that_takes_nothing_is_cut_off_after_the_write_timeout(
         await send({"type": "http.response.body", "body": piece, "more_body": way == "stream"})
         app.note((await receive())["type"])
 
-    with running(call, loop, timeout_write=0.4) as server:
+    with running(call, loop, timeout_write=0.8) as server:
         with Client(server, receive_buffer=4096) as client:
             client.send(GET)
             client.read_head()

@@ -423,7 +423,7 @@ def test_a_bomb_is_stopped_before_it_has_gone_off(served: Served, figure: Figure
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_blocked_loop_kills_nobody(loop: str, figure: Figure, full_size: bool) -> None:
-    interval, blocked = (20.0, 30.0) if full_size else (0.5, 3.0)
+    interval, blocked = (20.0, 30.0) if full_size else (1.0, 3.0)
     keepalive = ("--ws-ping-interval", str(interval), "--ws-ping-timeout", str(interval))
 
     async def run(url: str) -> None:
@@ -554,8 +554,9 @@ def test_killed_clients_leave_nothing_behind(loop: str, figure: Figure) -> None:
         rounds = 5
         for _ in range(rounds):
             clients = Served("tests.load.clients", served.ws_url, "100")
-            threading.Event().wait(0.3)
+            wait_for(lambda: state(served)["tasks"] >= before["tasks"] + 100)
             clients.kill()
+            settled(served, before)
         after = settled(served, before)
         assert after["objects"] == before["objects"]
         assert served.stop() == 0

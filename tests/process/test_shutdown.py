@@ -122,9 +122,10 @@ def test_what_hangs_is_cancelled_after_the_graceful_timeout(path: str, loop: str
         served.wait_for_line("hangs")
         began = time.monotonic()
         assert served.stop() == 0
-        assert 0.3 <= time.monotonic() - began < 2
+        assert 0.3 <= time.monotonic() - began < 8
     assert said(served) == ["hangs", "cancelled", "lifespan.shutdown"]
     assert "".join(served.output).count("Cancelling 1 call of") == 1
+    assert "Abandoning" not in "".join(served.output)
     assert_clean(served)
 
 
@@ -137,7 +138,7 @@ def test_what_will_not_be_cancelled_is_abandoned_after_one_second() -> None:
         served.wait_for_line("hangs")
         began = time.monotonic()
         assert served.stop() == 0
-        assert 1.1 <= time.monotonic() - began < 5
+        assert 1.1 <= time.monotonic() - began < 8
     assert said(served)[:3] == ["hangs", "cancelled", "lifespan.shutdown"]
     assert "".join(served.output).count("Abandoning 1 call of") == 1
     assert_clean(served)
@@ -275,7 +276,7 @@ def test_a_peer_that_never_answers_the_close_is_cut_off(loop: str) -> None:
         assert client.read().status == 101
         began = time.monotonic()
         assert served.stop() == 0
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 8
         assert client.rest() == b"\x88\x02\x03\xf4"  # 1012
     assert said(served) == ["disconnect 1012 ''", "lifespan.shutdown"]
     assert_clean(served)

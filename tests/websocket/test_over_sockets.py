@@ -683,7 +683,7 @@ def test_a_send_only_application_keeps_a_client_that_speaks_and_answers_pings(
             await asyncio.sleep(0.1)
 
     with (
-        serve_twice(app, ws_ping_interval=0.1, ws_ping_timeout=0.5) as server,
+        serve_twice(app, ws_ping_interval=0.1, ws_ping_timeout=1.0) as server,
         open_websocket(server) as websocket,
     ):
         websocket.send("hello")

@@ -95,7 +95,7 @@ def test_a_client_that_reads_slowly_is_not_cut_off(
     loop: str, package: ModuleType, secured: dict[str, Any]
 ) -> None:
     with (
-        flooding(loop, package, secured) as (server, ended),
+        flooding(loop, package, secured, timeout_write=1.2) as (server, ended),
         RawWebSocket(server, receive_buffer=4096, **secured["client"]) as client,
     ):
         deadline = time.monotonic() + 2.0

@@ -474,7 +474,7 @@ async def test_a_cancelled_publish_and_subscribe_leave_a_connection_that_works(
 
 
 async def test_what_is_kept_is_bounded_by_number_and_age(server: RedisServer) -> None:
-    module._rules["kept:"] = Retention(5, 0.3)
+    module._rules["kept:"] = Retention(5, 1.0)
     async with hubs(server.url) as (here, there):
         for number in range(12):
             await publish(here, "kept:a", str(number))
@@ -483,14 +483,14 @@ async def test_what_is_kept_is_bounded_by_number_and_age(server: RedisServer) ->
         stream = redis.Redis(server.url)._keys("tkept:a")[0].decode()
         assert server.cli("XLEN", stream) == "5"
         position = messages.position
-        await asyncio.sleep(0.35)
+        await asyncio.sleep(1.05)
         again = await listen(there, "kept:a", since=position)
         assert again.recovered is False
         await publish(here, "kept:a", "new")
         assert server.cli("XLEN", stream) == "1"
         # Who has missed nothing can prove it, although nothing is kept any more.
         last = (await anext(again)).position
-        await asyncio.sleep(0.35)
+        await asyncio.sleep(1.05)
         assert server.cli("EXISTS", stream) == "0"
         assert (await listen(there, "kept:a", since=last)).recovered is True
 
@@ -656,7 +656,8 @@ async def test_the_server_ends_while_redis_is_away(victim: RedisServer) -> None:
         for future in (waiting, joining):
             with pytest.raises(BusUnavailable, match="the server has ended"):
                 await future
-        assert asyncio.get_running_loop().time() - began < 1
+        # Long before an answer would have been given up.
+        assert asyncio.get_running_loop().time() - began < keeping.WAIT_SECONDS - 1
 
 
 @on_both_loops
