@@ -258,11 +258,13 @@ def read_head(head: bytes, first: Llhttp | None = None) -> RawHead:
         raw = first.read(head, controls)
         if raw is not None:
             return raw
-    lines: cython.Py_ssize_t = head.count(b"\n")
-    if head.count(b"\r\n") != lines or (controls != 2 * lines and head.count(b"\r") != lines):
-        raise RequestRefused(400, "lines must end with CRLF")  # section 2.2
-    if controls != 2 * lines:  # RFC 9110 section 5.5
-        raise RequestRefused(400, "the request's head contains a control character")
+    lines: cython.Py_ssize_t = head.count(b"\r\n")
+    if controls != 2 * lines:
+        if head.count(b"\n") != lines or head.count(b"\r") != lines:  # section 2.2
+            raise RequestRefused(400, "lines must end with CRLF")
+        raise RequestRefused(
+            400, "the request's head contains a control character"
+        )  # RFC 9110 section 5.5
     if lines - 2 > MAX_HEADERS:
         raise RequestRefused(431, f"there are more than {MAX_HEADERS} headers")
     if KNOWN_H11:
