@@ -285,7 +285,8 @@ class Program:
         A rename is one event of the kernel, and the kernel tells events in their order: when
         the renamed file is told, so are all changes before it.
         """
-        self.wait(lambda: self.lines, lambda: save(path, str(time.monotonic())))
+        self.lines.clear()
+        self.wait(self.changed, lambda: save(path, str(time.monotonic())))
         last = path.with_name("last.py")
         save(path.with_name("last.txt")).rename(last)
         self.wait(lambda: any(str(last) in files for files in self.changed()))
