@@ -44,7 +44,7 @@ REASONS = (
     (
         ("hello", "json", "connections", "post-1k", "post-10k", "download"),
         "The code around the parser is Python compiled to C, where others are C or Rust "
-        "throughout. Without httptools the heads of requests are parsed by h11, in Python.",
+        "throughout. Without httptools the heads of requests are read in Python.",
     ),
     (
         ("file-1m", "file-64k"),
