@@ -121,12 +121,12 @@ async def buggy_writer(websocket: WebSocket) -> None:
 
 
 async def upload(request: Request) -> Response:
-    print("receiving", flush=True)
+    print("receiving\n", end="", flush=True)
     return PlainTextResponse(str(len(await request.body())))
 
 
 async def buggy_upload(request: Request) -> Response:
-    print("receiving", flush=True)
+    print("receiving\n", end="", flush=True)
     try:
         return PlainTextResponse(str(len(await request.body())))
     finally:

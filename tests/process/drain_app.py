@@ -14,7 +14,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "websocket":
         await hello_and_wait(scope, receive, send)
     elif scope["path"] == "/for-ever":
-        print("app: hangs", flush=True)
+        print("app: hangs\n", end="", flush=True)
         await asyncio.sleep(3600)
     else:
         await respond(send, status=503 if scope["extensions"]["asgiws.drain"].final else 200)

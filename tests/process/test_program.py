@@ -82,7 +82,8 @@ def test_an_application_that_raises_shows_its_own_traceback_in_a_script(tmp_path
 def test_ctrl_c_while_the_application_is_imported_ends_a_script_without_a_traceback(
     tmp_path: Path, call: str
 ) -> None:
-    slow = "import threading\nprint('importing')\nthreading.Event().wait(60)\n"
+    # In one write, or the lines of two workers may be mixed.
+    slow = "import threading\nprint('importing\\n', end='')\nthreading.Event().wait(60)\n"
     (tmp_path / "slow.py").write_text(slow, "utf-8")
     with program(tmp_path, call) as script:
         script.wait_for_count("importing", 2 if "workers" in call else 1)
